@@ -1,0 +1,1 @@
+//! The data plane of Voxhall: what runs on every core.
