@@ -1,0 +1,119 @@
+//! Every limit of a shard: its unit in its name, its default, its reason. Each can be set in the configuration,
+//! and the effective values are exported.
+
+use super::engine::EngineKind;
+use super::time::Micros;
+
+/// What a shard is told when it starts. Valid as a whole: see [`ShardConfig::check`].
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// How many shards the node has; with the session id it decides who owns a room.
+    pub shards: u16,
+    /// `limits.*`
+    pub limits: Limits,
+    /// `heartbeat.*`
+    pub heartbeat: Heartbeat,
+    /// `outbox.*`
+    pub outbox: Outbox,
+    /// `audio.*`
+    pub audio: Audio,
+    /// `room.*`
+    pub room: RoomDefaults,
+    /// Whether `GET /echo` is served.
+    pub echo_endpoint: bool,
+}
+
+/// `limits.*`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest request head. 8 KiB holds any browser's cookies and a large token.
+    pub head_bytes_max: usize,
+    /// How long a head may take to arrive, in all: a slow-loris gets no more.
+    pub head: Micros,
+    /// Heads being read at once on one shard; past that the listener waits.
+    pub upgrades_in_flight_max: usize,
+    /// Connections of this shard: the node's limit divided among the shards, with slack for an uneven hash.
+    pub connections_max: usize,
+    /// Rooms of this shard, lingering ones included; past that the one that has lingered longest goes.
+    pub rooms_max: usize,
+    /// Members of one room.
+    pub members_per_room_max: usize,
+    /// Longest message, over all its fragments.
+    pub message_bytes_max: usize,
+    /// Deepest JSON nesting.
+    pub json_depth_max: usize,
+    /// How long a close handshake may take before the connection is cut.
+    pub close: Micros,
+}
+
+/// `heartbeat.*`
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// A connection that was silent so long gets a ping. Under the 30 s at which many proxies cut.
+    pub ping: Micros,
+    /// A connection that was silent so long, pings unanswered, is closed.
+    pub idle: Micros,
+}
+
+/// `outbox.*`
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    /// Messages in one lane (`WS_OUTGOING_MAX`).
+    pub messages_max: usize,
+    /// Bytes in one lane. A lane that is empty takes one message of any allowed size.
+    pub bytes_max: usize,
+    /// Audio older than this goes first when a lane is full: late speech is noise.
+    pub audio_age_max: Micros,
+    /// A lane blocked so long, counted from its first block, is closed with 1013.
+    pub slow_client: Micros,
+    /// How long an event may wait for company (`WS_COALESCE_MS`).
+    pub coalesce: Micros,
+}
+
+/// `audio.*`
+#[derive(Clone, Debug)]
+pub struct Audio {
+    /// Frames in one room's inbound queue (`WS_INCOMING_AUDIO_MAX`).
+    pub inbound_frames_max: usize,
+    /// Bytes of audio per chunk where the format has no natural one (`WS_TTS_CHUNK_BYTES`).
+    pub chunk_bytes: usize,
+}
+
+/// `room.*`
+#[derive(Clone, Debug)]
+pub struct RoomDefaults {
+    /// How long a room outlives its last member.
+    pub linger: Micros,
+    /// The engine of rooms that don't ask for another.
+    pub engine: EngineKind,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            limits: Limits {
+                head_bytes_max: 8_192,
+                head: Micros::from_s(5),
+                upgrades_in_flight_max: 1_024,
+                connections_max: 100_000,
+                rooms_max: 1_000_000,
+                members_per_room_max: 64,
+                message_bytes_max: 1_048_576,
+                json_depth_max: 64,
+                close: Micros::from_s(15),
+            },
+            heartbeat: Heartbeat { ping: Micros::from_s(25), idle: Micros::from_s(60) },
+            outbox: Outbox {
+                messages_max: 512,
+                bytes_max: 1_048_576,
+                audio_age_max: Micros::from_ms(2_000),
+                slow_client: Micros::from_ms(10_000),
+                coalesce: Micros::from_ms(25),
+            },
+            audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
+            room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
+            echo_endpoint: false,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What goes into a shard and what comes out of it.
+
+use ::core::net::SocketAddr;
+
+use super::ids::{ConnKey, ShardId};
+use super::message::{Answer, AskId, Query};
+use super::time::Micros;
+
+/// Something that happened outside. The pump brings these one at a time to [`super::Shard::handle`].
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A socket was accepted here; nothing has been read from it. Only brought while
+    /// [`super::Shard::accepting`] says so.
+    Accepted {
+        /// The key the pump chose for it.
+        conn: ConnKey,
+        /// Where it comes from.
+        peer: SocketAddr,
+    },
+    /// Another shard read the head and found that the room lives here.
+    Adopted {
+        /// The key the pump chose for it.
+        conn: ConnKey,
+        /// Where it comes from.
+        peer: SocketAddr,
+        /// Every byte read so far: the head, and what came after it.
+        head: &'a mut [u8],
+    },
+    /// Bytes arrived. They are unmasked and parsed in place; the slice is the pump's again after the call.
+    Received {
+        /// On this connection.
+        conn: ConnKey,
+        /// At least one byte.
+        bytes: &'a mut [u8],
+    },
+    /// Nothing more will be received.
+    Ended {
+        /// On this connection.
+        conn: ConnKey,
+        /// The manner of it.
+        how: Ended,
+    },
+    /// The send that [`Effect::Send`] asked for has come back.
+    Sent {
+        /// On this connection.
+        conn: ConnKey,
+        /// How far it got.
+        outcome: SendOutcome,
+    },
+    /// A connection that [`Effect::AwaitWritable`] named takes bytes again.
+    Writable {
+        /// On this connection.
+        conn: ConnKey,
+    },
+    /// The descriptor is closed and nothing is in flight: the key is free. Answers [`Effect::Close`] and
+    /// [`Effect::Move`].
+    Closed {
+        /// This connection.
+        conn: ConnKey,
+    },
+    /// The control plane asks.
+    Ask {
+        /// Names the question in the answer.
+        id: AskId,
+        /// The question.
+        query: Query,
+    },
+    /// End every connection within the window, politely.
+    Drain {
+        /// Over which the goodbyes are spread.
+        window: Micros,
+    },
+}
+
+/// How receiving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer shut its side down.
+    Eof,
+    /// Reset, timed out, or otherwise broken: sending has no use either.
+    Broken,
+}
+
+/// How a send ended. Sends never wait in the kernel: what the socket does not take at once stays in the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// The kernel took this many bytes, at least one.
+    Sent(usize),
+    /// The socket's buffer is full; nothing was taken.
+    WouldBlock,
+    /// The connection is broken.
+    Broken,
+}
+
+/// Something the pump has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Change how the connection is read.
+    Receive(ConnKey, ReceiveMode),
+    /// The lane has bytes: take them with [`super::Shard::gather`], send them as one, answer with
+    /// [`Input::Sent`]. Never asked while one is out.
+    Send(ConnKey),
+    /// The socket is full: say [`Input::Writable`] when it isn't.
+    AwaitWritable(ConnKey),
+    /// Hand the socket to its owner, with every byte read so far. Nothing is in flight on it.
+    Move {
+        /// This connection; its key is free after [`Input::Closed`].
+        conn: ConnKey,
+        /// Its owner.
+        to: Destination,
+        /// Every byte read so far.
+        head: Vec<u8>,
+        /// Where the connection comes from.
+        peer: SocketAddr,
+    },
+    /// End the connection: stop receives, shut down, close, then [`Input::Closed`].
+    Close(ConnKey, CloseMode),
+    /// Carry an answer to the control plane.
+    Answer(AskId, Answer),
+}
+
+/// How a connection is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveMode {
+    /// One single-shot receive: a head that may yet move to another shard. Asked again for each piece.
+    Once,
+    /// A standing multishot receive.
+    Stream,
+    /// No receive: the peer has to wait.
+    Paused,
+}
+
+/// Who takes a moved connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The shard that owns the room.
+    Shard(ShardId),
+    /// The control plane's HTTP server.
+    ControlPlane,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseMode {
+    /// `shutdown`, then close: what was sent still arrives.
+    Graceful,
+    /// Close with a reset: the peer is gone, hostile or out of time.
+    Reset,
+}
+
+/// What one or more calls of [`super::Shard::handle`] want done, in order.
+pub type Effects = Vec<Effect>;

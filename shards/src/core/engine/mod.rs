@@ -1,0 +1,143 @@
+//! Engines: what answers in a room. Each is a sans-IO state machine that takes audio, text, commit and cancel and
+//! gives room events; the room drains its inbound queue into it and carries what comes out to the members.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::event::{ClientCommand, ServerEvent, SessionSettings};
+use super::frame::{Draft, FramePool};
+use super::ids::MemberNumber;
+use super::time::Micros;
+
+/// Which engine a room has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// Returns each frame to its sender at once.
+    Echo,
+    /// Forwards a member's audio to the other members.
+    Relay,
+    /// Plays each utterance back as a full response.
+    Parrot,
+}
+
+impl EngineKind {
+    /// As written in configuration, queries and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Relay => "relay",
+            Self::Parrot => "parrot",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No engine has this name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an engine is one of echo, relay, parrot")]
+pub struct UnknownEngine;
+
+impl FromStr for EngineKind {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEngine> {
+        [Self::Echo, Self::Relay, Self::Parrot].into_iter().find(|kind| kind.name() == name).ok_or(UnknownEngine)
+    }
+}
+
+/// What a room brings to its engine.
+#[derive(Debug)]
+pub enum EngineInput {
+    /// A frame of audio, in the room's format. The block is the engine's: it may send it on as it is.
+    Audio {
+        /// The speaking member.
+        from: MemberNumber,
+        /// The bare payload.
+        audio: Draft,
+    },
+    /// A command of the conversation: commit, clear, item, response create and cancel, settings changed.
+    Command {
+        /// The commanding member.
+        from: MemberNumber,
+        /// The command.
+        command: ClientCommand,
+    },
+    /// The moment that [`Engine::deadline`] named has come.
+    Tick,
+}
+
+/// Numbers a response within its room, from 1: what a barge-in flushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseNumber(pub u32);
+
+/// Who of the members gets something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every member.
+    All,
+    /// Every member but one.
+    AllBut(MemberNumber),
+    /// One member.
+    One(MemberNumber),
+}
+
+/// What an engine gives.
+#[derive(Debug)]
+pub enum EngineOutput {
+    /// A frame of audio.
+    Audio {
+        /// Who gets it.
+        to: Audience,
+        /// The bare payload.
+        audio: Draft,
+        /// 0 the engine, else the speaking member's number.
+        track: MemberNumber,
+        /// Whether a spurt begins with it. The first frame of a response is never dropped.
+        first: bool,
+        /// Whether a spurt ends with it.
+        last: bool,
+        /// Milliseconds since the spurt began.
+        timestamp_ms: u32,
+        /// The response it belongs to: cancelled, its queued audio leaves every lane.
+        response: Option<ResponseNumber>,
+    },
+    /// An event.
+    Event {
+        /// Who gets it.
+        to: Audience,
+        /// The event.
+        event: ServerEvent,
+        /// The response it belongs to, if droppable deltas of it should go with a barge-in.
+        response: Option<ResponseNumber>,
+    },
+    /// A barge-in: what is queued of this response leaves every lane now.
+    Flush(ResponseNumber),
+}
+
+/// What an engine may use while it handles an input.
+#[derive(Debug)]
+pub struct EngineContext<'a> {
+    /// Now.
+    pub now: Micros,
+    /// Where drafts come from, and go back to.
+    pub pool: &'a mut FramePool,
+    /// The room's settings: format, turn detection.
+    pub settings: &'a SessionSettings,
+    /// The last number used for an id in this room; see [`Self::next_id`].
+    pub last_id: &'a mut u64,
+    /// What comes out, in order.
+    pub out: &'a mut Vec<EngineOutput>,
+}
+
+impl EngineContext<'_> {
+    /// A number for an item, response or event id, unique within the room.
+    pub fn next_id(&mut self) -> u64 {
+        *self.last_id += 1;
+        *self.last_id
+    }
+}

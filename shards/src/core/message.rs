@@ -1,0 +1,182 @@
+//! What crosses cores.
+
+use ::core::net::SocketAddr;
+
+use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
+use super::time::Micros;
+
+/// Everything that travels between shards and the control plane. `S` is a socket: an `OwnedFd` in the runtime,
+/// a pipe's end in the simulation.
+#[derive(Debug)]
+pub enum ShardMessage<S> {
+    /// From the shard that accepted to the shard that owns the room. When the queue is full the sender answers
+    /// 503 itself; if the message is lost the socket closes with it and the client connects again.
+    Adopt(Handoff<S>),
+    /// From a shard to the control plane: a plain HTTP request. Lost: the socket closes, the client asks again.
+    Serve(Handoff<S>),
+    /// From the control plane to a shard. Lost: the asker's deadline passes and it says so.
+    Ask {
+        /// Names the question in the answer.
+        id: AskId,
+        /// The question.
+        query: Query,
+    },
+    /// From a shard to the control plane. Lost: the asker's deadline passes and it says so.
+    Answer {
+        /// Who answers.
+        from: ShardId,
+        /// Which question.
+        id: AskId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// From the control plane to every shard: end all connections within the window. Lost: the node's own
+    /// deadline ends the shard.
+    Drain {
+        /// Over which the goodbyes are spread.
+        window: Micros,
+    },
+    /// From the control plane to every shard: leave the loop now, whatever is open.
+    Stop,
+}
+
+/// A connection on its way to its owner. Consumed by value; dropped, it closes.
+#[derive(Debug)]
+pub struct Handoff<S> {
+    /// The socket, with nothing in flight on it.
+    pub socket: S,
+    /// Every byte read so far: the request head and whatever followed it.
+    pub head: Vec<u8>,
+    /// Where the connection comes from.
+    pub peer: SocketAddr,
+}
+
+/// Names a question; the asker chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AskId(pub u64);
+
+/// What the control plane may ask of a shard.
+#[derive(Debug)]
+pub enum Query {
+    /// Its counters.
+    Counters,
+    /// Its rooms.
+    Rooms(RoomsQuery),
+    /// One room in detail.
+    Room(SessionId),
+    /// Put a message into a room.
+    Send(SessionId, RoomPost),
+    /// Close every connection of a room and forget the room.
+    CloseRoom(SessionId),
+    /// Close one connection, with the code and reason given.
+    CloseConnection(ConnKey, u16, String),
+}
+
+/// Which rooms, how many, in which order.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomsQuery {
+    /// At most so many.
+    pub limit: usize,
+    /// The order, largest first.
+    pub sort: RoomsSort,
+}
+
+/// By what rooms are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomsSort {
+    /// By name, ascending.
+    Id,
+    /// By number of members.
+    Members,
+    /// By bytes waiting in the members' lanes.
+    Queued,
+    /// By age, oldest first.
+    Age,
+    /// By frames received.
+    Frames,
+}
+
+/// A message for a room from outside.
+#[derive(Debug)]
+pub struct RoomPost {
+    /// Any JSON, already serialised and valid.
+    pub data: Box<str>,
+    /// One member, or all.
+    pub to: Option<MemberNumber>,
+}
+
+/// What a shard answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Query::Counters`].
+    Counters(Box<super::counters::Counters>),
+    /// To [`Query::Rooms`].
+    Rooms(Vec<RoomSummary>),
+    /// To [`Query::Room`]: nothing when there is no such room.
+    Room(Option<Box<RoomDetail>>),
+    /// To [`Query::Send`]: how many members it was queued for; nothing when there is no such room.
+    Sent(Option<usize>),
+    /// To [`Query::CloseRoom`]: how many connections were told; nothing when there is no such room.
+    RoomClosed(Option<usize>),
+    /// To [`Query::CloseConnection`]: whether there was one.
+    ConnectionClosed(bool),
+}
+
+/// A room in a list.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RoomSummary {
+    /// Its session id.
+    pub id: SessionId,
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its engine.
+    pub engine: &'static str,
+    /// Members now.
+    pub members: usize,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
+    /// Binary frames and appends received from members.
+    pub frames_received: u64,
+    /// Frames put into members' lanes.
+    pub frames_sent: u64,
+    /// Bytes waiting in members' lanes.
+    pub queued_bytes: u64,
+    /// Whether the engine has been started.
+    pub engine_started: bool,
+    /// Whether it only waits for a member to come back.
+    pub lingering: bool,
+}
+
+/// A room with its members.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RoomDetail {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub summary: RoomSummary,
+    /// Events the room has made so far.
+    pub seq: u64,
+    /// Its members.
+    pub connections: Vec<MemberDetail>,
+}
+
+/// A member of a room.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct MemberDetail {
+    /// The connection's name, for `POST /connections/{id}/close`.
+    pub id: ConnectionId,
+    /// The member's number.
+    pub member: MemberNumber,
+    /// Its subprotocol.
+    pub subprotocol: &'static str,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// Milliseconds since it joined.
+    pub connected_ms: u64,
+    /// Messages waiting in its lane.
+    pub queued_messages: usize,
+    /// Bytes waiting in its lane.
+    pub queued_bytes: usize,
+    /// Messages dropped from its lane so far.
+    pub dropped: u64,
+}

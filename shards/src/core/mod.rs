@@ -1,0 +1,24 @@
+//! The sans-IO core: rooms, connections, protocol, engines, outbox, timers.
+//!
+//! Everything here is synchronous and runs to completion inside one call of [`Shard::handle`]. Time comes in as
+//! [`Micros`], bytes as mutable slices, randomness as a seed; what should happen comes out as [`Effect`]s. No
+//! socket, clock, thread, random source or runtime is known here, and `tests/tidy.rs` keeps it so.
+
+pub mod config;
+pub mod counters;
+pub mod effect;
+pub mod engine;
+pub mod event;
+pub mod frame;
+pub mod http;
+pub mod ids;
+pub mod message;
+pub mod time;
+pub mod ws;
+
+pub use config::ShardConfig;
+pub use effect::{CloseMode, Destination, Effect, Effects, Ended, Input, ReceiveMode, SendOutcome};
+pub use frame::{Draft, Frame, FramePool, Gather};
+pub use ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId, ShardId};
+pub use message::{Handoff, ShardMessage};
+pub use time::Micros;

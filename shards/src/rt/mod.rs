@@ -1,0 +1,1 @@
+//! Moves bytes and messages for the core; decides nothing.
