@@ -23,6 +23,8 @@ pub(super) struct Room {
     pub(super) engine: Option<Engine>,
     /// Settings, once they differ from the default.
     pub(super) settings: SessionSettings,
+    /// What clients want kept with the room: a JSON object.
+    pub(super) state: Option<Box<str>>,
     /// Its members, in the order of joining.
     pub(super) members: SmallVec<[Member; 1]>,
     /// Audio that the engine has not taken yet.

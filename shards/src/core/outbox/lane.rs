@@ -139,6 +139,8 @@ pub struct Lane {
     front_sent: u32,
     /// Messages from the front that the current send names.
     in_flight: u16,
+    /// Bytes that the current send names.
+    in_flight_bytes: usize,
     /// Events at the tail that wait for company.
     waiting: u16,
     /// Whether a send is out.
@@ -362,6 +364,7 @@ impl Lane {
             at += 1;
         }
         self.in_flight = at as u16;
+        self.in_flight_bytes = into.len();
         self.sending = at > 0;
     }
 
@@ -393,10 +396,12 @@ impl Lane {
         counters.queued_bytes = counters.queued_bytes + after as u64 - before as u64;
     }
 
-    /// The kernel took `bytes` of what the last send named. What it has all of leaves the lane.
-    pub fn sent(&mut self, now: Micros, bytes: usize, books: &mut Books<'_>) {
+    /// The kernel took `bytes` of what the last send named; what it has all of leaves the lane. True when it did not
+    /// take everything.
+    pub fn sent(&mut self, now: Micros, bytes: usize, books: &mut Books<'_>) -> bool {
         self.sending = false;
         self.in_flight = 0;
+        let short = bytes < std::mem::take(&mut self.in_flight_bytes);
         let mut left = bytes + self.front_sent as usize;
         while let Some(front) = self.queue.front() {
             let size = front.size();
@@ -410,6 +415,16 @@ impl Lane {
         if self.queue.is_empty() {
             self.blocked_since = None;
         }
+        short
+    }
+
+    /// Adds a message past every bound: the last one before the end.
+    pub fn force(&mut self, message: Message, now: Micros, books: &mut Books<'_>) {
+        self.end_wait(now, books.counters);
+        self.bytes += message.size();
+        books.counters.queued_messages += 1;
+        books.counters.queued_bytes += message.size() as u64;
+        self.queue.push_back(message);
     }
 
     fn leave(&mut self, now: Micros, books: &mut Books<'_>) {
