@@ -13,7 +13,9 @@ pub mod frame;
 pub mod http;
 pub mod ids;
 pub mod message;
+pub mod route;
 pub mod time;
+pub mod timer;
 pub mod ws;
 
 pub use config::ShardConfig;
