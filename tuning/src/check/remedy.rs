@@ -47,10 +47,11 @@ pub(super) const MEMLOCK: Limit =
 pub(super) fn limit(host: &Host, limit: &Limit, value: u64, hard: u64) -> String {
     match &host.place {
         Place::Container => format!("docker run --ulimit {}={value}:{value} …", limit.docker),
-        Place::Kubernetes => format!(
-            "sudo systemctl set-property containerd.service {}={value}   # on the node, then restart the pod",
-            limit.systemd
-        ),
+        // Pods inherit the limits of the runtime that starts them.
+        Place::Kubernetes => {
+            let on_node = drop_in("containerd.service", &format!("{}={value}", limit.systemd));
+            format!("{on_node}   # on the node, then restart the pod")
+        }
         Place::Service(unit) => drop_in(unit, &format!("{}={value}", limit.systemd)),
         Place::Shell => {
             let units = value.div_ceil(limit.ulimit_unit);

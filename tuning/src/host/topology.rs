@@ -91,6 +91,7 @@ fn read_interrupts(tree: &Tree, nic: &str) -> Vec<Interrupt> {
     };
     numbers
         .into_iter()
+        .filter(|number| !is_housekeeping(tree, *number))
         .filter_map(|number| {
             let cores = tree
                 .list(&format!("proc/irq/{number}/effective_affinity_list"))
@@ -99,4 +100,11 @@ fn read_interrupts(tree: &Tree, nic: &str) -> Vec<Interrupt> {
             Some(Interrupt { number, cores })
         })
         .collect()
+}
+
+/// Whether the interrupt only tells of changes to the card itself. Its name is a folder beside its settings.
+fn is_housekeeping(tree: &Tree, interrupt: usize) -> bool {
+    tree.names(&format!("proc/irq/{interrupt}"))
+        .iter()
+        .any(|name| name.ends_with("-config") || name.contains("async"))
 }
