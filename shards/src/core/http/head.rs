@@ -69,7 +69,8 @@ pub fn parse(head: &[u8], head_bytes_max: usize) -> Result<Parsed<'_>, HeadError
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLong),
         Err(error) => return Err(HeadError::Malformed(explain(error))),
     };
-    // RFC 9112 2.2: a recipient may take a bare LF as the end of a line; not every one does.
+    // RFC 9112 2.2: a recipient may take a bare LF as the end of a line; not every one does. A complete head is
+    // not empty.
     if has_bare_lf(&head[..len]) {
         return Err(HeadError::Malformed("a line of the head ends without CR"));
     }
@@ -147,8 +148,11 @@ fn split_target(target: &str) -> (&str, &str) {
     (if path.is_empty() { "/" } else { path }, query)
 }
 
+/// Looks at every byte without stopping at the first find, which is what lets the compiler take many at once.
 fn has_bare_lf(head: &[u8]) -> bool {
-    head.first() == Some(&b'\n') || head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
+    let pairs = head.iter().zip(&head[1..]);
+    let bare = |found, (&before, &byte): (&u8, &u8)| found | ((byte == b'\n') & (before != b'\r'));
+    head[0] == b'\n' || pairs.fold(false, bare)
 }
 
 fn explain(error: httparse::Error) -> &'static str {
