@@ -18,7 +18,9 @@ pub use item::{
 };
 pub use server::{ErrorEvent, Part, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
-pub use settings::{AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch};
+pub use settings::{
+    AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
+};
 
 /// What happens to a message when its lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
