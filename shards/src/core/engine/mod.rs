@@ -64,6 +64,8 @@ pub enum EngineInput {
     Command {
         /// The commanding member.
         from: MemberNumber,
+        /// Its name for the command, for the error that may answer it.
+        event_id: Option<Box<str>>,
         /// The command.
         command: ClientCommand,
     },
@@ -139,5 +141,42 @@ impl EngineContext<'_> {
     pub fn next_id(&mut self) -> u64 {
         *self.last_id += 1;
         *self.last_id
+    }
+}
+
+/// A room's engine. Small: a room that never hears anything has none.
+#[derive(Debug)]
+pub enum Engine {
+    /// See [`EngineKind::Echo`].
+    Echo,
+    /// See [`EngineKind::Relay`].
+    Relay,
+    /// See [`EngineKind::Parrot`].
+    Parrot,
+}
+
+impl Engine {
+    /// A fresh engine.
+    pub fn start(kind: EngineKind) -> Self {
+        match kind {
+            EngineKind::Echo => Self::Echo,
+            EngineKind::Relay => Self::Relay,
+            EngineKind::Parrot => Self::Parrot,
+        }
+    }
+
+    /// Takes one input; what comes of it is appended to the context's `out`.
+    pub fn handle(&mut self, input: EngineInput, cx: &mut EngineContext) {
+        let _ = (input, cx);
+    }
+
+    /// When the engine wants a [`EngineInput::Tick`], if at all.
+    pub fn deadline(&self) -> Option<Micros> {
+        None
+    }
+
+    /// Whether a response is running.
+    pub fn busy(&self) -> bool {
+        false
     }
 }
