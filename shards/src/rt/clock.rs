@@ -1,7 +1,7 @@
 //! The only place of the data plane that reads a clock. The pump reads it once or twice a turn and hands the
 //! number on; nothing below asks again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::Micros;
 
@@ -23,4 +23,14 @@ impl Clock {
     pub fn now(&self) -> Micros {
         Micros(self.epoch.elapsed().as_micros() as u64)
     }
+}
+
+/// How long it is until `deadline`; zero when it has passed.
+pub(super) fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The moment `span` from now.
+pub(super) fn deadline_in(span: Duration) -> Instant {
+    Instant::now() + span
 }

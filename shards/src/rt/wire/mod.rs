@@ -127,8 +127,9 @@ impl Wire {
         self.acceptor.arm(&mut self.ring, &mut self.memory.peers, now);
     }
 
-    /// Turns waiting sends into operations, as many as the submission queue takes.
-    pub(crate) fn fill_sends(&mut self, mut gather: impl FnMut(ConnKey, &mut Gather)) {
+    /// Turns waiting sends into operations, as many as the submission queue takes. A lane that has nothing left
+    /// to send by then is named in `empty`.
+    pub(crate) fn fill_sends(&mut self, empty: &mut Vec<ConnKey>, mut gather: impl FnMut(ConnKey, &mut Gather)) {
         if self.ready.is_empty() {
             return;
         }
@@ -144,7 +145,7 @@ impl Wire {
             send.conn = conn;
             gather(conn, &mut send.gather);
             if send.gather.is_empty() {
-                debug_assert!(false, "a lane that asks to send has something to send");
+                empty.push(conn);
                 slot.busy &= !busy::SEND;
                 self.memory.sends.release(index);
                 continue;
@@ -291,15 +292,19 @@ impl Wire {
         self.memory.buffers.filled(buffer, len)
     }
 
-    /// Returns the buffer of [`Event::Received`] to the kernel; a standing receive that has ended goes on.
-    pub(crate) fn give_back(&mut self, conn: ConnKey, buffer: u16) {
+    /// Returns the buffer of [`Event::Received`] to the kernel.
+    pub(crate) fn give_back(&mut self, buffer: u16) {
         self.memory.buffers.give_back(buffer);
+    }
+
+    /// After [`Event::Received`]: a standing receive that has ended goes on.
+    pub(crate) fn read_on(&mut self, conn: ConnKey) {
         self.arm_receive(conn);
     }
 
     // ---- what the core asks for ----
 
-    /// Makes a socket this shard's; refused when every key is in use. `counted`: the node counts it already.
+    /// Makes a socket that the node counts already this shard's; it is refused when every key is in use.
     pub(crate) fn adopt(&mut self, socket: OwnedFd) -> Option<ConnKey> {
         match self.slots.insert(socket) {
             Ok(conn) => Some(conn),
@@ -361,6 +366,15 @@ impl Wire {
         if !slot.is_busy(busy::WRITABLE) {
             slot.busy |= busy::WRITABLE;
             self.ring.poll_writable(slot.fd(), Token::of(Kind::Writable, conn));
+        }
+    }
+
+    /// Shuts our side down.
+    pub(crate) fn shut_down(&mut self, conn: ConnKey) {
+        if let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) {
+            debug_assert!(!slot.is_busy(busy::SEND), "our side is shut down when everything has been sent");
+            // When the peer has gone already there is nobody left to tell.
+            let _ = SockRef::from(&slot.fd()).shutdown(Shutdown::Write);
         }
     }
 

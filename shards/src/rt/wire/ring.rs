@@ -159,6 +159,19 @@ impl Ring {
         unsafe { self.queue(entry, token) }
     }
 
+    /// Whether a standing receive on `fd`, where something waits to be read, goes on after its first piece.
+    pub(crate) fn probe_receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        self.receive_stream(fd, Token::at(Kind::Receive, 0));
+        self.enter(Some(Wait { timeout: Some(Micros::from_s(1)), want: 1, batch: Micros(0) }))?;
+        let mut taken = Vec::new();
+        self.take(&mut taken, 1);
+        let first = taken.first().ok_or_else(|| io::Error::other("nothing arrived"))?;
+        match first.result {
+            error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
+            _ => Ok(first.more()),
+        }
+    }
+
     /// Receives once into a provided buffer.
     pub(super) fn receive_once(&mut self, fd: BorrowedFd<'_>, token: Token) {
         let recv = opcode::Recv::new(Fd(fd.as_raw_fd()), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
