@@ -166,7 +166,7 @@ mod tests {
         let mut wheel = TimerWheel::new();
         wheel.schedule(Micros(1_500), 1);
         assert_eq!(wheel.next_deadline(), Some(Micros(2_000)));
-        assert_eq!(due(&mut wheel, Micros(1_999)), []);
+        assert!(due(&mut wheel, Micros(1_999)).is_empty());
         assert_eq!(due(&mut wheel, Micros(2_000)), [1]);
         assert_eq!(wheel.next_deadline(), None);
     }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_past_is_due_at_once() {
         let mut wheel = TimerWheel::new();
-        assert_eq!(due(&mut wheel, Micros::from_s(100)), []);
+        assert!(due(&mut wheel, Micros::from_s(100)).is_empty());
         wheel.schedule(Micros::from_s(99), 1);
         wheel.schedule(Micros::from_s(100), 2);
         wheel.schedule(Micros(0), 3);
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(due(&mut wheel, Micros::from_s(10 * hour)), [0, 1, 2, 3]);
         assert_eq!(due(&mut wheel, Micros::from_s(10_000 * hour)), [50, 9_000]);
         wheel.schedule(Micros(u64::MAX), 7);
-        assert_eq!(due(&mut wheel, Micros(u64::MAX - TICK_US)), []);
+        assert!(due(&mut wheel, Micros(u64::MAX - TICK_US)).is_empty());
         assert_eq!(wheel.len(), 1);
     }
 

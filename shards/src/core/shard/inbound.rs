@@ -35,8 +35,10 @@ impl Shard {
     pub(super) fn open_bytes(&mut self, now: Micros, key: ConnKey, mut bytes: &mut [u8], fx: &mut Effects) {
         loop {
             let message_bytes_max = self.config.limits.message_bytes_max;
-            let Some(Conn { phase: Phase::Open(open), lane, .. }) = self.conn(key) else { return };
-            if lane.half_full(&self.config.outbox) && !bytes.is_empty() {
+            let outbox = &self.config.outbox;
+            let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+            let Some(Conn { phase: Phase::Open(open), lane, .. }) = conn else { return };
+            if lane.half_full(outbox) && !bytes.is_empty() {
                 return self.hold(key, bytes, fx);
             }
             // The decoder leaves its connection while the message that may lie in it is handled.
