@@ -299,13 +299,15 @@ impl Birth {
     /// The whole life of a shard's thread. A panic ends here, and is reported.
     fn live(self) {
         let (id, ended, control) = (self.id, self.ended.clone(), self.shared.control.clone());
-        let roll = Arc::clone(&self.shared.roll);
+        let (roll, ready) = (Arc::clone(&self.shared.roll), self.ready.clone());
         let ending = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
             Ok(ending) => ending,
             Err(panic) => Ending::Died(panic_message(&*panic)),
         };
         if let Ending::Died(message) = &ending {
             tracing::error!(shard = id.0, message, "a shard died");
+            // In case it died before it was ready; later nobody listens.
+            let _ = ready.send((id, Err(message.clone())));
             roll.died.store(true, Ordering::Release);
         }
         roll.ended.fetch_add(1, Ordering::AcqRel);
@@ -316,6 +318,7 @@ impl Birth {
 
     fn serve(self) -> Ending {
         let (id, ready) = (self.id, self.ready.clone());
+        let ready = &ready;
         let failed = |cause: String| {
             // `start` hears it, or has failed already.
             let _ = ready.send((id, Err(cause)));
@@ -339,7 +342,6 @@ impl Birth {
                     Err(cause) => failed(cause),
                     Ok(pump) => {
                         let _ = ready.send((id, Ok(())));
-                        drop(ready);
                         drive(pump).await
                     }
                 }
