@@ -31,37 +31,12 @@ pub(super) fn progress(plan: &Plan, round: u32, server: Server, outcome: &Result
 pub(super) fn print(plan: &Plan, measured: &Measured, verdicts: &[Verdict]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", headline(plan))?;
-    writeln!(out, "\nmedian (least … most) of the rounds")?;
-    write!(out, "{:<20}", "")?;
-    let metrics: Vec<Metric> = Metric::ALL
-        .into_iter()
-        .filter(|&metric| plan.servers.iter().any(|&server| measured.figure(metric, server).is_some()))
-        .collect();
-    for &metric in &metrics {
-        write!(out, "{:>30}", heading(metric))?;
-    }
-    writeln!(out, "{:>10}{:>10}{:>16}", "lost", "refused", "generator late")?;
-    for &server in &plan.servers {
-        write!(out, "{server:<20}")?;
-        for &metric in &metrics {
-            write!(out, "{:>30}", cell(measured.figure(metric, server), |figure| number(metric, figure)))?;
-        }
-        let total = |pointer| measured.of(server).filter_map(|run| run.number(pointer)).sum::<f64>();
-        let late = Spread::of(measured.of(server).filter_map(|run| run.number("/lateness_us/p99")));
-        let late = late.map_or_else(|| "–".to_owned(), |late| format!("{:.2} ms", late.median / 1000.0));
-        writeln!(out, "{:>10}{:>10}{late:>16}", total("/lost"), total("/handshakes/failed"))?;
-    }
-    if plan.servers.contains(&Server::Voxhall) && plan.servers.len() > 1 {
-        writeln!(out, "\nVoxhall's figure over the peer's, median (least … most) of the rounds' ratios")?;
-        for &peer in plan.servers.iter().filter(|&&server| server != Server::Voxhall) {
-            write!(out, "{peer:<20}")?;
-            for &metric in &metrics {
-                let ratio = measured.ratio(metric, Server::Voxhall, peer);
-                write!(out, "{:>30}", cell(ratio, |ratio| format!("{ratio:.2}")))?;
-            }
-            writeln!(out)?;
+    for metric in Metric::ALL {
+        if plan.servers.iter().any(|&server| measured.figure(metric, server).is_some()) {
+            print_metric(&mut out, plan, measured, metric)?;
         }
     }
+    print_soundness(&mut out, plan, measured)?;
     for failure in measured.failures() {
         writeln!(out, "\nFAILED round {} {}: {}", failure.round, failure.server, failure.reason)?;
     }
@@ -74,6 +49,38 @@ pub(super) fn print(plan: &Plan, measured: &Measured, verdicts: &[Verdict]) -> R
         writeln!(out, "{word}  {}  measured {figure}", verdict.bound)?;
     }
     out.flush()?;
+    Ok(())
+}
+
+/// One metric: every server's figure, and what Voxhall's is to it.
+fn print_metric(out: &mut impl Write, plan: &Plan, measured: &Measured, metric: Metric) -> Result<()> {
+    writeln!(
+        out,
+        "\n{:<22}{:>32}{:>32}",
+        heading(metric),
+        "median (least … most)",
+        "voxhall's, as a ratio to it"
+    )?;
+    for &server in &plan.servers {
+        let figure = cell(measured.figure(metric, server), |figure| number(metric, figure));
+        let ratio = match server {
+            Server::Voxhall => String::new(),
+            peer => cell(measured.ratio(metric, Server::Voxhall, peer), |ratio| format!("{ratio:.2}")),
+        };
+        writeln!(out, "  {}", format!("{server:<20}{figure:>32}{ratio:>32}").trim_end())?;
+    }
+    Ok(())
+}
+
+/// What would make a server's figures doubtful.
+fn print_soundness(out: &mut impl Write, plan: &Plan, measured: &Measured) -> Result<()> {
+    writeln!(out, "\n{:<22}{:>16}{:>16}{:>32}", "", "frames lost", "refused", "generator late, p99 in ms")?;
+    for &server in &plan.servers {
+        let total = |pointer| measured.of(server).filter_map(|run| run.number(pointer)).sum::<f64>();
+        let late = Spread::of(measured.of(server).filter_map(|run| run.number("/lateness_us/p99")));
+        let late = cell(late, |late| format!("{:.2}", late / 1000.0));
+        writeln!(out, "  {server:<20}{:>16}{:>16}{late:>32}", total("/lost"), total("/handshakes/failed"))?;
+    }
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn measure(plan: &Plan, server: Server, index: usize) -> Result
     let running = Running::start(&mut command, plan.server_core, &address).await?;
     let rss_before_bytes = process::rss_bytes(running.pid())?;
     let cpu_before = process::cpu_us(running.pid())?;
-    let outcome = load_server(plan, &running, &address, port, quota.as_ref()).await;
+    let outcome = load_server(plan, server, &running, &address, port, quota.as_ref()).await;
     let server_cpu_us = process::cpu_us(running.pid()).map(|cpu| cpu - cpu_before);
     let throttled_periods = quota.as_ref().map(Quota::throttled_periods).transpose()?;
     // Before the outcome, since a server that ended by itself explains a load that failed.
@@ -43,12 +43,13 @@ pub(super) async fn measure(plan: &Plan, server: Server, index: usize) -> Result
 /// Puts the server under load; with a quota, into the quota as well.
 async fn load_server(
     plan: &Plan,
+    kind: Server,
     server: &Running,
     address: &str,
     port: u16,
     quota: Option<&Quota>,
 ) -> Result<Value> {
-    let load = generate(plan, address, server.pid());
+    let load = generate(plan, kind, address, server.pid());
     let Some(quota) = quota else { return load.await };
     tokio::pin!(load);
     tokio::select! {
@@ -88,7 +89,7 @@ async fn hold_back(quota: &Quota, pid: u32, port: u16, load: &Load) -> Result<()
 }
 
 /// Runs the load generator to its end and returns its report.
-async fn generate(plan: &Plan, address: &str, server_pid: u32) -> Result<Value> {
+async fn generate(plan: &Plan, kind: Server, address: &str, server_pid: u32) -> Result<Value> {
     let load = &plan.load;
     let mut command = Command::new(&plan.loadtest);
     command.args([
@@ -100,6 +101,10 @@ async fn generate(plan: &Plan, address: &str, server_pid: u32) -> Result<Value> 
     ]);
     if load.rate > 0 {
         command.args(["--rate", &load.rate.to_string(), "--frame-bytes", &load.frame_bytes.to_string()]);
+    }
+    if kind != Server::Voxhall {
+        // A client of a room waits for the room's first event; a bare echo server never sends one.
+        command.arg("--peer");
     }
     command.args(["--duration-s", &load.duration_s.to_string(), "--warmup-s", &load.warmup_s.to_string()]);
     command.args(["--cores", &plan.generator_core.to_string(), "--server-pid", &server_pid.to_string()]);
