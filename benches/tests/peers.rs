@@ -131,7 +131,8 @@ fn answers_ping_and_close(peer: &Peer) {
     assert!(matches!(socket.read(), Err(Error::ConnectionClosed)));
 }
 
-/// A client that writes without reading is held back before the server has taken 128 MiB from it, and loses nothing.
+/// A client that writes without reading is held back before the server has taken 128 MiB from it, and loses
+/// nothing.
 fn holds_back_a_client_that_does_not_read(peer: &Peer) {
     const FRAME_BYTES: usize = 32 * 1024;
     let mut socket = peer.connect();

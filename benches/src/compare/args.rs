@@ -63,7 +63,8 @@ pub struct Args {
     /// Further argument for `voxhall-loadtest`.
     #[arg(long, allow_hyphen_values = true)]
     loadtest_arg: Vec<String>,
-    /// Directory of the programs `voxhall`, `voxhall-loadtest` and `voxhall-peers`; the one of this program if not given.
+    /// Directory of the programs `voxhall`, `voxhall-loadtest` and `voxhall-peers`; the one of this program
+    /// if not given.
     #[arg(long)]
     programs: Option<PathBuf>,
     /// File for the whole report, every run's included.
@@ -140,7 +141,8 @@ impl Preset {
         match self {
             Self::Rate40k => echo,
             Self::Rate60k => Load { clients: 2_000, rate: 60_000, ..echo },
-            // The quota bites only once everyone is connected, so the warm-up is longer: it must have begun by then.
+            // The quota bites only once everyone is connected, so the warm-up is longer: it must have begun
+            // by then.
             Self::Pressure => {
                 Load { clients: 8_000, rate: 84_000, warmup_s: 5, quota_percent: Some(15), ..echo }
             }

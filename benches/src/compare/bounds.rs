@@ -1,4 +1,5 @@
-//! Bounds on figures: `metric:server/server<=number` for a ratio, `metric:server>=number` for a figure itself.
+//! Bounds on figures: `metric:server/server<=number` for a ratio, `metric:server>=number` for a figure
+//! itself.
 
 use std::fmt;
 use std::str::FromStr;

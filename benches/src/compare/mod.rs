@@ -1,11 +1,11 @@
 //! Voxhall and its peers in turn under the same load, several rounds of it, and the ratios between them.
 //!
-//! Each round runs every server once, alone on its core, with the load generator alone on another. A figure of one
-//! server means little on a machine that other things share; the ratio of two servers in the same round means more,
-//! and the median of the rounds' ratios is what gets reported and checked.
+//! Each round runs every server once, alone on its core, with the load generator alone on another. A figure
+//! of one server means little on a machine that other things share; the ratio of two servers in the same
+//! round means more, and the median of the rounds' ratios is what gets reported and checked.
 //!
-//! One thread, which sleeps while a measurement runs. Every wait has a deadline, and every process and control group
-//! made here is gone when [`run`] returns or is dropped.
+//! One thread, which sleeps while a measurement runs. Every wait has a deadline, and every process and
+//! control group made here is gone when [`run`] returns or is dropped.
 
 mod args;
 mod bounds;
@@ -29,8 +29,8 @@ pub use figures::Metric;
 use args::Plan;
 use figures::Measured;
 
-/// Runs the comparison that `args` ask for and prints its report. The exit code is 1 if a run failed or a bound is
-/// broken.
+/// Runs the comparison that `args` ask for and prints its report. The exit code is 1 if a run failed or a
+/// bound is broken.
 ///
 /// # Errors
 /// If a program is missing, the control group can't be made, or the report can't be written.

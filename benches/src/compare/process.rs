@@ -19,8 +19,8 @@ const STOP_S: u64 = 5;
 /// Lines of a child's standard error that are kept for a failure's explanation.
 const LINES_KEPT: usize = 12;
 
-/// Starts `command` on `core` alone: a child inherits the affinity of the thread that makes it, all its threads
-/// with it. Killed when dropped.
+/// Starts `command` on `core` alone: a child inherits the affinity of the thread that makes it, all its
+/// threads with it. Killed when dropped.
 pub(super) fn spawn_on_core(command: &mut Command, core: usize) -> Result<(Child, Complaints)> {
     if core >= CpuSet::MAX_CPU {
         bail!("there is no core {core}");
@@ -91,7 +91,8 @@ impl Running {
         self.pid
     }
 
-    /// Ends the server: politely, and if that is of no use, at once. One that has ended by itself is a failure.
+    /// Ends the server: politely, and if that is of no use, at once. One that has ended by itself is a
+    /// failure.
     pub(super) async fn stop(mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server ended by itself, {status}{}", self.complaints.of_ended(&mut self.child).await);

@@ -1,4 +1,5 @@
-//! Echo servers on tokio's current-thread runtime, one task per connection, as their crates' own examples have them.
+//! Echo servers on tokio's current-thread runtime, one task per connection, as their crates' own examples
+//! have them.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -50,8 +51,8 @@ async fn fast_echo(upgraded: upgrade::UpgradeFut) -> Result<(), WebSocketError> 
     }
 }
 
-/// What tungstenite's documentation recommends for many connections of modest rate. Answers of one wake-up still
-/// leave together, as far as they fit.
+/// What tungstenite's documentation recommends for many connections of modest rate. Answers of one wake-up
+/// still leave together, as far as they fit.
 pub(super) fn small_buffers() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(4096)
 }

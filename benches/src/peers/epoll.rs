@@ -1,9 +1,9 @@
 //! A bare epoll echo loop: the reference for what the kernel's sockets cost.
 //!
-//! One thread owns everything. A connection is read until a read comes up short, each read's frames are answered by
-//! one write. While an answer is stuck its connection isn't read, so TCP pushes back and no queue grows: a
-//! connection holds at most one unfinished frame and the rest of one answer. Registration is edge-triggered for both
-//! directions, so nothing but accepting calls `epoll_ctl`.
+//! One thread owns everything. A connection is read until a read comes up short, each read's frames are
+//! answered by one write. While an answer is stuck its connection isn't read, so TCP pushes back and no queue
+//! grows: a connection holds at most one unfinished frame and the rest of one answer. Registration is
+//! edge-triggered for both directions, so nothing but accepting calls `epoll_ctl`.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -87,8 +87,8 @@ impl Server {
         }
     }
 
-    /// Serves a connection that became readable or writable. One whose descriptor changed hands within a batch of
-    /// events gets a turn too many, which finds nothing to read.
+    /// Serves a connection that became readable or writable. One whose descriptor changed hands within a
+    /// batch of events gets a turn too many, which finds nothing to read.
     fn turn(&mut self, descriptor: usize, ready: EventFlags) {
         let slot = &mut self.connections[descriptor];
         let Some(connection) = slot else { return };

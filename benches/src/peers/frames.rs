@@ -1,8 +1,8 @@
 //! Turns the client frames in a buffer into the server frames that echo them, in place.
 //!
-//! A server frame is the client frame without its mask, four bytes shorter. So the first frame's payload stays where
-//! it is and its new header is written right before it; later frames move down to close the gaps, and everything
-//! leaves in one piece.
+//! A server frame is the client frame without its mask, four bytes shorter. So the first frame's payload
+//! stays where it is and its new header is written right before it; later frames move down to close the gaps,
+//! and everything leaves in one piece.
 
 use std::ops::Range;
 
@@ -55,7 +55,8 @@ pub(super) fn echo_in_place(buffer: &mut [u8]) -> Result<Echo, Broken> {
             echo.answer = start + 4..start + 4;
         }
         let at = echo.answer.end;
-        // The bytes of the length field, extended or not, are the same in both directions but for the mask bit.
+        // The bytes of the length field, extended or not, are the same in both directions but for the mask
+        // bit.
         let header_end = at + header.length - 4;
         buffer.copy_within(start + 1..start + header.length - 4, at + 1);
         buffer[at] = first;

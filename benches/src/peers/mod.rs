@@ -1,7 +1,7 @@
 //! WebSocket echo servers to compare Voxhall with.
 //!
-//! Each runs on one thread, pinned to one core, and is written as its authors would write it: nothing here is slow
-//! on purpose, and what all can share (allocator, `TCP_NODELAY`, backlog) they share with Voxhall.
+//! Each runs on one thread, pinned to one core, and is written as its authors would write it: nothing here is
+//! slow on purpose, and what all can share (allocator, `TCP_NODELAY`, backlog) they share with Voxhall.
 
 mod asynchronous;
 mod epoll;
@@ -15,7 +15,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Connections that may wait to be accepted. A storm of ten thousand handshakes overruns the usual 128 or 1,024.
+/// Connections that may wait to be accepted. A storm of ten thousand handshakes overruns the usual 128 or
+/// 1,024.
 const BACKLOG: i32 = 4096;
 
 /// The command line of `voxhall-peers`.
