@@ -91,8 +91,9 @@ function cell(name, text) {
   return span;
 }
 
-function brief({ type, event_id: _id, ...rest }) {
-  const text = JSON.stringify(rest, (_key, value) => (typeof value === 'string' && value.length > 60 ? `${value.slice(0, 57)}…` : value));
+/// What tells events of one type apart comes first; the ids that most of them share come last.
+function brief({ type: _type, event_id: _eventId, response_id, item_id, ...telling }) {
+  const text = JSON.stringify({ ...telling, item_id, response_id }, (_key, value) => (typeof value === 'string' && value.length > 60 ? `${value.slice(0, 57)}…` : value));
   if (text === '{}') return '';
   return text.length > DETAIL_CHARS_MAX ? `${text.slice(0, DETAIL_CHARS_MAX - 1)}…` : text;
 }

@@ -32,7 +32,7 @@ export class Meter {
     this.#drawnAt = now;
     const db = 20 * Math.log10(Math.max(this.#peak, 1e-6));
     this.#peak = 0;
-    this.#output.textContent = db <= FLOOR_DB ? 'silent' : `${Math.round(db)} dB`;
+    this.#output.textContent = db <= FLOOR_DB ? 'silent' : `−${Math.round(-db)} dB`;
     this.#levels.push(Math.max(0, 1 - db / FLOOR_DB));
     this.#draw();
   }

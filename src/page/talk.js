@@ -52,7 +52,7 @@ const audio = new Audio({
     view.out.push(level);
     sounding = bufferedMs > 0;
     $('buffered').textContent = `${Math.round(bufferedMs)} ms`;
-    showInterrupt();
+    showMoment();
   },
   micLost() {
     audio.closeMicrophone();
@@ -72,6 +72,7 @@ const session = new Session({
     rtt(ms) {
       counters.rttMs = ms;
       $('rtt').textContent = ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
+      $('rtt').hidden = false;
     },
     close: onClose,
   },
@@ -84,6 +85,7 @@ let retryTimer = 0;
 let drainingMs = null;
 let muted = false;
 let sounding = false;
+let speaking = false;
 
 // What the person does.
 
@@ -168,6 +170,7 @@ const HANDLERS = {
   'room.member_joined'({ member }) {
     if (view.members.isSelf(member)) return;
     view.members.join(member);
+    view.conversation.note(`${view.members.name(member)} joined`);
     countMembers();
   },
   'room.member_left'({ member }) {
@@ -179,8 +182,16 @@ const HANDLERS = {
     const text = typeof data === 'string' ? data : (data?.text ?? JSON.stringify(data));
     view.conversation.message(view.members.name(from ?? member), text);
   },
-  'input_audio_buffer.speech_started': (event) => view.conversation.speechStarted(event),
-  'input_audio_buffer.speech_stopped': (event) => view.conversation.speechStopped(event),
+  'input_audio_buffer.speech_started'(event) {
+    speaking = true;
+    view.conversation.speechStarted(event);
+    showMoment();
+  },
+  'input_audio_buffer.speech_stopped'(event) {
+    speaking = false;
+    view.conversation.speechStopped(event);
+    showMoment();
+  },
   'input_audio_buffer.committed': (event) => view.conversation.committed(event),
   'response.created'({ response }) {
     counters.lastResponse = {
@@ -194,7 +205,7 @@ const HANDLERS = {
       createdAt: performance.now(),
     };
     view.conversation.answerCreated(response.id, engineName());
-    showInterrupt();
+    showMoment();
   },
   'response.output_audio_transcript.delta': answerDelta,
   'response.output_text.delta': answerDelta,
@@ -203,7 +214,7 @@ const HANDLERS = {
     if (last?.id !== response.id) return;
     last.status = response.status;
     view.conversation.answerDone(response.id, last);
-    showInterrupt();
+    showMoment();
   },
   'output_audio_buffer.cleared': () => audio.flush(),
   'outbox.dropped': ({ class: kind, count }) => view.conversation.note(`The server dropped ${count} ${kind} messages on the way here`),
@@ -231,7 +242,12 @@ function onAudio(frame) {
     last.audioSeconds = last.audioBytes / BYTES_PER_SAMPLE / rate;
     last.firstAudioMs ??= performance.now() - last.createdAt;
   }
-  if (engine === 'relay' && frame.track !== 0) view.conversation.heard(frame, view.members.name(frame.track), rate);
+  if (engine === 'relay' && frame.track !== 0) {
+    // Whoever is heard is here, also when they came before this page did.
+    view.members.join(frame.track);
+    countMembers();
+    view.conversation.heard(frame, view.members.name(frame.track), rate);
+  }
   // Last, because playing hands the payload over to the audio thread.
   audio.play(frame);
 }
@@ -276,6 +292,7 @@ function onClose({ code, reason, wasOpen }) {
 
 /// Leaves nothing running that belongs to a connection; the microphone closes unless the page will come back.
 function settle() {
+  speaking = false;
   audio.flush();
   view.members.clear();
   countMembers();
@@ -296,7 +313,7 @@ function setState(state) {
     audio.closeMicrophone();
     view.mic.rest();
     $('talk').style.setProperty('--level', '0');
-    $('rtt').textContent = '–';
+    $('rtt').hidden = true;
   }
   showControls();
 }
@@ -307,15 +324,26 @@ function showControls() {
   const listening = live && !audio.hasMicrophone && state === 'open';
   $('status-text').textContent = listening ? 'Connected, listening only' : STATES[state];
   $('talk-label').textContent = live ? 'Hang up' : 'Talk';
-  $('hint').textContent = live ? ENGINE_HINTS[engine] : 'One click, then say something.';
   $('mute').disabled = !audio.hasMicrophone;
   $('send').disabled = state !== 'open';
   $('raw-mic').disabled = live;
-  showInterrupt();
+  showMoment();
 }
 
-function showInterrupt() {
-  $('interrupt').disabled = counters.state !== 'open' || (counters.lastResponse?.status !== 'in_progress' && !sounding);
+/// What is going on right now: who speaks, and whether there is something to interrupt.
+function showMoment() {
+  const { state } = counters;
+  const answering = state === 'open' && (counters.lastResponse?.status === 'in_progress' || sounding);
+  $('interrupt').disabled = !answering;
+  $('hint').textContent = hint(state, answering);
+}
+
+function hint(state, answering) {
+  if (state === 'connecting' || state === 'waiting') return 'One moment…';
+  if (state !== 'open') return 'One click, then say something.';
+  if (speaking) return 'Listening…';
+  if (answering) return `${engine === 'parrot' ? 'The parrot answers' : 'Playing what came'}…`;
+  return audio.hasMicrophone ? 'Say something.' : 'Write something.';
 }
 
 function showEngine() {
