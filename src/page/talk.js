@@ -156,11 +156,10 @@ function chooseEngine(chosen) {
 // What the server says.
 
 const HANDLERS = {
-  'session.created'({ session: created }) {
-    welcome(created);
-    if (session.isOpen) setState('open');
-    retries = 0;
-    drainingMs = null;
+  'session.created': ({ session: created }) => welcome(created),
+  'session.restored'({ recovered, session: restored }) {
+    if (counters.state !== 'open') welcome(restored);
+    view.conversation.note(recovered ? 'Back, with nothing missed' : 'Back, but what was said meanwhile is lost');
   },
   'session.updated': ({ session: updated }) => adopt(updated),
   'session.draining'({ reconnect_in_ms: ms }) {
@@ -258,6 +257,9 @@ function welcome(created) {
   view.members.welcome(created?.member, others.filter((member) => memberKey(member) !== memberKey(created?.member)));
   countMembers();
   hideNoticeAbout('connection');
+  retries = 0;
+  drainingMs = null;
+  setState('open');
 }
 
 /// The room may already run another engine, or another rate, than this page asked for: the room is right.

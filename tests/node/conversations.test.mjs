@@ -34,7 +34,7 @@ function get(url, upgrade) {
     ? { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' }
     : { Connection: 'close' };
   return new Promise((resolve, reject) => {
-    const request = http.get(url, { headers }, (response) => {
+    const request = http.get(url, { headers, agent: false }, (response) => {
       response.resume();
       resolve(response);
     });
