@@ -14,6 +14,8 @@ const BYTES_PER_SAMPLE = 2;
 const RETRIES_MAX = 6;
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 8000;
+// The event that asks for another engine, so that a refusal can be told from other errors.
+const ENGINE_CHANGE = 'engine-change';
 
 const $ = (id) => document.getElementById(id);
 
@@ -79,6 +81,7 @@ const session = new Session({
 });
 
 let engine = ENGINE_HINTS[start.engine] ? start.engine : 'parrot';
+let roomEngine = engine;
 let rate = DEFAULT_RATE;
 let retries = 0;
 let retryTimer = 0;
@@ -150,7 +153,7 @@ function chooseEngine(chosen) {
   engine = chosen;
   rememberInAddress('engine', engine);
   showEngine();
-  if (session.isOpen) session.send({ type: 'session.update', session: { engine } });
+  if (session.isOpen) session.send({ type: 'session.update', event_id: ENGINE_CHANGE, session: { engine } });
 }
 
 // What the server says.
@@ -218,6 +221,7 @@ const HANDLERS = {
   'output_audio_buffer.cleared': () => audio.flush(),
   'outbox.dropped': ({ class: kind, count }) => view.conversation.note(`The server dropped ${count} ${kind} messages on the way here`),
   error({ error }) {
+    if (error?.event_id === ENGINE_CHANGE) adopt({ engine: roomEngine });
     showNotice(`The server answered: ${error?.message ?? 'something it did not explain'}`, false);
   },
 };
@@ -272,6 +276,7 @@ function adopt(given) {
     rememberInAddress('engine', engine);
     showEngine();
   }
+  roomEngine = engine;
 }
 
 function onClose({ code, reason, wasOpen }) {
