@@ -47,14 +47,21 @@ export class Members {
   #count;
   #members = new Map();
   #self = null;
+  #total = 0;
 
   constructor({ list, count }) {
     this.#list = list;
     this.#count = count;
   }
 
+  /// How many are here. The server says how many; who they are shows when they come, speak or write.
   get size() {
-    return this.#members.size;
+    return Math.max(this.#members.size, this.#total);
+  }
+
+  total(members) {
+    this.#total = members ?? 0;
+    this.#render();
   }
 
   isSelf(member) {
@@ -63,6 +70,7 @@ export class Members {
 
   welcome(self, others = []) {
     this.#members.clear();
+    this.#total = 0;
     this.#self = memberKey(self) ?? 'you';
     this.#members.set(this.#self, 'You');
     for (const other of others) this.join(other);
@@ -83,6 +91,7 @@ export class Members {
 
   clear() {
     this.#members.clear();
+    this.#total = 0;
     this.#render();
   }
 
@@ -93,15 +102,18 @@ export class Members {
   }
 
   #render() {
-    this.#count.textContent = String(this.#members.size);
-    this.#list.replaceChildren(
-      ...[...this.#members].map(([key, name]) => {
-        const item = document.createElement('li');
-        item.textContent = name;
-        item.dataset.hue = String([...key].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 6);
-        if (key === this.#self) item.dataset.self = '';
-        return item;
-      }),
-    );
+    this.#count.textContent = String(this.size);
+    const items = [...this.#members].map(([key, name]) => this.#item(key, name));
+    const unknown = this.size - this.#members.size;
+    if (unknown > 0) items.push(this.#item('', `${unknown} more`));
+    this.#list.replaceChildren(...items);
+  }
+
+  #item(key, name) {
+    const item = document.createElement('li');
+    item.textContent = name;
+    item.dataset.hue = String([...key].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 6);
+    if (key === this.#self) item.dataset.self = '';
+    return item;
   }
 }

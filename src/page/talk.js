@@ -141,7 +141,8 @@ function say(text) {
   const item = { type: 'message', role: 'user', content: [{ type: 'input_text', text }] };
   if (!session.send({ type: 'conversation.item.create', item })) return;
   view.conversation.wrote(text);
-  session.send({ type: 'response.create' });
+  // The echo passes sound on and has no answer to give.
+  if (engine !== 'echo') session.send({ type: 'response.create' });
 }
 
 function interrupt() {
@@ -169,20 +170,25 @@ const HANDLERS = {
     drainingMs = ms ?? RETRY_FIRST_MS;
     showNotice('The server is about to restart. This page will come back by itself.', false);
   },
-  'room.member_joined'({ member }) {
-    if (view.members.isSelf(member)) return;
-    view.members.join(member);
-    view.conversation.note(`${view.members.name(member)} joined`);
+  'room.member_joined'({ member, members }) {
+    if (!view.members.isSelf(member)) {
+      view.members.join(member);
+      view.conversation.note(`${view.members.name(member)} joined`);
+    }
+    view.members.total(members);
     countMembers();
   },
-  'room.member_left'({ member }) {
+  'room.member_left'({ member, members }) {
     view.conversation.note(`${view.members.name(member)} left`);
     view.members.leave(member);
+    view.members.total(members);
     countMembers();
   },
-  'room.message'({ data, from, member }) {
+  'room.message'({ data, from }) {
     const text = typeof data === 'string' ? data : (data?.text ?? JSON.stringify(data));
-    view.conversation.message(view.members.name(from ?? member), text);
+    if (from !== 0) view.members.join(from);
+    countMembers();
+    view.conversation.message(from === 0 ? 'Server' : view.members.name(from), text);
   },
   'input_audio_buffer.speech_started'(event) {
     speaking = true;

@@ -28,7 +28,8 @@ export class Member {
     await member.#connect(room, engine, subprotocol);
     const [first] = await member.until(() => member.events.length > 0 && member.events, 'the first event');
     assert.equal(first.type, 'session.created', 'session.created comes first');
-    assert.equal(first.session.id, room);
+    assert.ok(first.session.id, 'a session has an id');
+    assert.equal(first.session.room, room);
     assert.equal(first.session.engine, engine);
     assert.equal(member.frames.length, 0, 'no sound before the welcome');
     member.cursor = 1;

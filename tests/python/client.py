@@ -58,7 +58,8 @@ class Member:
         self.until(lambda: self.events, "the first event")
         first = self.events[0]
         assert first["type"] == "session.created"
-        assert first["session"]["id"] == room
+        assert first["session"]["id"], "a session has an id"
+        assert first["session"]["room"] == room
         assert first["session"]["engine"] == engine
         assert not self.frames, "no sound before the welcome"
         self.cursor = 1

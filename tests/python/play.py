@@ -191,15 +191,18 @@ def transcript_of(me: Member) -> str:
 
 
 def check_headers(got: list[Frame], track: str | None) -> None:
-    """The eight bytes before each frame of one spurt."""
+    """The eight bytes before each frame. On a busy machine a spurt may break in two; each begins at 0 ms."""
     headers = [frame.header for frame in got]
     assert {header.kind for header in headers} == {1}, "every frame is sound"
     if track is not None:
         assert {str(header.track) for header in headers} == {track}
     assert headers[0].flags & 1, "the first frame of a spurt says so"
-    times = [header.timestamp_ms for header in headers]
-    assert times[0] == 0, "a spurt begins at 0 ms"
-    assert times == sorted(times), "time does not run backwards"
+    before = 0
+    for header in headers:
+        if header.flags & 1:
+            assert header.timestamp_ms == 0, "a spurt begins at 0 ms"
+        assert header.flags & 1 or header.timestamp_ms >= before, "time does not run backwards"
+        before = header.timestamp_ms
 
 
 def get(url: str, headers: dict | None = None) -> tuple[int, dict]:
