@@ -42,6 +42,11 @@ impl Tracker {
         if self.fill(seq) { Arrival::Reordered } else { Arrival::Duplicate }
     }
 
+    /// Whether all of the first `count` have arrived.
+    pub(crate) fn complete(&self, count: u32) -> bool {
+        self.next == count && self.gaps.is_none()
+    }
+
     fn fill(&mut self, seq: u32) -> bool {
         let Some(gaps) = self.gaps.as_mut() else { return false };
         let at = gaps.partition_point(|&(_, end)| end <= seq);
