@@ -12,7 +12,7 @@ mod life;
 mod receive;
 mod send;
 
-use std::io::{Read as _, Write as _, stdin, stdout};
+use std::io::{Write as _, stdin, stdout};
 
 use rustix::event::epoll::EventFlags;
 
@@ -101,19 +101,39 @@ struct Worker {
 
 /// Runs a worker process until it is told to quit or its stdin ends.
 pub(crate) fn run() -> Result<(), String> {
-    let mut line = String::new();
-    stdin().read_line(&mut line).map_err(|error| format!("can't read the plan: {error}"))?;
-    let plan = match serde_json::from_str(&line) {
-        Ok(Command::Plan(plan)) => *plan,
-        _ => return Err("this process is started by voxhall-loadtest itself, with a plan on stdin".into()),
+    let mut commands = Vec::new();
+    let line = loop {
+        if let Some(line) = take_line(&mut commands) {
+            break line;
+        }
+        if !read_commands(&mut commands)? {
+            return Err("stdin ended before the plan".into());
+        }
+    };
+    let Ok(Command::Plan(plan)) = serde_json::from_slice(&line) else {
+        return Err("this process is started by voxhall-loadtest itself, with a plan on stdin".into());
     };
     host::raise_descriptor_limit();
     host::pin(&plan.cores)?;
-    let done = Worker::new(plan).map_err(|error| format!("can't make a poll set: {error}"))?.work();
+    let worker = Worker::new(*plan, commands).map_err(|error| format!("can't make a poll set: {error}"))?;
+    let done = worker.work();
     if let Err(fault) = &done {
         notify(&Notice::Fault(fault.clone()));
     }
     done
+}
+
+/// Takes what is on stdin; false when it has ended. Read past the standard library's buffer, which poll can't see.
+fn read_commands(commands: &mut Vec<u8>) -> Result<bool, String> {
+    let mut chunk = [0; 4096];
+    let n = rustix::io::read(stdin(), &mut chunk).map_err(|error| format!("stdin: {error}"))?;
+    commands.extend_from_slice(&chunk[..n]);
+    Ok(n > 0)
+}
+
+fn take_line(commands: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let end = commands.iter().position(|&byte| byte == b'\n')?;
+    Some(commands.drain(..=end).collect())
 }
 
 /// Tells the coordinator. If it is gone, stdin says so too, and that ends the worker.
@@ -125,7 +145,7 @@ fn notify(notice: &Notice) {
 }
 
 impl Worker {
-    fn new(plan: Plan) -> rustix::io::Result<Self> {
+    fn new(plan: Plan, commands: Vec<u8>) -> rustix::io::Result<Self> {
         let poll = Poll::new()?;
         poll.add_pipe(stdin(), COMMANDS)?;
         let conns = (0..plan.count).map(|index| Conn { slow: plan.is_slow(plan.first + index), ..Conn::default() });
@@ -156,7 +176,7 @@ impl Worker {
             quit_by: None,
             cpu_at_open_ns: 0,
             noticed_us: 0,
-            commands: Vec::new(),
+            commands,
             poll,
             plan,
         })
@@ -170,13 +190,14 @@ impl Worker {
             self.poll.wait(self.sleep_us(now), &mut ready).map_err(|error| format!("epoll: {error}"))?;
             for &(token, flags) in &ready {
                 if token == COMMANDS {
-                    if !self.take_commands()? {
+                    if !read_commands(&mut self.commands)? {
                         return Ok(());
                     }
                 } else {
                     self.react(token, flags);
                 }
             }
+            self.obey_all()?;
             self.send_due();
             self.open_next();
             let now = now_us();
@@ -216,17 +237,12 @@ impl Worker {
         }
     }
 
-    /// Takes what is on stdin; false when it has ended.
-    fn take_commands(&mut self) -> Result<bool, String> {
-        let mut chunk = [0; 4096];
-        let n = stdin().read(&mut chunk).map_err(|error| format!("stdin: {error}"))?;
-        self.commands.extend_from_slice(&chunk[..n]);
-        while let Some(end) = self.commands.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.commands.drain(..=end).collect();
+    fn obey_all(&mut self) -> Result<(), String> {
+        while let Some(line) = take_line(&mut self.commands) {
             let command = serde_json::from_slice(&line).map_err(|error| format!("a command: {error}"))?;
             self.obey(command);
         }
-        Ok(n > 0)
+        Ok(())
     }
 
     fn obey(&mut self, command: Command) {
