@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn an_admin_address_is_http_with_a_port() {
         assert_eq!(authority("http://127.0.0.1:9090/"), Ok("127.0.0.1:9090"));
-        for wrong in ["127.0.0.1:9090", "https://127.0.0.1:9090", "http://127.0.0.1", "http://127.0.0.1:9/x"] {
+        for wrong in ["127.0.0.1:9090", "https://127.0.0.1:9090", "http://127.0.0.1", "http://127.0.0.1:9/x"]
+        {
             assert!(authority(wrong).is_err(), "{wrong}");
         }
     }

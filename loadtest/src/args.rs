@@ -145,7 +145,8 @@ pub(crate) struct Job {
 impl Args {
     /// Turns what was typed into a run, or says what is wrong with it.
     pub(crate) fn resolve(self, descriptors: u64) -> Result<Job, String> {
-        let bounds = self.expect.iter().map(|list| expect::parse(list)).collect::<Result<Vec<_>, _>>()?.concat();
+        let bounds =
+            self.expect.iter().map(|list| expect::parse(list)).collect::<Result<Vec<_>, _>>()?.concat();
         if let Some(admin) = &self.admin {
             crate::admin::authority(admin)?;
         }
@@ -175,9 +176,11 @@ impl Args {
             frame_bytes: self.frame_bytes,
             tick_us: self.tick_us,
             connect_rate: self.connect_rate.unwrap_or(if scenario == Scenario::Churn { 500.0 } else { 0.0 }),
-            connect_concurrency: self
-                .connect_concurrency
-                .unwrap_or(if scenario == Scenario::Storm { 1024 } else { 256 }),
+            connect_concurrency: self.connect_concurrency.unwrap_or(if scenario == Scenario::Storm {
+                1024
+            } else {
+                256
+            }),
             connect_timeout_us: micros(self.connect_timeout_s),
             sources: self.sources,
             warmup_us: micros(self.warmup_s),
@@ -235,7 +238,9 @@ impl Args {
             ("--slow-after-s", self.slow_after_s.unwrap_or(0.0)),
             ("--connect-rate", self.connect_rate.unwrap_or(0.0)),
         ];
-        if let Some((name, value)) = none_negative.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+        if let Some((name, value)) =
+            none_negative.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+        {
             return Err(format!("{name} {value}: expected 0 or more"));
         }
         for (name, share) in [("--speaking", self.speaking), ("--slow", self.slow)] {
@@ -253,8 +258,12 @@ impl Args {
         if self.rate.is_some() && !self.scenario.has_rate() {
             let name = self.scenario.name();
             return Err(match self.scenario {
-                Scenario::Talk => "--rate: talk's rate follows from --clients, --speaking and --frame-ms".into(),
-                Scenario::Churn => "--rate: churn's rate follows from --connect-rate and --churn-frames".into(),
+                Scenario::Talk => {
+                    "--rate: talk's rate follows from --clients, --speaking and --frame-ms".into()
+                }
+                Scenario::Churn => {
+                    "--rate: churn's rate follows from --connect-rate and --churn-frames".into()
+                }
                 _ => format!("--rate: in {name} nobody speaks"),
             });
         }

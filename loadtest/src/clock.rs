@@ -193,7 +193,10 @@ mod tests {
             }
         }
         let expected = 2_000.0 * 0.1 * 50.0 * 10.0;
-        assert!((f64::from(frames) / expected - 1.0).abs() < 0.05, "{frames} frames, expected about {expected}");
+        assert!(
+            (f64::from(frames) / expected - 1.0).abs() < 0.05,
+            "{frames} frames, expected about {expected}"
+        );
     }
 
     #[test]

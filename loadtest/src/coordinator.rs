@@ -263,7 +263,8 @@ impl<'a> Coordinator<'a> {
             if deadline_us.is_some_and(|deadline| now >= deadline) {
                 return Ok(false);
             }
-            let wake = deadline_us.map_or(self.sampler.due_us(), |deadline| deadline.min(self.sampler.due_us()));
+            let wake =
+                deadline_us.map_or(self.sampler.due_us(), |deadline| deadline.min(self.sampler.due_us()));
             match self.notices.recv_timeout(Duration::from_micros(wake.saturating_sub(now))) {
                 Ok((n, notice)) => self.take(n, notice)?,
                 Err(RecvTimeoutError::Timeout) => {}

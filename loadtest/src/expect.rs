@@ -75,7 +75,8 @@ pub(crate) fn parse(list: &str) -> Result<Vec<Bound>, String> {
 
 fn parse_one(text: &str) -> Result<Bound, String> {
     let wrong = |why: String| format!("--expect {text:?}: {why}");
-    let at = text.find(['<', '>', '=']).ok_or_else(|| wrong("expected METRIC OP VALUE, as in p99<20ms".into()))?;
+    let at =
+        text.find(['<', '>', '=']).ok_or_else(|| wrong("expected METRIC OP VALUE, as in p99<20ms".into()))?;
     let (name, rest) = text.split_at(at);
     let name = name.trim();
     let Some(&(metric, kind)) = METRICS.iter().find(|(metric, _)| *metric == name) else {
@@ -90,7 +91,8 @@ fn parse_one(text: &str) -> Result<Bound, String> {
         (">", Comparison::Greater),
         ("=", Comparison::Equal),
     ];
-    let found = operators.iter().find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (*op, value.trim())));
+    let found =
+        operators.iter().find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (*op, value.trim())));
     let (comparison, value) = found.ok_or_else(|| wrong("the operator is one of < <= > >= =".into()))?;
     let (value, share) = parse_value(kind, value).map_err(wrong)?;
     Ok(Bound { text: text.to_owned(), metric, comparison, value, share })
@@ -180,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_list_of_bounds_is_read_with_its_units() {
-        let bounds = parse("p99<20ms, loss=0 ,rate>=39_000,back_s<3s,rss_per_room<=1.5KiB").expect("all are bounds");
+        let bounds =
+            parse("p99<20ms, loss=0 ,rate>=39_000,back_s<3s,rss_per_room<=1.5KiB").expect("all are bounds");
         let values: Vec<(&str, f64)> = bounds.iter().map(|bound| (bound.metric, bound.value)).collect();
         let expected =
             [("p99", 20_000.0), ("loss", 0.0), ("rate", 39_000.0), ("back_s", 3.0), ("rss_per_room", 1536.0)];

@@ -37,8 +37,9 @@ pub(crate) fn pin(cores: &[usize]) -> Result<(), String> {
         }
         set.set(core);
     }
-    sched_setaffinity(None, &set)
-        .map_err(|error| format!("can't run on cores {cores:?}: {error}; `nproc` and taskset(1) show which exist"))
+    sched_setaffinity(None, &set).map_err(|error| {
+        format!("can't run on cores {cores:?}: {error}; `nproc` and taskset(1) show which exist")
+    })
 }
 
 /// The process under test.
@@ -117,7 +118,8 @@ mod tests {
     #[test]
     fn the_owner_of_a_listening_socket_is_found_and_measured() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback takes a listener");
-        let server = Server::listening_on(listener.local_addr().expect("it is bound")).expect("it is this process");
+        let server =
+            Server::listening_on(listener.local_addr().expect("it is bound")).expect("it is this process");
         assert_eq!(server.pid, std::process::id());
         assert!(server.cpu_ns().is_some_and(|ns| ns > 0));
         assert!(server.rss_bytes().is_some_and(|bytes| bytes > 100_000));

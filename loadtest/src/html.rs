@@ -23,7 +23,8 @@ pub(crate) fn page(report: &Report) -> Result<String, String> {
     );
     let _ = write!(body, "<section class=\"tiles\">{}</section>", tiles(report));
     if !report.expect.is_empty() {
-        let _ = write!(body, "<section><h2>Bounds</h2><ul class=\"bounds\">{}</ul></section>", bounds(report));
+        let _ =
+            write!(body, "<section><h2>Bounds</h2><ul class=\"bounds\">{}</ul></section>", bounds(report));
     }
     body.push_str("<section class=\"plots\">");
     if report.latency_us.count > 0 {
@@ -54,12 +55,20 @@ fn tiles(report: &Report) -> String {
     if report.latency_us.count > 0 {
         let late = format!("generator late by {}", time(report.lateness_us.p99));
         tile("p99 latency", time(report.latency_us.p99), late);
-        tile("delivered", format!("{:.0}/s", report.rate_per_s), format!("{:.0}/s offered", report.offered_per_s));
+        tile(
+            "delivered",
+            format!("{:.0}/s", report.rate_per_s),
+            format!("{:.0}/s offered", report.offered_per_s),
+        );
         let of = format!("of {}, {} dropped by the server", report.expected, report.dropped);
         tile("lost", report.lost.to_string(), of);
     }
     let shakes = &report.handshakes;
-    tile("handshakes", format!("{:.0}/s", shakes.per_s), format!("{} ok, {} failed", shakes.ok, shakes.failed));
+    tile(
+        "handshakes",
+        format!("{:.0}/s", shakes.per_s),
+        format!("{} ok, {} failed", shakes.ok, shakes.failed),
+    );
     if let Some(storm) = &report.storm {
         let back = storm.back_s.map_or("not all".into(), |back_s| format!("{back_s:.2} s"));
         tile("all back", back, format!("{} cut", storm.dropped));
@@ -79,7 +88,8 @@ fn tiles(report: &Report) -> String {
 fn bounds(report: &Report) -> String {
     let mut items = String::new();
     for verdict in &report.expect {
-        let value = verdict.value.map_or("not measured".into(), |value| table::metric_value(&verdict.bound, value));
+        let value =
+            verdict.value.map_or("not measured".into(), |value| table::metric_value(&verdict.bound, value));
         let (class, word) = if verdict.ok { ("held", "held") } else { ("broken", "broken") };
         let bound = escape(&verdict.bound);
         let _ = write!(items, "<li class=\"{class}\"><code>{bound}</code> {word}: {value}</li>");
@@ -88,7 +98,8 @@ fn bounds(report: &Report) -> String {
 }
 
 fn figure(body: &mut String, title: &str, note: &str, svg: &str) {
-    let _ = write!(body, "<figure><figcaption><h2>{title}</h2><small>{note}</small></figcaption>{svg}</figure>");
+    let _ =
+        write!(body, "<figure><figcaption><h2>{title}</h2><small>{note}</small></figcaption>{svg}</figure>");
 }
 
 fn escape(text: &str) -> String {

@@ -64,7 +64,8 @@ fn publish(job: &Job, report: &Report) -> Result<(), String> {
         if json_on_stdout {
             say(&json);
         } else {
-            std::fs::write(path, json + "\n").map_err(|error| format!("--json {}: {error}", path.display()))?;
+            std::fs::write(path, json + "\n")
+                .map_err(|error| format!("--json {}: {error}", path.display()))?;
         }
     }
     if let Some(path) = &job.html {
@@ -83,7 +84,9 @@ fn verdict(report: &Report) -> ExitCode {
         .iter()
         .filter(|verdict| !verdict.ok)
         .map(|verdict| match verdict.value {
-            Some(value) => format!("{} (it was {})", verdict.bound, table::metric_value(&verdict.bound, value)),
+            Some(value) => {
+                format!("{} (it was {})", verdict.bound, table::metric_value(&verdict.bound, value))
+            }
             None => format!("{} (it could not be measured)", verdict.bound),
         })
         .collect();

@@ -60,7 +60,9 @@ pub(crate) fn rate(report: &Report) -> Result<String, String> {
 /// The server's share of a core.
 pub(crate) fn cpu(report: &Report) -> Result<String, String> {
     let points = report.samples.iter().map(|sample| (sample.at_s, sample.server_cpu_percent)).collect();
-    draw(&[Series { points, color: FIRST }], Some(report.window_s), &seconds, &|percent| format!("{percent:.0} %"))
+    draw(&[Series { points, color: FIRST }], Some(report.window_s), &seconds, &|percent| {
+        format!("{percent:.0} %")
+    })
 }
 
 /// The server's resident memory.

@@ -117,7 +117,6 @@ pub(crate) struct RampStep {
 pub(crate) struct Sample {
     /// Since the first connection.
     pub(crate) at_s: f64,
-    pub(crate) open: u64,
     pub(crate) received_per_s: f64,
     pub(crate) offered_per_s: f64,
     pub(crate) server_cpu_percent: f64,

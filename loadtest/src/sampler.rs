@@ -45,7 +45,6 @@ impl Sampler {
         let cpu_ns = self.server.and_then(Server::cpu_ns).unwrap_or(self.last_cpu_ns);
         self.samples.push(Sample {
             at_s: self.since_s(now),
-            open: progress.open,
             received_per_s: progress.received.saturating_sub(self.last.received) as f64 / passed_s,
             offered_per_s: progress.offered.saturating_sub(self.last.offered) as f64 / passed_s,
             server_cpu_percent: cpu_ns.saturating_sub(self.last_cpu_ns) as f64 / passed_s / 1e7,

@@ -72,7 +72,8 @@ pub(crate) fn connect(target: SocketAddr, source: Option<u8>, slow: bool) -> Res
     if let Some(n) = source {
         // The port is chosen at connect, when the whole four-tuple is known: otherwise each source would be
         // searched for a port that is free towards everyone.
-        setsockopt(&socket, IpBindAddressNoPort, &true).map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+        setsockopt(&socket, IpBindAddressNoPort, &true)
+            .map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
         rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2 + n), 0))?;
     }
     match rustix::net::connect(&socket, &target) {

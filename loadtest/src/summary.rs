@@ -44,7 +44,8 @@ pub(crate) fn report(job: &Job, measured: &Measured) -> Report {
     let server = server_figures(job, measured);
     let dropped = server.metrics.get(DROPPED).map_or(0, |&n| n as u64).max(tally.told_dropped);
     let per_s = |n: u64| if measured.window_s > 0.0 { n as f64 / measured.window_s } else { 0.0 };
-    let per_message = |ns: u64| (tally.received_in_window > 0).then(|| micros_per(ns, tally.received_in_window));
+    let per_message =
+        |ns: u64| (tally.received_in_window > 0).then(|| micros_per(ns, tally.received_in_window));
     let own_ns = tally.cpu_ns + measured.own_cpu_ns;
     let mut report = Report {
         scenario: job.plan.scenario.name(),
@@ -101,18 +102,26 @@ pub(crate) fn agrees(job: &Job, measured: &Measured) -> Option<bool> {
         Scenario::Slow => None,
         _ => within(FRAMES_SENT, tally.total_binary, tally.total_text + tally.total_control + closes),
     };
-    let checks =
-        [within(CONNECTIONS, tally.open, 0), within(FRAMES_RECEIVED, tally.total_sent, tally.pongs_sent + closes), sent];
+    let checks = [
+        within(CONNECTIONS, tally.open, 0),
+        within(FRAMES_RECEIVED, tally.total_sent, tally.pongs_sent + closes),
+        sent,
+    ];
     let known: Vec<bool> = checks.into_iter().flatten().collect();
     (!known.is_empty()).then(|| known.iter().all(|&ok| ok))
 }
 
 /// The server's counters over the run.
 fn deltas(measured: &Measured) -> Option<Metrics> {
-    let (first, before, after) =
-        (measured.metrics_at_first.as_ref()?, measured.metrics_before.as_ref()?, measured.metrics_after.as_ref()?);
+    let (first, before, after) = (
+        measured.metrics_at_first.as_ref()?,
+        measured.metrics_before.as_ref()?,
+        measured.metrics_after.as_ref()?,
+    );
     let mut deltas = Metrics::new();
-    for (name, base) in [(CONNECTIONS, first), (DROPPED, before), (FRAMES_RECEIVED, before), (FRAMES_SENT, before)] {
+    for (name, base) in
+        [(CONNECTIONS, first), (DROPPED, before), (FRAMES_RECEIVED, before), (FRAMES_SENT, before)]
+    {
         if let Some(value) = after.get(name) {
             deltas.insert(name.to_owned(), value - base.get(name).unwrap_or(&0.0));
         }
@@ -135,8 +144,13 @@ fn server_figures(job: &Job, measured: &Measured) -> ServerFigures {
     ServerFigures {
         pid: measured.server.map(|server| server.pid),
         cpu_s,
-        cpu_us_per_message: measured.server_cpu_ns.filter(|_| received > 0).map(|ns| micros_per(ns, received)),
-        cpu_percent_of_core: cpu_s.filter(|_| measured.window_s > 0.0).map(|cpu_s| 100.0 * cpu_s / measured.window_s),
+        cpu_us_per_message: measured
+            .server_cpu_ns
+            .filter(|_| received > 0)
+            .map(|ns| micros_per(ns, received)),
+        cpu_percent_of_core: cpu_s
+            .filter(|_| measured.window_s > 0.0)
+            .map(|cpu_s| 100.0 * cpu_s / measured.window_s),
         rss_bytes: measured.rss_after,
         rss_bytes_per_room: rss_per_room(job, measured),
         metrics: metrics.unwrap_or_default(),

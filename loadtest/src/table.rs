@@ -13,7 +13,8 @@ pub(crate) fn render(report: &Report) -> String {
             let _ = writeln!(table, "  {name:<18}{value}");
         }
     };
-    let scale = format!("{} clients in {} rooms, {:.1} s measured", report.clients, report.rooms, report.duration_s);
+    let scale =
+        format!("{} clients in {} rooms, {:.1} s measured", report.clients, report.rooms, report.duration_s);
     row(report.scenario, scale);
     let shakes = &report.handshakes;
     row(
@@ -31,7 +32,8 @@ pub(crate) fn render(report: &Report) -> String {
     if report.offered > 0 {
         let (offered, rate) = (report.offered_per_s, report.rate_per_s);
         row("rate", format!("{offered:.0}/s offered, {rate:.0}/s delivered"));
-        let frames = format!("{} offered, {} sent, {} delivered", report.offered, report.sent, report.delivered);
+        let frames =
+            format!("{} offered, {} sent, {} delivered", report.offered, report.sent, report.delivered);
         let astray =
             format!("{} lost, {} duplicated, {} reordered", report.lost, report.duplicated, report.reordered);
         row("frames", format!("{frames} · {astray}, {} dropped by the server", report.dropped));
@@ -68,8 +70,17 @@ fn scenario_rows(report: &Report, row: &mut impl FnMut(&str, String)) {
     }
     if let Some(storm) = &report.storm {
         let back = storm.back_s.map_or("not all back".into(), |back_s| format!("all back in {back_s:.3} s"));
-        row("storm", format!("{} cut, {} back, {} retries · {back}", storm.dropped, storm.back, storm.retries));
-        row("each", format!("p50 {:.1} ms p99 {:.1} ms slowest {:.1} ms", storm.p50_ms, storm.p99_ms, storm.slowest_ms));
+        row(
+            "storm",
+            format!("{} cut, {} back, {} retries · {back}", storm.dropped, storm.back, storm.retries),
+        );
+        row(
+            "each",
+            format!(
+                "p50 {:.1} ms p99 {:.1} ms slowest {:.1} ms",
+                storm.p50_ms, storm.p99_ms, storm.slowest_ms
+            ),
+        );
         if storm.recovered + storm.not_recovered > 0 {
             row("sessions", format!("{} recovered, {} not", storm.recovered, storm.not_recovered));
         }
@@ -82,7 +93,9 @@ fn scenario_rows(report: &Report, row: &mut impl FnMut(&str, String)) {
 
 fn server(report: &Report) -> String {
     let server = &report.server;
-    let Some(pid) = server.pid else { return "not found on this host, so not measured (--server-pid)".into() };
+    let Some(pid) = server.pid else {
+        return "not found on this host, so not measured (--server-pid)".into();
+    };
     let mut text = format!("pid {pid}");
     if let (Some(cpu_s), Some(percent)) = (server.cpu_s, server.cpu_percent_of_core) {
         let _ = write!(text, " · {cpu_s:.2} s CPU ({percent:.1} % of a core)");

@@ -250,7 +250,8 @@ mod tests {
         for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
             assert_eq!(merged.latency.at(quantile), one.latency.at(quantile));
         }
-        assert_eq!(merged.slow.map(|slow| slow.others_before.max()), Some(10_000));
+        let max = merged.slow.map_or(0, |slow| slow.others_before.max());
+        assert!(max.abs_diff(10_000) <= 10, "three digits survive the pipe: {max}");
     }
 
     #[test]

@@ -89,12 +89,14 @@ fn talkers_pairs_and_listeners_hear_everything() {
     assert_eq!(code, 0, "{complaint}");
     assert!(report["offered"].as_u64() > Some(100));
 
-    let (code, report, complaint) = run(&server, &format!("relay --clients 6 --rate 120 {SHORT} --expect loss=0"));
+    let (code, report, complaint) =
+        run(&server, &format!("relay --clients 6 --rate 120 {SHORT} --expect loss=0"));
     assert_eq!(code, 0, "{complaint}");
     assert_eq!(report["delivered"], 96);
     assert_eq!(report["rooms"], 3);
 
-    let (code, report, complaint) = run(&server, &format!("fanout --clients 8 --rate 50 {SHORT} --expect loss=0"));
+    let (code, report, complaint) =
+        run(&server, &format!("fanout --clients 8 --rate 50 {SHORT} --expect loss=0"));
     assert_eq!(code, 0, "{complaint}");
     assert_eq!((&report["offered"], &report["delivered"]), (&Value::from(40), &Value::from(320)));
 }
@@ -113,7 +115,8 @@ fn several_processes_and_sources_make_one_report() {
 #[test]
 fn after_a_storm_all_are_back() {
     let server = Server::start(Manner::default());
-    let (code, report, complaint) = run(&server, &format!("storm --clients 20 {SHORT} --expect back_s<60,errors=0"));
+    let (code, report, complaint) =
+        run(&server, &format!("storm --clients 20 {SHORT} --expect back_s<60,errors=0"));
     assert_eq!(code, 0, "{complaint}");
     assert_eq!(report["storm"]["back"], 20);
     assert_eq!(report["handshakes"]["ok"], 40);
@@ -153,7 +156,10 @@ fn slow_clients_do_not_hide_in_the_figures_of_the_others() {
     let ended: u64 = slow["closes"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
     assert_eq!(ended + slow["still_open"].as_u64().unwrap_or(0), 2);
     assert!(slow["offered"].as_u64() > Some(1_000), "their frames are offered all the same");
-    assert!(slow["others_before_us"]["p99"].as_u64() > Some(0) && slow["others_after_us"]["p99"].as_u64() > Some(0));
+    assert!(
+        slow["others_before_us"]["p99"].as_u64() > Some(0)
+            && slow["others_after_us"]["p99"].as_u64() > Some(0)
+    );
 }
 
 #[test]
@@ -203,7 +209,8 @@ fn wrong_input_and_an_absent_server_are_answered() {
 fn table_and_page_are_written() {
     let server = Server::start(Manner::default());
     let page = std::env::temp_dir().join(format!("voxhall-loadtest-{}.html", std::process::id()));
-    let line = format!("echo --clients 5 --rate 100 {SHORT} --url {} --html {}", server.url(), page.display());
+    let line =
+        format!("echo --clients 5 --rate 100 {SHORT} --url {} --html {}", server.url(), page.display());
     let output = start(&line);
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     for row in ["echo", "handshakes", "latency", "generator late", "server", "5 clients in 5 rooms"] {

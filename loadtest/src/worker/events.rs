@@ -49,9 +49,9 @@ struct Fault {
 pub(super) fn read(line: &[u8]) -> (Event, Option<u64>) {
     let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { return (Event::Other, None) };
     let event = match &*line.kind {
-        "session.created" => {
-            Event::Created { token: line.session.and_then(|session| session.resume).and_then(|resume| resume.token) }
-        }
+        "session.created" => Event::Created {
+            token: line.session.and_then(|session| session.resume).and_then(|resume| resume.token),
+        },
         "session.restored" => Event::Restored { recovered: line.recovered.unwrap_or(false) },
         "outbox.dropped" => Event::Dropped { count: line.count.unwrap_or(1) },
         "error" => Event::Error { code: line.error.and_then(|error| error.code).unwrap_or_default() },
@@ -72,7 +72,10 @@ mod tests {
         assert_eq!(read(bare), (Event::Created { token: None }, None));
         let restored = br#"{"type":"session.restored","recovered":true,"missed":[]}"#;
         assert_eq!(read(restored).0, Event::Restored { recovered: true });
-        assert_eq!(read(br#"{"type":"outbox.dropped","class":"audio","count":12}"#).0, Event::Dropped { count: 12 });
+        assert_eq!(
+            read(br#"{"type":"outbox.dropped","class":"audio","count":12}"#).0,
+            Event::Dropped { count: 12 }
+        );
         let error = br#"{"type":"error","error":{"type":"x","code":"rate_limited","message":"m"}}"#;
         assert_eq!(read(error).0, Event::Error { code: "rate_limited".into() });
         assert_eq!(read(b"not json").0, Event::Other);

@@ -61,7 +61,8 @@ impl Worker {
     pub(super) fn ask(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
         let Some(open) = &conn.socket else { return };
-        let request = self.handshake.request(self.plan.room_of(self.plan.first + index), conn.resume.as_deref());
+        let request =
+            self.handshake.request(self.plan.room_of(self.plan.first + index), conn.resume.as_deref());
         match socket::write(open.as_fd(), request.as_bytes()) {
             Ok(n) if n == request.len() => conn.state = State::Asked,
             Ok(_) => self.refused(index, "handshake_short_write"),
@@ -104,7 +105,6 @@ impl Worker {
         if std::mem::replace(&mut conn.ready, true) {
             return;
         }
-        self.saw_welcome = !self.plan.peer;
         self.progress.ready += 1;
         if let (Some(away), Some(storm)) = (&mut self.away, &mut self.tally.storm) {
             storm.back += 1;

@@ -148,7 +148,8 @@ impl Worker {
     fn new(plan: Plan, commands: Vec<u8>) -> rustix::io::Result<Self> {
         let poll = Poll::new()?;
         poll.add_pipe(stdin(), COMMANDS)?;
-        let conns = (0..plan.count).map(|index| Conn { slow: plan.is_slow(plan.first + index), ..Conn::default() });
+        let conns =
+            (0..plan.count).map(|index| Conn { slow: plan.is_slow(plan.first + index), ..Conn::default() });
         let mut tally = Tally::default();
         match plan.scenario {
             Scenario::Slow => tally.slow = Some(SlowTally::default()),

@@ -175,6 +175,7 @@ impl Worker {
         }
         match event {
             Event::Created { token } => {
+                self.saw_welcome = !self.plan.peer;
                 if self.plan.resume {
                     let resume = |token| Box::new(Resume { token, after: seq.unwrap_or(0) });
                     conn.resume = token.map(resume);

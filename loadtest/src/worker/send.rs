@@ -91,7 +91,8 @@ impl Worker {
         match socket::write(open.as_fd(), bytes) {
             Ok(n) => {
                 if n < bytes.len() {
-                    conn.pending = Some(Box::new(Pending { bytes: bytes[n..].to_vec(), ..Pending::default() }));
+                    conn.pending =
+                        Some(Box::new(Pending { bytes: bytes[n..].to_vec(), ..Pending::default() }));
                 }
                 conn.seq += 1;
                 self.sent(index, frame);
@@ -112,7 +113,8 @@ impl Worker {
             if pending.bytes.is_empty() {
                 let frames = (CHUNK_BYTES / self.template.len()).max(1).min(pending.frames.len());
                 for frame in pending.frames.drain(..frames) {
-                    let stamp = Stamp { seq: conn.seq, late_us: frame.late_us, intended_us: frame.intended_us };
+                    let stamp =
+                        Stamp { seq: conn.seq, late_us: frame.late_us, intended_us: frame.intended_us };
                     pending.bytes.extend_from_slice(self.template.stamped(stamp));
                     conn.seq += 1;
                     built.push(frame);
@@ -148,7 +150,9 @@ impl Worker {
         }
         match socket::write(open.as_fd(), &bytes) {
             Ok(n) if n == bytes.len() => {}
-            Ok(n) => conn.pending = Some(Box::new(Pending { bytes: bytes.split_off(n), ..Pending::default() })),
+            Ok(n) => {
+                conn.pending = Some(Box::new(Pending { bytes: bytes.split_off(n), ..Pending::default() }))
+            }
             Err(Errno::AGAIN) => conn.pending = Some(Box::new(Pending { bytes, ..Pending::default() })),
             Err(error) => self.write_failed(index, error),
         }

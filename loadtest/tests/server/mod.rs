@@ -63,7 +63,9 @@ impl Server {
             shared: shared.clone(),
         };
         let counters = shared.clone();
-        std::thread::spawn(move || admin.incoming().flatten().for_each(|stream| answer_metrics(&counters, stream)));
+        std::thread::spawn(move || {
+            admin.incoming().flatten().for_each(|stream| answer_metrics(&counters, stream))
+        });
         std::thread::spawn(move || {
             for (number, stream) in rooms.incoming().flatten().enumerate() {
                 let shared = shared.clone();
