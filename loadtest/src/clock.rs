@@ -5,7 +5,7 @@
 //! tick. Latency is counted from the intended time all the same, so the wait for the tick shows up in it, and in the
 //! generator's reported lateness.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::plan::{Plan, Scenario};
 
@@ -16,6 +16,12 @@ const SLOTS: usize = 4096;
 pub(crate) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
+/// Sleeps, or less if a signal comes.
+pub(crate) fn sleep(us: u64) {
+    let time = Timespec { tv_sec: (us / 1_000_000) as i64, tv_nsec: (us % 1_000_000 * 1_000) as i64 };
+    let _ = rustix::thread::nanosleep(&time);
 }
 
 /// CPU time of this process so far, in nanoseconds.

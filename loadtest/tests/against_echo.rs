@@ -1,7 +1,5 @@
 //! The program as a whole against a small WebSocket server on loopback: a thread a connection, few clients.
 
-#![expect(missing_docs, reason = "a test has no public face")]
-
 mod server;
 
 use std::process::{Command, Output};
@@ -74,7 +72,7 @@ fn frames_that_return_twice_are_counted_apart() {
 #[test]
 fn a_server_without_events_is_served_too() {
     let server = Server::start(Manner { silent: true, ..Manner::default() });
-    for line in ["echo --clients 5 --rate 50", "echo --clients 5 --rate 50 --peer"] {
+    for line in ["echo --clients 5 --rate 50", "echo --clients 5 --rate 50 --peer --receive-at-ticks"] {
         let (code, report, complaint) = run(&server, &format!("{line} {SHORT} --expect loss=0,errors=0"));
         assert_eq!(code, 0, "{complaint}");
         assert_eq!(report["events_received"], 0);

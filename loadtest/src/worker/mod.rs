@@ -16,7 +16,7 @@ use std::io::{Write as _, stdin, stdout};
 
 use rustix::event::epoll::EventFlags;
 
-use crate::clock::{Voice, Wheel, now_us, process_cpu_ns};
+use crate::clock::{self, Voice, Wheel, now_us, process_cpu_ns};
 use crate::frame::Template;
 use crate::host;
 use crate::ipc::{Command, Notice, Progress};
@@ -188,7 +188,12 @@ impl Worker {
         loop {
             let now = now_us();
             ready.clear();
-            self.poll.wait(self.sleep_us(now), &mut ready).map_err(|error| format!("epoll: {error}"))?;
+            let mut sleep_us = self.sleep_us(now);
+            if self.plan.receive_at_ticks && self.run.is_some() {
+                clock::sleep(sleep_us.min(self.plan.tick_us));
+                sleep_us = 0;
+            }
+            self.poll.wait(sleep_us, &mut ready).map_err(|error| format!("epoll: {error}"))?;
             for &(token, flags) in &ready {
                 if token == COMMANDS {
                     if !read_commands(&mut self.commands)? {
