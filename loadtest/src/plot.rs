@@ -108,6 +108,7 @@ fn draw_on(
     let height = points().map(|point| point.1).fold(0.0, f64::max).max(1e-3) * 1.1;
     let mut chart = ChartBuilder::on(area)
         .margin(10)
+        .margin_right(36)
         .x_label_area_size(28)
         .y_label_area_size(76)
         .build_cartesian_2d(0.0..width, 0.0..height)?;
