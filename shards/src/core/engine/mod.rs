@@ -54,7 +54,10 @@ impl FromStr for EngineKind {
     type Err = UnknownEngine;
 
     fn from_str(name: &str) -> Result<Self, UnknownEngine> {
-        [Self::Echo, Self::Relay, Self::Parrot].into_iter().find(|kind| kind.name() == name).ok_or(UnknownEngine)
+        [Self::Echo, Self::Relay, Self::Parrot]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or(UnknownEngine)
     }
 }
 

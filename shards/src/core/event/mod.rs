@@ -13,11 +13,15 @@ mod ids;
 mod item;
 mod json;
 mod parse;
+#[cfg(test)]
+mod parse_tests;
 mod scan;
 mod server;
 mod session;
 mod settings;
 mod write;
+#[cfg(test)]
+mod write_tests;
 
 pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
@@ -27,7 +31,9 @@ pub use item::{
 pub use parse::{Scratch, parse};
 pub use server::{ErrorEvent, Part, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
-pub use settings::{AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch};
+pub use settings::{
+    AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
+};
 
 /// What happens to a message when its lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -147,7 +147,8 @@ impl SessionSettings {
         let mut next = *self;
         next.format = self.format.patched(patch)?;
         if let Some(turn_detection) = patch.turn_detection {
-            next.turn_detection = turn_detection.map(|vad| self.turn_detection.unwrap_or_default().patched(vad));
+            next.turn_detection =
+                turn_detection.map(|vad| self.turn_detection.unwrap_or_default().patched(vad));
         }
         if let Some(modality) = patch.modality {
             next.modality = modality;

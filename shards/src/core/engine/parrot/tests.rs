@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::g711;
 use crate::core::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
 use crate::core::event::{
-    AudioFormat, ClientCommand, Codec, EventId, Modality, NewContent, NewItem, ResponseRequest, Role, ServerVad,
-    SessionSettings,
+    AudioFormat, ClientCommand, Codec, EventId, Modality, NewContent, NewItem, ResponseRequest, Role,
+    ServerVad, SessionSettings,
 };
 use crate::core::frame::FramePool;
 use crate::core::ids::MemberNumber;
@@ -227,11 +227,10 @@ fn a_response_is_complete_enough_for_a_strict_client() {
     let metadata = Some(r#"{"turn":"7"}"#.into());
     room.command(ClientCommand::ResponseCreate(ResponseRequest { modality: None, metadata }));
     let response = &room.event("response.created")["response"];
-    assert_eq!((&response["status"], &response["output"], &response["usage"]), (
-        &"in_progress".into(),
-        &Value::Array(vec![]),
-        &Value::Null
-    ));
+    assert_eq!(
+        (&response["status"], &response["output"], &response["usage"]),
+        (&"in_progress".into(), &Value::Array(vec![]), &Value::Null)
+    );
     room.wait(1_000);
     let response = &room.event("response.done")["response"];
     assert_eq!(response["object"], "realtime.response");
@@ -350,16 +349,19 @@ fn speech_interrupts_a_response() {
     room.hear(&voice(60));
     let names = room.names();
     let from = names.iter().position(|&name| name == "input_audio_buffer.speech_started").expect("speech");
-    assert_eq!(names[from + 1..], [
-        "flush",
-        "output_audio_buffer.cleared",
-        "response.output_audio.done",
-        "response.output_audio_transcript.done",
-        "response.content_part.done",
-        "response.output_item.done",
-        "conversation.item.done",
-        "response.done",
-    ]);
+    assert_eq!(
+        names[from + 1..],
+        [
+            "flush",
+            "output_audio_buffer.cleared",
+            "response.output_audio.done",
+            "response.output_audio_transcript.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "conversation.item.done",
+            "response.done",
+        ]
+    );
     let response = &room.event("response.done")["response"];
     assert_eq!(response["status"], "cancelled");
     assert_eq!(response["status_details"]["reason"], "turn_detected");
@@ -376,7 +378,8 @@ fn without_interrupt_response_the_next_answer_waits_for_the_running_one() {
     assert_eq!(room.events("input_audio_buffer.committed").count(), 2);
     assert_eq!(room.events("response.created").count(), 1);
     room.wait(6_000);
-    let statuses: Vec<&Value> = room.events("response.done").map(|event| &event["response"]["status"]).collect();
+    let statuses: Vec<&Value> =
+        room.events("response.done").map(|event| &event["response"]["status"]).collect();
     assert_eq!(statuses, ["completed", "completed"]);
     assert!(room.names().iter().all(|&name| name != "flush"));
 }
@@ -543,7 +546,8 @@ fn where_text_was_asked_for_it_answers_in_writing() {
     room.text("say it in writing");
     room.create();
     assert_eq!(room.played(), b"");
-    let text: String = room.events("response.output_text.delta").filter_map(|event| event["delta"].as_str()).collect();
+    let text: String =
+        room.events("response.output_text.delta").filter_map(|event| event["delta"].as_str()).collect();
     assert_eq!(text, "say it in writing");
     let item = &room.event("response.done")["response"]["output"][0];
     assert_eq!(item["content"][0]["type"], "output_text");
