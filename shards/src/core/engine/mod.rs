@@ -80,6 +80,11 @@ pub enum EngineInput {
         /// The command.
         command: ClientCommand,
     },
+    /// A member is gone: what is kept of it can go as well.
+    Left {
+        /// The member.
+        member: MemberNumber,
+    },
     /// The moment that [`Engine::deadline`] named has come.
     Tick,
 }

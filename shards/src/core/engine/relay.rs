@@ -28,6 +28,7 @@ pub(super) fn handle(spurts: &mut Spurts, input: EngineInput, cx: &mut EngineCon
         EngineInput::Command { from, event_id, command } => {
             answer(from, event_id, command, Audience::All, cx)
         }
+        EngineInput::Left { member } => spurts.forget(member),
         EngineInput::Tick => {}
     }
 }

@@ -76,6 +76,7 @@ impl Parrot {
                 cx.pool.discard(audio);
             }
             EngineInput::Command { from, event_id, command } => self.obey(from, event_id, command, cx),
+            EngineInput::Left { member } => self.forget(member, cx),
             EngineInput::Tick => self.notice_stall(cx),
         }
         self.advance(cx);

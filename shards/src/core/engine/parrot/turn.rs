@@ -204,6 +204,14 @@ impl Parrot {
         cx.event(Audience::All, ServerEvent::Cleared);
     }
 
+    /// A member is gone, and its turn with it.
+    pub(super) fn forget(&mut self, member: MemberNumber, cx: &mut EngineContext<'_>) {
+        self.ears.forget(member);
+        if self.turn.take_if(|turn| turn.holder == member).is_some() {
+            cx.event(Audience::All, ServerEvent::Cleared);
+        }
+    }
+
     /// Follows the settings: audio kept in another format, or for another manner of taking turns, is of no use.
     pub(super) fn follow_settings(&mut self, cx: &mut EngineContext<'_>) {
         let format = cx.settings.format;
