@@ -5,6 +5,8 @@ mod echo;
 mod parrot;
 mod relay;
 mod spurt;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;
