@@ -15,6 +15,8 @@ use crate::{logging, out};
 
 /// Connections without which starting makes no sense.
 const CONNECTIONS_MIN: u64 = 64;
+/// Sockets the shards may hold beside the connections they are allowed: those that are just being told 503.
+const SOCKETS_BESIDE: usize = 32;
 
 /// Serves until the node ends.
 pub(crate) fn serve(config: Config, host: &Host) -> Result<(), Failure> {
@@ -49,7 +51,7 @@ fn node_config(config: &Config) -> NodeConfig {
         cores: config.cores.iter().map(|&core| config.pinned.then_some(core)).collect(),
         wire: config.wire.clone(),
         shard: config.shard.clone(),
-        descriptors_max: tuning::descriptors_for(config.connections_max, config.cores.len()) as usize,
+        descriptors_max: config.connections_max as usize + SOCKETS_BESIDE,
         // Only has to differ from start to start.
         seed: RandomState::new().hash_one(std::process::id()),
     }

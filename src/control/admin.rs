@@ -25,7 +25,7 @@ use super::problem::{no_such_path, wrong_method};
 use super::{health, metrics, rooms, stats};
 
 /// Connections served at once: a few scrapers, a few operators.
-const CONNECTIONS_MAX: usize = 128;
+const CONNECTIONS_MAX: usize = 32;
 /// How long one may last, however much it is used: a scraper connects anew now and then.
 const CONNECTION: Duration = Duration::from_secs(600);
 /// After an accept that failed for want of descriptors.

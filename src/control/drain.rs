@@ -4,11 +4,12 @@
 //! it is what the operator asked for, not a fault. So is a drain whose window ran out with clients still connected.
 //! Code 1 is for shards that died.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shards::core::{Micros, ShardMessage};
 use shards::rt::{DrainOutcome, Node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use super::lifecycle::Lifecycle;
 use super::line::Line;
@@ -64,7 +65,7 @@ pub(crate) async fn supervise(
     if let Some(died) = serving(&node, &lifecycle, &mut signals).await {
         tracing::error!(reason = died, "the node ends");
         stop(&line).await;
-        return end(node, Instant::now() + STOP);
+        return end(node);
     }
     lifecycle.drain();
     tracing::info!(
@@ -76,7 +77,7 @@ pub(crate) async fn supervise(
     if !node.finished() {
         stop(&line).await;
     }
-    end(node, Instant::now() + STOP)
+    end(node)
 }
 
 /// Until somebody wants the node to end, or it can't go on: then the reason.
@@ -123,8 +124,8 @@ async fn draining(node: &Node, signals: &mut Signals, within: Duration) {
     }
 }
 
-fn end(node: Node, deadline: Instant) -> End {
-    match node.join(deadline) {
+fn end(node: Node) -> End {
+    match node.join((Instant::now() + STOP).into_std()) {
         DrainOutcome::Clean => {
             tracing::info!("drained: no connection is left");
             End::Clean

@@ -20,9 +20,9 @@ mod testing;
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Instant;
 
 use shards::rt::{ControlLine, Node};
+use tokio::time::Instant;
 
 pub(crate) use admin::bind as bind_admin;
 pub(crate) use drain::{End, Signals};

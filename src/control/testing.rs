@@ -32,7 +32,6 @@ struct Inner {
     silent: Vec<ShardId>,
     full: Vec<ShardId>,
     asked: usize,
-    drained: Vec<ShardId>,
     posts: Vec<(String, String, Option<u16>)>,
 }
 
@@ -47,7 +46,6 @@ impl FakeMesh {
             silent: Vec::new(),
             full: Vec::new(),
             asked: 0,
-            drained: Vec::new(),
             posts: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), asked: Arc::new(Notify::new()), bell: Arc::new(bell) }
@@ -90,10 +88,6 @@ impl FakeMesh {
             }
             heard.await;
         }
-    }
-
-    pub(crate) fn drained(&self) -> Vec<ShardId> {
-        self.lock().drained.clone()
     }
 
     /// Session, data and member of every post.
@@ -166,7 +160,6 @@ impl Mailbox for FakeMesh {
         }
         match message {
             ShardMessage::Ask { id, query } => inner.take_question(to, id, query),
-            ShardMessage::Drain { .. } => inner.drained.push(to),
             _ => {}
         }
         drop(inner);

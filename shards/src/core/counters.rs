@@ -288,20 +288,17 @@ impl Default for WireCounters {
 }
 
 impl Counters {
-    /// Counts a close code.
+    /// Counts a close code. A hostile client may send any code it likes: only so many get a row of their own, and
+    /// the rest share that of 0.
     pub fn count_close(&mut self, code: u16) {
+        let known = self.close_codes.iter().any(|(known, _)| *known == code);
+        let code = if known || self.close_codes.len() < CLOSE_CODES_MAX { code } else { 0 };
         match self.close_codes.iter_mut().find(|(known, _)| *known == code) {
             Some((_, count)) => *count += 1,
-            // A hostile client may send any code it likes; only so many get a row of their own.
-            None if self.close_codes.len() < 15 => self.close_codes.push((code, 1)),
-            None => self.count_other_close(),
-        }
-    }
-
-    fn count_other_close(&mut self) {
-        match self.close_codes.iter_mut().find(|(known, _)| *known == 0) {
-            Some((_, count)) => *count += 1,
-            None => self.close_codes.push((0, 1)),
+            None => self.close_codes.push((code, 1)),
         }
     }
 }
+
+/// Close codes that are counted apart.
+const CLOSE_CODES_MAX: usize = 15;

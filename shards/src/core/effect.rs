@@ -113,6 +113,8 @@ pub enum Effect {
         /// Where the connection comes from.
         peer: SocketAddr,
     },
+    /// Shut our side down: everything that was to be said has been. Receiving goes on.
+    Shutdown(ConnKey),
     /// End the connection: stop receives, shut down, close, then [`Input::Closed`].
     Close(ConnKey, CloseMode),
     /// Carry an answer to the control plane.

@@ -17,9 +17,12 @@ pub const HEADROOM: usize = 24;
 /// Bytes of the binary header of `voxhall.v1`.
 pub const BINARY_HEADER_BYTES: usize = 8;
 
-/// Payload capacities that the pool keeps; a larger block is made for its message and freed with it. 232 holds a
-/// control frame or a small event, 1,000 a 20 ms frame of 16 or 24 kHz audio, 4,072 most events.
-const CLASS_BYTES: [usize; 5] = [232, 1_000, 4_072, 16_360, 65_512];
+/// One byte kept free behind a payload: the line feed that an event needs inside a batch.
+const TAILROOM: usize = 1;
+
+/// Payload capacities that the pool keeps; a larger block is made for its message and freed with it. 231 holds a
+/// control frame or a small event, 999 a 20 ms frame of 16 or 24 kHz audio, 4,071 most events.
+const CLASS_BYTES: [usize; 5] = [231, 999, 4_071, 16_359, 65_511];
 
 /// How many bytes of free blocks one class may hold back. Past that they go to the allocator.
 const CLASS_RETAINED_BYTES_MAX: usize = 4 << 20;
@@ -71,7 +74,7 @@ impl Draft {
 
     /// Appends to the payload; moves to a larger block when this one is full.
     pub fn extend(&mut self, pool: &mut FramePool, more: &[u8]) {
-        if self.0.bytes.len() - (self.0.end as usize) < more.len() {
+        if self.0.bytes.len() - TAILROOM - (self.0.end as usize) < more.len() {
             self.grow(pool, more.len());
         }
         let block = self.block();
@@ -112,6 +115,7 @@ impl Draft {
         let start = block.payload as usize - header_len;
         block.bytes[start..start + header_len].copy_from_slice(&header[..header_len]);
         block.start = start as u32;
+        block.bytes[block.end as usize] = b'\n';
         Frame(self.0)
     }
 
@@ -217,7 +221,8 @@ impl FramePool {
             return Draft(block);
         }
         self.allocated += 1;
-        let bytes = vec![0; HEADROOM + class.map_or(capacity, |class| CLASS_BYTES[class])].into_boxed_slice();
+        let bytes = vec![0; HEADROOM + class.map_or(capacity, |class| CLASS_BYTES[class]) + TAILROOM]
+            .into_boxed_slice();
         let at = HEADROOM as u32;
         Draft(Arc::new(Block { bytes, start: at, payload: at, end: at }))
     }
@@ -240,7 +245,7 @@ impl FramePool {
     }
 
     fn put_back(&mut self, mut block: Arc<Block>) {
-        let capacity = block.bytes.len() - HEADROOM;
+        let capacity = block.bytes.len() - HEADROOM - TAILROOM;
         let class = CLASS_BYTES.iter().position(|&bytes| bytes == capacity);
         if let (Some(class), Some(_)) = (class, Arc::get_mut(&mut block)) {
             let keep = CLASS_RETAINED_BYTES_MAX / CLASS_BYTES[class];
@@ -256,24 +261,44 @@ impl FramePool {
     }
 }
 
-/// What one send carries: parts of frames, in order. Each part holds its frame, so that the bytes stay where
-/// they are until the kernel has answered.
+/// What one send carries: parts of frames and a few bytes of its own, in order. It holds its frames, so that the
+/// bytes stay where they are until the kernel has answered.
 #[derive(Debug, Default)]
 pub struct Gather {
-    parts: Vec<(Frame, Range<u32>)>,
+    parts: Vec<Part>,
     len: usize,
 }
 
+#[derive(Debug)]
+enum Part {
+    /// A range of the frame's wire form; one byte past it is the line feed.
+    Shared(Frame, Range<u32>),
+    /// Bytes that belong to this send alone: the header of a batch.
+    Own([u8; 4], Range<u32>),
+}
+
 impl Gather {
-    /// Adds bytes `range` of the frame's wire form.
+    /// Adds bytes `range` of the frame's wire form. The range may end one byte past it, at the line feed.
     pub fn push(&mut self, frame: Frame, range: Range<u32>) {
         self.len += range.len();
-        self.parts.push((frame, range));
+        self.parts.push(Part::Shared(frame, range));
+    }
+
+    /// Adds bytes `range` of a header that only this send has.
+    pub fn push_own(&mut self, bytes: [u8; 4], range: Range<u32>) {
+        self.len += range.len();
+        self.parts.push(Part::Own(bytes, range));
     }
 
     /// The slices to send, in order.
     pub fn slices(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.parts.iter().map(|(frame, range)| &frame.wire()[range.start as usize..range.end as usize])
+        self.parts.iter().map(|part| match part {
+            Part::Shared(Frame(block), range) => {
+                let start = block.start as usize;
+                &block.bytes[start + range.start as usize..start + range.end as usize]
+            }
+            Part::Own(bytes, range) => &bytes[range.start as usize..range.end as usize],
+        })
     }
 
     /// How many slices.

@@ -5,6 +5,7 @@
 //! socket, clock, thread, random source or runtime is known here, and `tests/tidy.rs` keeps it so.
 
 pub mod config;
+mod conn;
 pub mod counters;
 pub mod effect;
 pub mod engine;
@@ -13,7 +14,14 @@ pub mod frame;
 pub mod http;
 pub mod ids;
 pub mod message;
+pub mod outbox;
+mod paged;
+mod rng;
+mod room;
+pub mod route;
+mod shard;
 pub mod time;
+pub mod timer;
 pub mod ws;
 
 pub use config::ShardConfig;
@@ -21,4 +29,5 @@ pub use effect::{CloseMode, Destination, Effect, Effects, Ended, Input, ReceiveM
 pub use frame::{Draft, Frame, FramePool, Gather};
 pub use ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId, ShardId};
 pub use message::{Handoff, ShardMessage};
+pub use shard::Shard;
 pub use time::Micros;

@@ -1,1 +1,54 @@
 //! The vocabulary: what clients say and what the server says, in the names of the OpenAI Realtime API (GA).
+//!
+//! Nothing here keeps state between events, apart from [`Scratch`], the parser's reused buffers: one per shard,
+//! bounded by the longest message. [`parse`] turns one JSON event into a [`ClientEvent`]; [`ServerEvent::write`]
+//! turns an event into one line of JSON.
+
+mod base64;
+mod client;
+mod decode_item;
+mod decode_session;
+mod fields;
+mod ids;
+mod item;
+mod json;
+mod parse;
+mod scan;
+mod server;
+mod session;
+mod settings;
+mod write;
+
+pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
+pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
+pub use item::{
+    CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
+};
+pub use parse::{Scratch, parse};
+pub use server::{ErrorEvent, Part, ServerEvent};
+pub use session::{ResumeView, SessionLimits, SessionView};
+pub use settings::{
+    AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
+};
+
+/// What happens to a message when its lane is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Takes the place of droppable messages; if control alone overflows, the connection closes.
+    Control,
+    /// The oldest frame beyond the age limit goes first.
+    Audio,
+    /// Dropped and counted.
+    Droppable,
+}
+
+impl Class {
+    /// As written in `outbox.dropped` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Audio => "audio",
+            Self::Droppable => "droppable",
+        }
+    }
+}

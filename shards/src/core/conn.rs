@@ -1,0 +1,137 @@
+//! One connection, as its shard knows it.
+
+use ::core::net::SocketAddr;
+
+use super::ids::{MemberNumber, RoomKey};
+use super::outbox::Lane;
+use super::time::Micros;
+use super::ws::Decoder;
+
+/// A connection from its acceptance to the closing of its descriptor.
+#[derive(Debug)]
+pub(super) struct Conn {
+    /// Tells this holder of the slot from earlier ones.
+    pub(super) generation: u32,
+    /// Where it comes from.
+    pub(super) peer: SocketAddr,
+    /// What it is doing.
+    pub(super) phase: Phase,
+    /// What is to be sent to it.
+    pub(super) lane: Lane,
+    /// When something last arrived.
+    pub(super) heard: Micros,
+    /// When its timer in the wheel goes off; zero when there is none that counts.
+    pub(super) armed: Micros,
+    /// Received bytes that wait because the lane is too full to answer them.
+    pub(super) held: Option<Box<Vec<u8>>>,
+    /// Whether receives are paused.
+    pub(super) paused: bool,
+    /// Whether it stands on the list of those that may read on.
+    pub(super) resuming: bool,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Sending a request head.
+    Head(Box<Head>),
+    /// Talking WebSocket.
+    Open(Open),
+    /// Saying goodbye.
+    Closing(Closing),
+    /// Moved or closed: waits for the pump to say that the descriptor is gone.
+    Gone,
+}
+
+/// A request head that has begun to arrive.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// What has arrived, if it was not the whole.
+    pub(super) bytes: Vec<u8>,
+    /// When it has to be complete.
+    pub(super) deadline: Micros,
+}
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Takes messages from bytes.
+    pub(super) decoder: Decoder,
+    /// What messages are for.
+    pub(super) seat: Seat,
+    /// How messages are framed.
+    pub(super) subprotocol: Subprotocol,
+    /// Whether a ping is out.
+    pub(super) pinged: bool,
+    /// When it opened.
+    pub(super) since: Micros,
+    /// When the draining node says goodbye; zero when it does not drain.
+    pub(super) drain_at: Micros,
+}
+
+/// What a connection's messages are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// A member of a room.
+    Member(RoomKey, MemberNumber),
+    /// `/echo`.
+    Echo,
+}
+
+/// The end of a connection.
+#[derive(Debug)]
+pub(super) struct Closing {
+    /// Where the goodbye stands.
+    pub(super) stage: Goodbye,
+    /// Understands the peer's close; nothing when what it sends can't be understood.
+    pub(super) decoder: Option<Decoder>,
+    /// When the connection is cut.
+    pub(super) deadline: Micros,
+}
+
+/// How far a goodbye has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goodbye {
+    /// We said it first: once the lane is empty, wait for the peer's close.
+    Said,
+    /// The peer said it and our answer is in the lane: close once that is out.
+    Answered,
+    /// The last bytes are in the lane; once they are out shut down, and read until the peer has closed.
+    Last,
+    /// Shut down: reading until the peer has closed.
+    Lingering,
+}
+
+/// How messages are framed for a client (PROTOCOL 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subprotocol {
+    /// None negotiated: as `voxhall.v1.plain`.
+    None,
+    /// One JSON event a text frame, bare audio in binary frames.
+    Plain,
+    /// Newline-delimited JSON, binary frames with a header.
+    V1,
+}
+
+impl Subprotocol {
+    /// The first offered one that is spoken here.
+    pub(super) fn choose<'a>(offered: impl Iterator<Item = &'a str>) -> Self {
+        for name in offered {
+            match name {
+                "voxhall.v1" => return Self::V1,
+                "voxhall.v1.plain" => return Self::Plain,
+                _ => {}
+            }
+        }
+        Self::None
+    }
+
+    /// As negotiated.
+    pub(super) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Plain => Some("voxhall.v1.plain"),
+            Self::V1 => Some("voxhall.v1"),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Who serves a request.
+
+use super::super::ids::SessionId;
+use super::handshake::UpgradeKind;
+use super::head::Request;
+
+/// Who serves a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The shard that owns this room.
+    Room(SessionId),
+    /// The shard that has it: `/echo`.
+    Echo,
+    /// Nobody: what should be a session id can't be one, which is answered with 400.
+    BadSessionId,
+    /// The control plane: a plain request, or an upgrade of a path that shards don't know.
+    ControlPlane,
+}
+
+/// Says who serves a request. Nothing in a session id needs percent-encoding, so that an encoded one is not one.
+#[must_use]
+pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
+    if request.upgrade() == UpgradeKind::None {
+        return Route::ControlPlane;
+    }
+    match request.path.strip_prefix("/ws/") {
+        Some(id) => SessionId::parse(id).map_or(Route::BadSessionId, Route::Room),
+        None if echo_endpoint && request.path == "/echo" => Route::Echo,
+        None => Route::ControlPlane,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::{Parsed, parse};
+    use super::*;
+
+    fn route(target: &str, upgrade: bool, echo_endpoint: bool) -> Route {
+        let upgrade = if upgrade { "Connection: Upgrade\r\nUpgrade: websocket\r\n" } else { "" };
+        let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n{upgrade}\r\n");
+        match parse(head.as_bytes(), 8_192) {
+            Ok(Parsed::Complete(request)) => classify(&request, echo_endpoint),
+            other => panic!("{other:?} for {target}"),
+        }
+    }
+
+    #[test]
+    fn upgrades_of_known_paths_are_the_shards_own() {
+        let room = |id| Route::Room(SessionId::parse(id).expect("valid"));
+        assert_eq!(route("/ws/a.B:1", true, false), room("a.B:1"));
+        assert_eq!(route("/ws/a?token=x/y", true, false), room("a"));
+        assert_eq!(route("http://h/ws/a", true, false), room("a"));
+        assert_eq!(route("/echo", true, true), Route::Echo);
+        assert_eq!(route("/echo?x", true, true), Route::Echo);
+    }
+
+    #[test]
+    fn a_bad_session_id_is_nobodys() {
+        for target in ["/ws/", "/ws/a/b", "/ws/a%20b", "/ws/a%", &format!("/ws/{}", "x".repeat(129))] {
+            assert_eq!(route(target, true, true), Route::BadSessionId, "{target}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_the_control_planes() {
+        for target in ["/", "/ws", "/wsx/a", "/echo", "/healthz", "*"] {
+            assert_eq!(route(target, true, false), Route::ControlPlane, "{target}");
+        }
+        for target in ["/ws/a", "/ws/a%20b", "/ws/health", "/echo"] {
+            assert_eq!(route(target, false, true), Route::ControlPlane, "{target}");
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! One connection's outbound queue: bounded in messages and bytes, in order, with drops that are counted and told.
+//!
+//! Messages leave from the front. What the kernel is being given (`in_flight`) and what it took in part
+//! (`front_sent`) stays where it is; everything behind may still be displaced, aged out or flushed. Events of a
+//! `voxhall.v1` client may wait for company until [`Lane::wait_until`]; anything urgent behind them ends the wait,
+//! so that the order of messages is the order of enqueueing.
+
+use std::collections::VecDeque;
+
+use super::super::config::Outbox;
+use super::super::counters::{Counters, DropReason};
+use super::super::event::Class;
+use super::super::frame::{Frame, FramePool, Gather, TEXT, server_header};
+use super::super::time::Micros;
+
+/// Parts of one send at most: what a message header may name cheaply.
+const PARTS_MAX: usize = 64;
+/// Bytes after which a send takes no further message. A backlog of one receive buffer leaves in one send.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+/// Events that wait at most; more leave at once.
+const WAITING_MAX: u16 = 64;
+/// Bytes of the events of one batch at most. A batch that has begun can't be dropped, so it stays small.
+const BATCH_BYTES_MAX: usize = 16 * 1024;
+
+/// How a message is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Header and payload as sealed: a control frame, an HTTP answer, a message of `/echo`.
+    Whole,
+    /// A binary message with audio in it, as sealed.
+    Audio,
+    /// A JSON event as sealed: a text message of its own, unless it finds company.
+    Event,
+    /// The first event of a batch: the header of all, and its line.
+    BatchFirst {
+        /// The header.
+        header: [u8; 4],
+        /// How many bytes of it count.
+        len: u8,
+    },
+    /// An event inside a batch: its line.
+    BatchLine,
+    /// The last event of a batch: its payload, without a line feed.
+    BatchLast,
+}
+
+/// A message in a lane.
+#[derive(Debug)]
+pub struct Message {
+    /// The bytes, shared with every other lane that has them.
+    pub frame: Frame,
+    /// When it was due to leave: enqueued, or the end of its wait.
+    pub at: Micros,
+    /// Its number in the room: of the event, or of the audio frame.
+    pub seq: u64,
+    /// The response whose barge-in takes it away; 0 for none.
+    pub response: u32,
+    /// What gives way to what.
+    pub class: Class,
+    /// How it is framed.
+    pub shape: Shape,
+}
+
+impl Message {
+    /// Bytes it takes on the wire.
+    fn size(&self) -> usize {
+        match self.shape {
+            Shape::Whole | Shape::Audio | Shape::Event => self.frame.wire().len(),
+            Shape::BatchFirst { len, .. } => usize::from(len) + self.frame.payload().len() + 1,
+            Shape::BatchLine => self.frame.payload().len() + 1,
+            Shape::BatchLast => self.frame.payload().len(),
+        }
+    }
+
+    fn in_batch(&self) -> bool {
+        !matches!(self.shape, Shape::Whole | Shape::Audio | Shape::Event)
+    }
+
+    /// Names its bytes from `skip` on.
+    fn gather(&self, skip: u32, into: &mut Gather) {
+        let offset = self.frame.payload_offset() as u32;
+        let wire = self.frame.wire().len() as u32;
+        match self.shape {
+            Shape::Whole | Shape::Audio | Shape::Event => into.push(self.frame.clone(), skip..wire),
+            Shape::BatchFirst { header, len } => {
+                let len = u32::from(len);
+                if skip < len {
+                    into.push_own(header, skip..len);
+                }
+                into.push(self.frame.clone(), offset + skip.saturating_sub(len)..wire + 1);
+            }
+            Shape::BatchLine => into.push(self.frame.clone(), offset + skip..wire + 1),
+            Shape::BatchLast => into.push(self.frame.clone(), offset + skip..wire),
+        }
+    }
+}
+
+/// What became of a message.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enqueue {
+    /// It is in the lane.
+    Queued,
+    /// It is in the lane and others have given way.
+    Displaced,
+    /// It is not in the lane; the drop is counted and will be told.
+    Dropped,
+    /// Control alone has filled the lane: the connection has to close with 1013.
+    Overflow,
+}
+
+/// What a lane's changes are booked in.
+#[derive(Debug)]
+pub struct Books<'a> {
+    /// The shard's counters.
+    pub counters: &'a mut Counters,
+    /// Where blocks go back to.
+    pub pool: &'a mut FramePool,
+}
+
+/// Drops of one class that the client has not been told of yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropNote {
+    /// How many.
+    pub count: u64,
+    /// The first one's number.
+    pub first_seq: u64,
+    /// The last one's number.
+    pub last_seq: u64,
+}
+
+/// A connection's outbound queue.
+#[derive(Debug, Default)]
+pub struct Lane {
+    queue: VecDeque<Message>,
+    /// Wire bytes of everything queued, the sent part of the front included.
+    bytes: usize,
+    /// Bytes of the front message that the kernel has taken.
+    front_sent: u32,
+    /// Messages from the front that the current send names.
+    in_flight: u16,
+    /// Bytes that the current send names.
+    in_flight_bytes: usize,
+    /// Events at the tail that wait for company.
+    waiting: u16,
+    /// Whether a send is out.
+    pub sending: bool,
+    /// Whether the socket was found full and has not been writable since.
+    pub blocked: bool,
+    /// Whether the shard has it on its list for the end of the turn.
+    pub dirty: bool,
+    /// Whether events may share a text frame.
+    pub batches: bool,
+    /// When the waiting events leave at the latest.
+    wait_until: Option<Micros>,
+    /// When the socket was first found full since the lane was last empty.
+    blocked_since: Option<Micros>,
+    /// Lines of the front batch that have left.
+    batch_lines: u16,
+    drops: Option<Box<[DropNote; 3]>>,
+    dropped: u64,
+}
+
+impl Lane {
+    /// Messages in the lane.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing is in the lane.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes in the lane.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Messages dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// When the socket was first found full since the lane was last empty.
+    pub fn blocked_since(&self) -> Option<Micros> {
+        self.blocked_since
+    }
+
+    /// When the waiting events leave at the latest.
+    pub fn wait_until(&self) -> Option<Micros> {
+        self.wait_until
+    }
+
+    /// Whether there is something that should leave now.
+    pub fn ready(&self) -> bool {
+        !self.sending && !self.blocked && self.queue.len() > usize::from(self.waiting)
+    }
+
+    /// Whether the lane is at least half full: its connection should not be read from.
+    pub fn half_full(&self, limits: &Outbox) -> bool {
+        self.queue.len() * 2 >= limits.messages_max || self.bytes * 2 >= limits.bytes_max
+    }
+
+    /// Whether the lane has drained far enough to read on.
+    pub fn quarter_full(&self, limits: &Outbox) -> bool {
+        self.queue.len() * 4 >= limits.messages_max || self.bytes * 4 >= limits.bytes_max
+    }
+
+    /// Puts a message at the end; others may have to give way by class. `wait` is how long an event may wait for
+    /// company, if it may.
+    pub fn push(
+        &mut self,
+        message: Message,
+        wait: Option<Micros>,
+        limits: &Outbox,
+        books: &mut Books<'_>,
+    ) -> Enqueue {
+        let now = message.at;
+        let size = message.size();
+        let outcome =
+            if self.fits(size, limits) { Enqueue::Queued } else { self.make_room(&message, limits, books) };
+        if matches!(outcome, Enqueue::Dropped | Enqueue::Overflow) {
+            self.note_drop(message.class, message.seq, DropReason::Full, books.counters);
+            books.pool.recycle(message.frame);
+            return outcome;
+        }
+        match wait.filter(|_| self.batches && message.shape == Shape::Event) {
+            Some(span) => {
+                self.waiting += 1;
+                self.wait_until.get_or_insert(now + span);
+            }
+            None => self.end_wait(now, books.counters),
+        }
+        self.bytes += size;
+        books.counters.queued_messages += 1;
+        books.counters.queued_bytes += size as u64;
+        self.queue.push_back(message);
+        if self.waiting >= WAITING_MAX {
+            self.end_wait(now, books.counters);
+        }
+        outcome
+    }
+
+    /// The wait is over: what waited is due now.
+    pub fn end_wait(&mut self, now: Micros, counters: &mut Counters) {
+        self.wait_until = None;
+        let from = self.queue.len() - usize::from(std::mem::take(&mut self.waiting));
+        for message in self.queue.range_mut(from..).filter(|message| message.shape == Shape::Event) {
+            counters.coalesce_wait_us.observe(now.since(message.at).0);
+            message.at = now;
+        }
+    }
+
+    fn fits(&self, bytes: usize, limits: &Outbox) -> bool {
+        self.queue.is_empty()
+            || (self.queue.len() < limits.messages_max && self.bytes + bytes <= limits.bytes_max)
+    }
+
+    /// Lets others give way to `message`: for audio what is too old, then what is droppable, then the oldest audio;
+    /// for control what is droppable, then audio.
+    fn make_room(&mut self, message: &Message, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
+        let victims: &[(Class, DropReason)] = match message.class {
+            Class::Control => {
+                &[(Class::Droppable, DropReason::Displaced), (Class::Audio, DropReason::Displaced)]
+            }
+            Class::Audio => &[
+                (Class::Audio, DropReason::Aged),
+                (Class::Droppable, DropReason::Displaced),
+                (Class::Audio, DropReason::Full),
+            ],
+            Class::Droppable => &[],
+        };
+        let size = message.size();
+        for &(class, reason) in victims {
+            while !self.fits(size, limits) {
+                let old = |m: &Message| message.at.since(m.at) > limits.audio_age_max;
+                let victim = |m: &Message| m.class == class && (reason != DropReason::Aged || old(m));
+                let Some(at) = self.find_removable(victim) else { break };
+                self.remove(at, reason, books);
+            }
+        }
+        match (self.fits(size, limits), message.class) {
+            (true, _) => Enqueue::Displaced,
+            (false, Class::Control) => Enqueue::Overflow,
+            (false, _) => Enqueue::Dropped,
+        }
+    }
+
+    /// Drops everything of one response that the kernel has not been given.
+    pub fn flush_response(&mut self, response: u32, books: &mut Books<'_>) {
+        while let Some(at) = self.find_removable(|m| m.response == response) {
+            self.remove(at, DropReason::Flushed, books);
+        }
+    }
+
+    /// Empties the lane but for what the kernel has begun: only a goodbye may follow.
+    pub fn abandon(&mut self, books: &mut Books<'_>) {
+        while let Some(at) = self.find_removable(|_| true) {
+            self.remove(at, DropReason::Closed, books);
+        }
+        self.drops = None;
+    }
+
+    /// Empties the lane: the connection is gone.
+    pub fn clear(&mut self, books: &mut Books<'_>) {
+        (self.in_flight, self.front_sent, self.sending) = (0, 0, false);
+        (self.waiting, self.wait_until, self.drops) = (0, None, None);
+        while let Some(message) = self.queue.pop_front() {
+            self.dropped += 1;
+            books.counters.dropped[DropReason::Closed as usize][message.class as usize] += 1;
+            self.count_out(&message, books.counters);
+            books.pool.recycle(message.frame);
+        }
+    }
+
+    /// The first message that may still be taken out and meets the condition. What the kernel has been given or
+    /// has begun, and a batch once formed, has to stay.
+    fn find_removable(&self, wanted: impl Fn(&Message) -> bool) -> Option<usize> {
+        let begun = usize::from(self.in_flight).max(usize::from(self.front_sent > 0));
+        (begun..self.queue.len()).find(|&at| !self.queue[at].in_batch() && wanted(&self.queue[at]))
+    }
+
+    fn remove(&mut self, at: usize, reason: DropReason, books: &mut Books<'_>) {
+        if at + usize::from(self.waiting) >= self.queue.len() {
+            self.waiting -= 1;
+            self.wait_until = self.wait_until.filter(|_| self.waiting > 0);
+        }
+        let Some(message) = self.queue.remove(at) else { return };
+        self.count_out(&message, books.counters);
+        match reason {
+            // The client asked for the one, and can't be told of the other.
+            DropReason::Flushed | DropReason::Closed => {
+                self.dropped += 1;
+                books.counters.dropped[reason as usize][message.class as usize] += 1;
+            }
+            _ => self.note_drop(message.class, message.seq, reason, books.counters),
+        }
+        books.pool.recycle(message.frame);
+    }
+
+    fn note_drop(&mut self, class: Class, seq: u64, reason: DropReason, counters: &mut Counters) {
+        self.dropped += 1;
+        counters.dropped[reason as usize][class as usize] += 1;
+        let note = &mut self.drops.get_or_insert_default()[class as usize];
+        note.first_seq = if note.count == 0 { seq } else { note.first_seq.min(seq) };
+        note.last_seq = note.last_seq.max(seq);
+        note.count += 1;
+    }
+
+    /// Takes the drops that the client should be told of, once the lane has room for the news.
+    pub fn take_drops(&mut self, limits: &Outbox) -> Option<Box<[DropNote; 3]>> {
+        if self.drops.is_none() || self.half_full(limits) { None } else { self.drops.take() }
+    }
+
+    fn count_out(&mut self, message: &Message, counters: &mut Counters) {
+        let size = message.size();
+        self.bytes -= size;
+        counters.queued_messages -= 1;
+        counters.queued_bytes -= size as u64;
+    }
+
+    /// Names what the next send carries, forming batches on the way. What still waits for company is left.
+    pub fn gather(&mut self, into: &mut Gather, counters: &mut Counters) {
+        let due = self.queue.len() - usize::from(self.waiting);
+        let mut at = 0;
+        let mut skip = self.front_sent;
+        while at < due && into.parts() < PARTS_MAX && into.len() < SEND_BYTES_MAX {
+            if self.batches && skip == 0 && self.queue[at].shape == Shape::Event {
+                self.form_batch(at, due, counters);
+            }
+            self.queue[at].gather(skip, into);
+            skip = 0;
+            at += 1;
+        }
+        self.in_flight = at as u16;
+        self.in_flight_bytes = into.len();
+        self.sending = at > 0;
+    }
+
+    /// Makes one text message of the due events that follow each other from `at`; one alone stays as it is.
+    fn form_batch(&mut self, at: usize, due: usize, counters: &mut Counters) {
+        let mut bytes = 0;
+        let mut lines = 0;
+        for message in self.queue.range(at..due) {
+            let more = message.frame.payload().len() + 1;
+            if message.shape != Shape::Event || (lines > 0 && bytes + more > BATCH_BYTES_MAX) {
+                break;
+            }
+            bytes += more;
+            lines += 1;
+        }
+        if lines < 2 {
+            return;
+        }
+        let (long, len) = server_header(TEXT, bytes - 1);
+        let header = [long[0], long[1], long[2], long[3]];
+        let before: usize = self.queue.range(at..at + lines).map(Message::size).sum();
+        for message in self.queue.range_mut(at..at + lines) {
+            message.shape = Shape::BatchLine;
+        }
+        self.queue[at].shape = Shape::BatchFirst { header, len: len as u8 };
+        self.queue[at + lines - 1].shape = Shape::BatchLast;
+        let after: usize = self.queue.range(at..at + lines).map(Message::size).sum();
+        self.bytes = self.bytes + after - before;
+        counters.queued_bytes = counters.queued_bytes + after as u64 - before as u64;
+    }
+
+    /// The kernel took `bytes` of what the last send named; what it has all of leaves the lane. True when it did not
+    /// take everything.
+    pub fn sent(&mut self, now: Micros, bytes: usize, books: &mut Books<'_>) -> bool {
+        self.sending = false;
+        self.in_flight = 0;
+        let short = bytes < std::mem::take(&mut self.in_flight_bytes);
+        let mut left = bytes + self.front_sent as usize;
+        while let Some(front) = self.queue.front() {
+            let size = front.size();
+            if left < size {
+                break;
+            }
+            left -= size;
+            self.leave(now, books);
+        }
+        self.front_sent = left as u32;
+        if self.queue.is_empty() {
+            self.blocked_since = None;
+        }
+        short
+    }
+
+    /// Adds a message past every bound: the last one before the end.
+    pub fn force(&mut self, message: Message, now: Micros, books: &mut Books<'_>) {
+        self.end_wait(now, books.counters);
+        self.bytes += message.size();
+        books.counters.queued_messages += 1;
+        books.counters.queued_bytes += message.size() as u64;
+        self.queue.push_back(message);
+    }
+
+    fn leave(&mut self, now: Micros, books: &mut Books<'_>) {
+        let Some(message) = self.queue.pop_front() else { return };
+        self.count_out(&message, books.counters);
+        let counters = &mut *books.counters;
+        counters.send_latency_us.observe(now.since(message.at).0);
+        match message.shape {
+            Shape::Audio => counters.frames_sent += 1,
+            Shape::Event => {
+                counters.events_sent += 1;
+                counters.texts_sent += 1;
+                counters.batch_size.observe(1);
+            }
+            Shape::BatchFirst { .. } | Shape::BatchLine => {
+                counters.events_sent += 1;
+                self.batch_lines += 1;
+            }
+            Shape::BatchLast => {
+                counters.events_sent += 1;
+                counters.texts_sent += 1;
+                counters.batch_size.observe(u64::from(std::mem::take(&mut self.batch_lines)) + 1);
+            }
+            Shape::Whole => {}
+        }
+        books.pool.recycle(message.frame);
+    }
+
+    /// The socket took only a part, or nothing: from now on the client is slow, until the lane is empty.
+    pub fn block(&mut self, now: Micros) {
+        self.sending = false;
+        self.in_flight = 0;
+        self.blocked = true;
+        self.blocked_since.get_or_insert(now);
+    }
+
+    /// Gives unused capacity back: an idle lane costs nothing.
+    pub fn shrink(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! How connections end (RFC 6455 section 7): who says goodbye first, what still goes out, and when waiting is over.
+
+use super::super::conn::{Closing, Conn, Goodbye, Open, Phase, Seat};
+use super::super::effect::{CloseMode, Effect, ReceiveMode};
+use super::super::frame::{CLOSE, Frame};
+use super::super::ids::ConnKey;
+use super::super::outbox::{Books, Message, Shape};
+use super::super::time::Micros;
+use super::super::ws::Item;
+use super::{Effects, Shard};
+
+/// After the last bytes were sent and our side shut down: how long the peer may take to close its own.
+const LINGER: Micros = Micros::from_s(2);
+
+/// What is counted for a peer that vanished, and for one that closed without a code (RFC 6455 section 7.1.5).
+const ABNORMAL: u16 = 1006;
+const NO_CODE: u16 = 1005;
+
+impl Shard {
+    /// Says goodbye first; the peer has `limits.close_s` to answer.
+    pub(super) fn close(&mut self, now: Micros, key: ConnKey, code: u16, reason: &str, fx: &mut Effects) {
+        let deadline = now + self.config.limits.close;
+        self.say_goodbye(now, key, Goodbye::Said, deadline, Some((code, reason)), fx);
+    }
+
+    /// Fails the connection (section 7.1.7): nothing it sends means anything any more.
+    pub(super) fn fail(&mut self, now: Micros, key: ConnKey, code: u16, reason: &str, fx: &mut Effects) {
+        let deadline = now + self.config.limits.close;
+        self.say_goodbye(now, key, Goodbye::Last, deadline, Some((code, reason)), fx);
+    }
+
+    /// Answers the peer's goodbye with its own code.
+    pub(super) fn peer_closes(&mut self, now: Micros, key: ConnKey, code: Option<u16>, fx: &mut Effects) {
+        let deadline = now + self.config.limits.close;
+        self.say_goodbye(now, key, Goodbye::Answered, deadline, code.map(|code| (code, "")), fx);
+    }
+
+    fn say_goodbye(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        stage: Goodbye,
+        deadline: Micros,
+        code: Option<(u16, &str)>,
+        fx: &mut Effects,
+    ) {
+        let Some(Conn { phase: Phase::Open(open), .. }) = self.conn(key) else { return };
+        let (seat, decoder) = (open.seat, std::mem::take(&mut open.decoder));
+        let frame = self.close_frame(code);
+        self.enqueue_raw(now, key, Message::control(frame, now, Shape::Whole));
+        self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code), fx);
+        let Some(conn) = self.conn(key) else { return };
+        let decoder = (stage == Goodbye::Said).then_some(decoder);
+        conn.phase = Phase::Closing(Closing { stage, decoder, deadline });
+        conn.held = None;
+        if std::mem::take(&mut conn.paused) {
+            self.receive(key, ReceiveMode::Stream, fx);
+        }
+        self.arm(now, key);
+    }
+
+    /// An HTTP answer, and the connection ends: what was sent arrives before the end does.
+    pub(super) fn say_last(&mut self, now: Micros, key: ConnKey, answer: Frame, fx: &mut Effects) {
+        let deadline = now + self.config.limits.close;
+        let Some(conn) = self.conn(key) else { return };
+        conn.phase = Phase::Closing(Closing { stage: Goodbye::Last, decoder: None, deadline });
+        self.enqueue_raw(now, key, Message::control(answer, now, Shape::Whole));
+        self.receive(key, ReceiveMode::Stream, fx);
+        self.arm(now, key);
+    }
+
+    fn close_frame(&mut self, code: Option<(u16, &str)>) -> Frame {
+        let mut payload = Vec::new();
+        if let Some((code, reason)) = code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            let cut = reason.floor_char_boundary(123); // Section 5.5: a control payload is at most 125 bytes.
+            payload.extend_from_slice(&reason.as_bytes()[..cut]);
+        }
+        self.pool.copy(&payload).seal(CLOSE)
+    }
+
+    /// A connection stops being an open WebSocket, however that came about.
+    fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, code: u16, fx: &mut Effects) {
+        self.counters.open -= 1;
+        self.counters.closed += 1;
+        self.counters.count_close(code);
+        if let Seat::Member(room, member) = seat {
+            self.unseat(now, key, room, member, fx);
+        }
+    }
+
+    /// The lane has emptied: the next step of a goodbye.
+    pub(super) fn goodbye_sent(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        let Some(Conn { phase: Phase::Closing(closing), .. }) = self.conn(key) else { return };
+        match closing.stage {
+            Goodbye::Said | Goodbye::Lingering => {}
+            Goodbye::Answered => self.gone(key, CloseMode::Graceful, fx),
+            Goodbye::Last => {
+                closing.stage = Goodbye::Lingering;
+                closing.deadline = now + LINGER;
+                fx.push(Effect::Shutdown(key));
+                self.arm(now, key);
+            }
+        }
+    }
+
+    /// While saying goodbye, only the peer's own close is of interest.
+    pub(super) fn closing_bytes(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        mut bytes: &mut [u8],
+        fx: &mut Effects,
+    ) {
+        let message_bytes_max = self.config.limits.message_bytes_max;
+        let Some(conn) = self.conn(key) else { return };
+        let Phase::Closing(Closing { stage, decoder: Some(decoder), .. }) = &mut conn.phase else { return };
+        loop {
+            match decoder.next(&mut bytes, message_bytes_max) {
+                Ok(None) => return,
+                Ok(Some(Item::Close(_))) if conn.lane.is_empty() => {
+                    return self.gone(key, CloseMode::Graceful, fx);
+                }
+                Ok(Some(Item::Close(_))) => {
+                    *stage = Goodbye::Answered;
+                    return;
+                }
+                Ok(Some(_)) => {}
+                Err(_) => return self.cut(now, key, fx),
+            }
+        }
+    }
+
+    pub(super) fn too_slow(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        self.counters.slow_closed += 1;
+        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        if let Some(conn) = conn {
+            conn.lane.abandon(books);
+        }
+        self.close(now, key, 1013, "too slow", fx);
+    }
+
+    /// Messages that may not be lost have filled the lane: the connection can only start anew.
+    pub(super) fn overflowed(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        self.too_slow(now, key, fx);
+    }
+
+    pub(super) fn idle_too_long(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        self.close(now, key, 1001, "no answer to pings", fx);
+    }
+
+    /// The connection is of no use any more: no goodbye.
+    pub(super) fn cut(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        self.cut_with(now, key, true, fx);
+    }
+
+    pub(super) fn cut_with(&mut self, now: Micros, key: ConnKey, graceful: bool, fx: &mut Effects) {
+        let Some(conn) = self.conn(key) else { return };
+        match &conn.phase {
+            Phase::Gone => return,
+            Phase::Head(_) => self.head_done(),
+            Phase::Open(Open { seat, .. }) => {
+                let seat = *seat;
+                self.leave_open(now, key, seat, ABNORMAL, fx);
+            }
+            Phase::Closing(_) => {}
+        }
+        self.gone(key, if graceful { CloseMode::Graceful } else { CloseMode::Reset }, fx);
+    }
+
+    fn gone(&mut self, key: ConnKey, mode: CloseMode, fx: &mut Effects) {
+        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        if let Some(conn) = conn {
+            conn.phase = Phase::Gone;
+            conn.held = None;
+            conn.lane.clear(books);
+            fx.push(Effect::Close(key, mode));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What members say to their room: audio for the engine, and commands.
+
+use super::super::conn::{Conn, Open, Phase};
+use super::super::engine::{EngineInput, EngineKind};
+use super::super::event::{ClientCommand, ClientError, ClientEvent, ServerEvent, SessionUpdate};
+use super::super::ids::{ConnKey, MemberNumber, RoomKey};
+use super::super::room::Room;
+use super::super::time::Micros;
+use super::{Effects, Shard};
+
+/// Longest `state` of a room: a reading position and the like, not a document.
+const STATE_BYTES_MAX: usize = 8_192;
+
+impl Shard {
+    /// Audio goes into the room's inbound queue; the engine takes it at the end of the turn.
+    pub(super) fn audio_in(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        member: MemberNumber,
+        payload: &[u8],
+        fx: &mut Effects,
+    ) {
+        let full = self.config.audio.inbound_frames_max;
+        if self.room(key).is_some_and(|room| room.inbound.len() >= full) {
+            // One receive may bring more frames than the queue holds. The engine is no other thread that has to be
+            // waited for: it takes them now, in order, and nothing is lost.
+            self.run_engine(now, key, fx);
+        }
+        let draft = self.pool.copy(payload);
+        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+        else {
+            return self.pool.discard(draft);
+        };
+        room.frames_received += 1;
+        room.inbound.push_back((member, draft));
+        self.counters.inbound_queued += 1;
+        if !room.runnable {
+            room.runnable = true;
+            self.runnable.push(key);
+        }
+    }
+
+    /// One event of a member.
+    pub(super) fn command(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        room: RoomKey,
+        member: MemberNumber,
+        event: ClientEvent,
+        fx: &mut Effects,
+    ) {
+        let ClientEvent { event_id, command, .. } = event;
+        match command {
+            ClientCommand::Append => {
+                let audio = std::mem::take(&mut self.scratch.audio);
+                self.audio_in(now, room, member, &audio, fx);
+                self.scratch.audio = audio;
+            }
+            ClientCommand::Ping { t } => self.tell(now, key, &ServerEvent::Pong { t }, fx),
+            ClientCommand::RoomSend { data, to } => {
+                if let Err(error) = self.room_send(now, room, member, data, to, fx) {
+                    self.client_error(now, key, error.about(event_id), fx);
+                }
+            }
+            ClientCommand::SessionUpdate(update) => {
+                // What was said before the update is heard under the settings of before.
+                self.run_engine(now, room, fx);
+                if let Err(error) = self.session_update(now, room, member, event_id.clone(), *update, fx) {
+                    self.client_error(now, key, error.about(event_id), fx);
+                }
+            }
+            command => {
+                self.run_engine(now, room, fx);
+                self.drive_engine(now, room, EngineInput::Command { from: member, event_id, command }, fx);
+            }
+        }
+    }
+
+    /// The connection stays; the client is told.
+    pub(super) fn client_error(&mut self, now: Micros, key: ConnKey, error: ClientError, fx: &mut Effects) {
+        self.counters.client_errors += 1;
+        self.tell(now, key, &ServerEvent::from(error), fx);
+    }
+
+    fn room_send(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        from: MemberNumber,
+        data: Box<str>,
+        to: Option<MemberNumber>,
+        fx: &mut Effects,
+    ) -> Result<(), ClientError> {
+        use super::super::engine::Audience;
+        let Some(room) = self.room(key) else { return Ok(()) };
+        let audience = match to {
+            None => Audience::AllBut(from),
+            Some(to) if room.members.iter().any(|member| member.number == to) => Audience::One(to),
+            Some(to) => {
+                return Err(ClientError::invalid_value(
+                    "to",
+                    format!("Member {} is not in this room.", to.0),
+                ));
+            }
+        };
+        self.tell_room(now, key, audience, &ServerEvent::RoomMessage { from, data }, 0, fx);
+        Ok(())
+    }
+
+    fn session_update(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        member: MemberNumber,
+        event_id: Option<Box<str>>,
+        update: SessionUpdate,
+        fx: &mut Effects,
+    ) -> Result<(), ClientError> {
+        if update.token.is_some() {
+            let message = "This server takes no tokens: it runs without authentication.";
+            return Err(ClientError::invalid_value("token", message));
+        }
+        let Some(room) = self.room(key) else { return Ok(()) };
+        let merged = match &update.state {
+            Some(patch) => Some(merge_state(room.state.as_deref(), patch)?),
+            None => None,
+        };
+        let mut settings = room.settings;
+        if let Some(patch) = &update.session {
+            let changes = settings.apply(patch)?;
+            if let Some(kind) = changes.engine.filter(|&kind| kind != room.kind) {
+                change_engine(room, kind)?;
+            }
+            room.settings = settings;
+        }
+        if merged.is_some() {
+            room.state = merged;
+        }
+        let started = room.engine.is_some();
+        if started && update.session.is_some() {
+            let command = ClientCommand::SessionUpdate(Box::new(update));
+            self.drive_engine(now, key, EngineInput::Command { from: member, event_id, command }, fx);
+        }
+        self.tell_session_updated(now, key, fx);
+        Ok(())
+    }
+
+    /// Everyone in the room learns of the new settings, each with its own view.
+    fn tell_session_updated(&mut self, now: Micros, key: RoomKey, fx: &mut Effects) {
+        let Some(room) = self.room(key) else { return };
+        for member in room.members.clone() {
+            if let Some(view) = self.session_view(key, member) {
+                self.tell(now, member.conn, &ServerEvent::SessionUpdated(Box::new(view)), fx);
+            }
+        }
+    }
+
+    /// The connection, if it is open.
+    pub(super) fn open_conn(&self, key: ConnKey) -> Option<(&Conn, &Open)> {
+        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation)?;
+        match &conn.phase {
+            Phase::Open(open) => Some((conn, open)),
+            _ => None,
+        }
+    }
+}
+
+/// An engine may be chosen as long as it has not begun to answer.
+fn change_engine(room: &mut Room, kind: EngineKind) -> Result<(), ClientError> {
+    if room.engine.as_ref().is_some_and(|engine| engine.busy()) {
+        let message = "The engine can't be changed while it answers.";
+        return Err(ClientError::invalid_value("session.engine", message));
+    }
+    room.kind = kind;
+    room.engine = None;
+    Ok(())
+}
+
+/// Merges a JSON object into the room's state, member by member; `null` takes a member away (RFC 7396 at the first
+/// level).
+fn merge_state(state: Option<&str>, patch: &str) -> Result<Box<str>, ClientError> {
+    use serde_json::{Map, Value};
+    let bad = || ClientError::invalid_value("state", "state has to be a JSON object.");
+    let patch: Map<String, Value> = serde_json::from_str(patch).map_err(|_| bad())?;
+    let mut merged: Map<String, Value> =
+        state.map(serde_json::from_str).transpose().map_err(|_| bad())?.unwrap_or_default();
+    for (key, value) in patch {
+        if value.is_null() {
+            merged.remove(&key);
+        } else {
+            merged.insert(key, value);
+        }
+    }
+    let text = Value::Object(merged).to_string();
+    if text.len() > STATE_BYTES_MAX {
+        let message =
+            format!("The room's state would have {} bytes; at most {STATE_BYTES_MAX} are kept.", text.len());
+        return Err(ClientError::invalid_value("state", message));
+    }
+    Ok(text.into())
+}

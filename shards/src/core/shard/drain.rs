@@ -1,0 +1,45 @@
+//! The end of a node, as its clients see it: a warning at once, and a goodbye at a time of their own.
+
+use super::super::conn::Phase;
+use super::super::event::ServerEvent;
+use super::super::ids::ConnKey;
+use super::super::time::Micros;
+use super::{Effects, Shard};
+
+impl Shard {
+    /// From now on nobody gets a room. Every open connection is told when it will be closed; the moments are spread
+    /// over the first four fifths of the window, so that the rest is left for goodbyes, and other nodes are not
+    /// stormed.
+    pub(super) fn drain(&mut self, now: Micros, window: Micros, fx: &mut Effects) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(now + window);
+        let keys: Vec<ConnKey> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| matches!(conn.phase, Phase::Open(_)))
+            .map(|(index, conn)| ConnKey { index, generation: conn.generation })
+            .collect();
+        let spread = window.0 / 5 * 4;
+        for key in keys {
+            let wait = Micros(self.rng.below(spread.max(1)));
+            if let Some(Phase::Open(open)) = self.conn(key).map(|conn| &mut conn.phase) {
+                open.drain_at = now + wait;
+            }
+            let event = ServerEvent::SessionDraining { reconnect_in_ms: wait.as_ms() };
+            self.tell(now, key, &event, fx);
+            self.arm(now, key);
+        }
+        let lingering: Vec<_> = self.lingering.drain(..).collect();
+        for key in lingering {
+            if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
+                self.end_room(key);
+            }
+        }
+    }
+
+    pub(super) fn drain_goodbye(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        self.close(now, key, 1001, "draining: come back", fx);
+    }
+}

@@ -1,0 +1,270 @@
+//! From an accepted socket to an open WebSocket: the request head, who owns it, and the answer.
+
+use ::core::net::SocketAddr;
+
+use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol};
+use super::super::counters::Refusal;
+use super::super::effect::{Destination, Effect, ReceiveMode};
+use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
+use super::super::ids::{ConnKey, SessionId};
+use super::super::outbox::Lane;
+use super::super::route;
+use super::super::time::Micros;
+use super::super::ws::Decoder;
+use super::rooms::Wishes;
+use super::{Effects, Shard};
+
+/// What becomes of a head.
+enum Verdict {
+    /// More bytes are needed.
+    More,
+    /// Another shard's, or the control plane's.
+    Elsewhere(Destination),
+    /// A member for a room that lives here.
+    Join { session: SessionId, wishes: Wishes, subprotocol: Subprotocol, answer: Vec<u8>, head_len: usize },
+    /// A connection for `/echo`.
+    Echo { answer: Vec<u8>, head_len: usize },
+    /// Answered with this, and over.
+    Refuse(Refusal, Vec<u8>),
+}
+
+impl Shard {
+    pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
+        self.counters.accepted += 1;
+        self.begin_head(now, key, peer);
+        self.receive(key, ReceiveMode::Once, fx);
+    }
+
+    /// A connection whose head another shard has read. It is parsed again here: parsing is cheap, and nothing
+    /// that was derived from it has to travel.
+    pub(super) fn adopted(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        peer: SocketAddr,
+        head: &mut [u8],
+        fx: &mut Effects,
+    ) {
+        self.counters.moved_in += 1;
+        self.begin_head(now, key, peer);
+        self.head_bytes(now, key, head, fx);
+    }
+
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr) {
+        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head };
+        let conn = Conn {
+            generation: key.generation,
+            peer,
+            phase: Phase::Head(Box::new(head)),
+            lane: Lane::default(),
+            heard: now,
+            armed: Micros(0),
+            held: None,
+            paused: false,
+            resuming: false,
+        };
+        let before = self.conns.insert(key.index, conn);
+        debug_assert!(before.is_none(), "the pump gave a key twice");
+        self.heads += 1;
+        self.counters.heads += 1;
+        self.arm(now, key);
+    }
+
+    /// Bytes of a head: what is whole is parsed where it lies, only a part is copied aside.
+    pub(super) fn head_bytes(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
+        let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) else { return };
+        if head.bytes.is_empty() {
+            return self.judge_head(now, key, bytes, fx);
+        }
+        let mut all = std::mem::take(&mut head.bytes);
+        all.extend_from_slice(bytes);
+        self.judge_head(now, key, &mut all, fx);
+    }
+
+    fn judge_head(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
+        match self.verdict(bytes) {
+            Verdict::More => {
+                if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) {
+                    head.bytes = bytes.to_vec();
+                }
+                self.receive(key, ReceiveMode::Once, fx);
+            }
+            Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
+            Verdict::Join { session, wishes, subprotocol, answer, head_len } => {
+                match self.seat_member(now, key, session, &wishes) {
+                    Ok((room, member)) => {
+                        self.open(now, key, Seat::Member(room, member), subprotocol, &answer, fx);
+                        self.welcome(now, key, room, member, fx);
+                        self.open_rest(now, key, &mut bytes[head_len..], fx);
+                    }
+                    Err(refusal) => self.refuse(now, key, refusal, &full_answer(refusal), fx),
+                }
+            }
+            Verdict::Echo { answer, head_len } => {
+                self.open(now, key, Seat::Echo, Subprotocol::None, &answer, fx);
+                self.open_rest(now, key, &mut bytes[head_len..], fx);
+            }
+            Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
+        }
+    }
+
+    fn verdict(&self, bytes: &[u8]) -> Verdict {
+        let request = match http::parse(bytes, self.config.limits.head_bytes_max) {
+            Ok(Parsed::Partial) => return Verdict::More,
+            Ok(Parsed::Complete(request)) => request,
+            Err(error) => return bad_head(error),
+        };
+        match http::classify(&request, self.config.echo_endpoint) {
+            Route::ControlPlane => Verdict::Elsewhere(Destination::ControlPlane),
+            Route::BadSessionId => {
+                let detail = super::super::ids::BadSessionId.to_string();
+                Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None))
+            }
+            Route::Room(session) => {
+                let owner = route::owner(session.as_str(), self.config.shards);
+                if owner == self.id {
+                    self.join_verdict(&request, session)
+                } else {
+                    Verdict::Elsewhere(Destination::Shard(owner))
+                }
+            }
+            Route::Echo => match request.websocket() {
+                Err(error) => bad_handshake(error),
+                Ok(_) if self.full() => Verdict::Refuse(Refusal::Unavailable, self.unavailable()),
+                Ok(handshake) => {
+                    let mut accepted = Vec::new();
+                    answer::switching_protocols(handshake.key, None, &mut accepted);
+                    Verdict::Echo { answer: accepted, head_len: request.len }
+                }
+            },
+        }
+    }
+
+    fn join_verdict(&self, request: &Request<'_>, session: SessionId) -> Verdict {
+        let handshake = match request.websocket() {
+            Ok(handshake) => handshake,
+            Err(error) => return bad_handshake(error),
+        };
+        if self.full() {
+            return Verdict::Refuse(Refusal::Unavailable, self.unavailable());
+        }
+        let wishes = match Wishes::from_query(request.query_pairs(), self.config.room.engine) {
+            Ok(wishes) => wishes,
+            Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
+        };
+        let subprotocol = Subprotocol::choose(handshake.subprotocols.into_iter());
+        let mut accepted = Vec::new();
+        answer::switching_protocols(handshake.key, subprotocol.name(), &mut accepted);
+        Verdict::Join { session, wishes, subprotocol, answer: accepted, head_len: request.len }
+    }
+
+    /// Whether no further WebSocket may be opened.
+    fn full(&self) -> bool {
+        self.draining.is_some() || self.counters.open as usize >= self.config.limits.connections_max
+    }
+
+    fn unavailable(&self) -> Vec<u8> {
+        let detail = if self.draining.is_some() { "this node is draining" } else { "this node is full" };
+        problem(503, detail, Some(2))
+    }
+
+    fn move_away(&mut self, key: ConnKey, to: Destination, bytes: &[u8], fx: &mut Effects) {
+        match to {
+            Destination::Shard(_) => self.counters.moved_out += 1,
+            Destination::ControlPlane => self.counters.handed_over += 1,
+        }
+        let Some(conn) = self.conn(key) else { return };
+        conn.phase = Phase::Gone;
+        let peer = conn.peer;
+        self.head_done();
+        fx.push(Effect::Move { conn: key, to, head: bytes.to_vec(), peer });
+    }
+
+    pub(super) fn head_done(&mut self) {
+        self.heads -= 1;
+        self.counters.heads -= 1;
+    }
+
+    /// The 101 goes into the lane; from here on it is a WebSocket.
+    fn open(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        seat: Seat,
+        subprotocol: Subprotocol,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
+        self.head_done();
+        self.counters.opened += 1;
+        self.counters.open += 1;
+        let Some(conn) = self.conn(key) else { return };
+        let decoder = Decoder::new();
+        conn.phase =
+            Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
+        conn.lane.batches = subprotocol == Subprotocol::V1;
+        // The head's timer may stay: when it goes off, the heartbeat's is set.
+        let answer = self.pool.copy(answer).seal_raw();
+        self.enqueue_control_frame(now, key, answer, fx);
+        self.receive(key, ReceiveMode::Stream, fx);
+    }
+
+    /// What came in behind the head is already WebSocket.
+    fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
+        if !rest.is_empty() {
+            self.open_bytes(now, key, rest, fx);
+        }
+    }
+
+    /// Answers in plain HTTP, and the connection ends.
+    pub(super) fn refuse(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        refusal: Refusal,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
+        self.counters.refused[refusal as usize] += 1;
+        self.head_done();
+        let answer = self.pool.copy(answer).seal_raw();
+        self.say_last(now, key, answer, fx);
+    }
+
+    pub(super) fn head_timeout(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        let answer = problem(408, "the request head did not arrive in time", None);
+        self.refuse(now, key, Refusal::HeadTimeout, &answer, fx);
+    }
+}
+
+fn full_answer(refusal: Refusal) -> Vec<u8> {
+    match refusal {
+        Refusal::RoomFull => problem(429, "this room has as many members as it may", Some(5)),
+        _ => problem(503, "this shard has as many rooms as it may", Some(5)),
+    }
+}
+
+fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
+    let title = match status {
+        408 => "Request Timeout",
+        429 => "Too Many Requests",
+        503 => "Service Unavailable",
+        _ => "Bad Request",
+    };
+    let mut out = Vec::new();
+    answer::problem(status, title, detail, retry_after_s, &[], &mut out);
+    out
+}
+
+fn bad_head(error: HeadError) -> Verdict {
+    let refusal = if error == HeadError::TooLong { Refusal::HeadTooLong } else { Refusal::BadRequest };
+    let mut out = Vec::new();
+    error.answer(&mut out);
+    Verdict::Refuse(refusal, out)
+}
+
+fn bad_handshake(error: HandshakeError) -> Verdict {
+    let mut out = Vec::new();
+    error.answer(&mut out);
+    Verdict::Refuse(Refusal::BadRequest, out)
+}

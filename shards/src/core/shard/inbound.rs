@@ -1,0 +1,196 @@
+//! What arrives on an open WebSocket: messages, control frames, and the end of receiving.
+
+use super::super::conn::{Conn, Goodbye, Open, Phase, Seat, Subprotocol};
+use super::super::effect::{Ended, ReceiveMode};
+use super::super::event::{self, Class};
+use super::super::frame::{BINARY, PONG, TEXT};
+use super::super::ids::ConnKey;
+use super::super::outbox::{Message, Shape};
+use super::super::time::Micros;
+use super::super::ws::{Item, Violation};
+use super::{Effects, Shard};
+
+impl Shard {
+    pub(super) fn received(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
+        self.counters.bytes_received += bytes.len() as u64;
+        let Some(conn) = self.conn(key) else { return };
+        conn.heard = now;
+        match &mut conn.phase {
+            Phase::Head(_) => self.head_bytes(now, key, bytes, fx),
+            Phase::Open(open) => {
+                open.pinged = false;
+                if conn.paused {
+                    // It was already on its way when receiving paused.
+                    conn.held.get_or_insert_default().extend_from_slice(bytes);
+                } else {
+                    self.open_bytes(now, key, bytes, fx);
+                }
+            }
+            Phase::Closing(_) => self.closing_bytes(now, key, bytes, fx),
+            Phase::Gone => {}
+        }
+    }
+
+    /// Takes message after message from the bytes, until they are used up or the lane is too full to answer more.
+    pub(super) fn open_bytes(&mut self, now: Micros, key: ConnKey, mut bytes: &mut [u8], fx: &mut Effects) {
+        loop {
+            let message_bytes_max = self.config.limits.message_bytes_max;
+            let outbox = &self.config.outbox;
+            let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+            let Some(Conn { phase: Phase::Open(open), lane, .. }) = conn else { return };
+            if lane.half_full(outbox) && !bytes.is_empty() {
+                return self.hold(key, bytes, fx);
+            }
+            // The decoder leaves its connection while the message that may lie in it is handled.
+            let mut decoder = std::mem::take(&mut open.decoder);
+            let (seat, subprotocol) = (open.seat, open.subprotocol);
+            match decoder.next(&mut bytes, message_bytes_max) {
+                Ok(None) => return self.put_back(key, decoder),
+                Ok(Some(item)) => self.item(now, key, seat, subprotocol, item, fx),
+                Err(violation) => return self.violated(now, key, violation, fx),
+            }
+            self.put_back(key, decoder);
+        }
+    }
+
+    fn put_back(&mut self, key: ConnKey, decoder: super::super::ws::Decoder) {
+        match self.conn(key).map(|conn| &mut conn.phase) {
+            Some(Phase::Open(Open { decoder: place, .. })) => *place = decoder,
+            Some(Phase::Closing(closing)) if closing.stage == Goodbye::Said => {
+                closing.decoder = Some(decoder)
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps what can't be answered yet, and lets TCP push back.
+    fn hold(&mut self, key: ConnKey, bytes: &[u8], fx: &mut Effects) {
+        let Some(conn) = self.conn(key) else { return };
+        conn.held.get_or_insert_default().extend_from_slice(bytes);
+        if !conn.paused {
+            conn.paused = true;
+            self.receive(key, ReceiveMode::Paused, fx);
+        }
+    }
+
+    /// Connections whose lanes have drained are read on: first what was held, then the socket.
+    pub(super) fn resume(&mut self, now: Micros, fx: &mut Effects) {
+        let mut resuming = std::mem::take(&mut self.resuming);
+        for key in resuming.drain(..) {
+            let Some(conn) = self.conn(key) else { continue };
+            conn.resuming = false;
+            if !conn.paused || !matches!(conn.phase, Phase::Open(_)) {
+                continue;
+            }
+            conn.paused = false;
+            if let Some(mut held) = conn.held.take() {
+                self.open_bytes(now, key, &mut held, fx);
+            }
+            let outbox = &self.config.outbox;
+            let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+            let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else { continue };
+            if !conn.paused && !conn.lane.half_full(outbox) {
+                self.receive(key, ReceiveMode::Stream, fx);
+            }
+        }
+        self.resuming = resuming;
+    }
+
+    fn item(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        seat: Seat,
+        subprotocol: Subprotocol,
+        item: Item<'_>,
+        fx: &mut Effects,
+    ) {
+        match (item, seat) {
+            (Item::Binary(payload), Seat::Member(room, member)) => {
+                self.counters.frames_received += 1;
+                self.audio_in(now, room, member, payload, fx);
+            }
+            (Item::Text(text), Seat::Member(room, member)) => {
+                self.counters.texts_received += 1;
+                self.text_in(now, key, room, member, subprotocol, text, fx);
+            }
+            (Item::Binary(payload), Seat::Echo) => {
+                self.counters.frames_received += 1;
+                let frame = self.pool.copy(payload).seal(BINARY);
+                self.echo(now, key, Message::control(frame, now, Shape::Audio), fx);
+            }
+            (Item::Text(text), Seat::Echo) => {
+                self.counters.texts_received += 1;
+                let frame = self.pool.copy(text).seal(TEXT);
+                self.echo(now, key, Message::control(frame, now, Shape::Event), fx);
+            }
+            (Item::Ping(payload), _) => {
+                let frame = self.pool.copy(payload).seal(PONG);
+                self.enqueue_control_frame(now, key, frame, fx);
+            }
+            (Item::Pong(_), _) => {}
+            (Item::Close(close), _) => self.peer_closes(now, key, close.map(|(code, _)| code.into()), fx),
+        }
+    }
+
+    fn echo(&mut self, now: Micros, key: ConnKey, message: Message, fx: &mut Effects) {
+        self.counters.frames_encoded += 1;
+        self.counters.frames_enqueued += 1;
+        self.enqueue(now, key, message, None, fx);
+    }
+
+    /// A text message: one event, or with `voxhall.v1` a line for each.
+    fn text_in(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        room: super::super::ids::RoomKey,
+        member: super::super::ids::MemberNumber,
+        subprotocol: Subprotocol,
+        text: &mut [u8],
+        fx: &mut Effects,
+    ) {
+        let whole = subprotocol != Subprotocol::V1;
+        for line in text.split_mut(|&byte| byte == b'\n' && !whole) {
+            if line.trim_ascii().is_empty() && !whole {
+                continue; // The line feed after the last event.
+            }
+            let parsed = event::parse(line, self.config.limits.json_depth_max, &mut self.scratch);
+            match parsed {
+                Ok(event) => self.command(now, key, room, member, event, fx),
+                Err(error) => self.client_error(now, key, error, fx),
+            }
+            if !matches!(self.conn(key), Some(Conn { phase: Phase::Open(_), .. })) {
+                return;
+            }
+        }
+    }
+
+    fn violated(&mut self, now: Micros, key: ConnKey, violation: Violation, fx: &mut Effects) {
+        self.fail(now, key, violation.code.into(), violation.reason, fx);
+    }
+
+    /// Receiving is over: a peer that has said nothing more to say gets nothing more either.
+    pub(super) fn ended(&mut self, now: Micros, key: ConnKey, how: Ended, fx: &mut Effects) {
+        let Some(conn) = self.conn(key) else { return };
+        match (&conn.phase, how) {
+            (Phase::Gone, _) => {}
+            (Phase::Closing(closing), Ended::Eof)
+                if closing.stage != Goodbye::Lingering && !conn.lane.is_empty() =>
+            {
+                // It may still be reading: what is in the lane goes out, then the end.
+                if let Phase::Closing(closing) = &mut conn.phase {
+                    closing.stage = Goodbye::Answered;
+                }
+            }
+            _ => self.cut(now, key, fx),
+        }
+    }
+}
+
+impl Message {
+    /// A message that never gives way.
+    pub(super) fn control(frame: super::super::frame::Frame, now: Micros, shape: Shape) -> Self {
+        Self { frame, at: now, seq: 0, response: 0, class: Class::Control, shape }
+    }
+}

@@ -1,0 +1,268 @@
+//! One core's share of the rooms, with everything they need. One writer, no locks.
+//!
+//! [`Shard::handle`] takes what happened and gives what should happen; [`Shard::end_turn`] ends a turn: timers go
+//! off, engines take what waits for them, and each dirty lane asks for one send. Between calls nothing of a shard is
+//! borrowed and nothing runs. Everything it holds is bounded by [`ShardConfig`].
+
+mod admin;
+mod closing;
+mod conversation;
+mod drain;
+mod heads;
+mod inbound;
+mod outbound;
+mod rooms;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::config::ShardConfig;
+use super::conn::{Conn, Phase};
+use super::counters::Counters;
+use super::effect::{Effect, Effects, Input, ReceiveMode, SendOutcome};
+use super::engine::EngineOutput;
+use super::event::{EventId, Scratch};
+use super::frame::{FramePool, Gather};
+use super::ids::{ConnKey, RoomKey, ShardId};
+use super::paged::Paged;
+use super::rng::SplitMix64;
+use super::room::Room;
+use super::time::Micros;
+use super::timer::TimerWheel;
+use timers::Timer;
+
+/// A shard: its connections, its rooms, and what they wait for.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    config: Arc<ShardConfig>,
+    conns: Paged<Conn>,
+    rooms: Paged<Room>,
+    /// Room slots that are free, with the generation of their next holder.
+    free_rooms: Vec<RoomKey>,
+    /// From session id to room, hashed as routing hashes.
+    directory: HashTable<RoomKey>,
+    /// Lingering rooms, the longest first; some may have come back to life.
+    lingering: VecDeque<RoomKey>,
+    wheel: TimerWheel<Timer>,
+    due: Vec<Timer>,
+    /// Lanes whose events wait for company, the longest first; the wait is the same for all.
+    waiting: VecDeque<(Micros, ConnKey)>,
+    /// Lanes with something to send at the end of the turn.
+    dirty: Vec<ConnKey>,
+    /// Rooms whose engine has something to do at the end of the turn.
+    runnable: Vec<RoomKey>,
+    /// Connections that may be read again at the end of the turn.
+    resuming: Vec<ConnKey>,
+    /// Connections whose heads are being read.
+    heads: usize,
+    pool: FramePool,
+    scratch: Scratch,
+    json: Vec<u8>,
+    outputs: Vec<EngineOutput>,
+    rng: SplitMix64,
+    counters: Counters,
+    last_event: u64,
+    /// When the last goodbye of a drain is due; nothing while the node does not drain.
+    draining: Option<Micros>,
+}
+
+impl Shard {
+    /// A shard without connections. The same seed and inputs give the same effects.
+    pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64) -> Self {
+        Self {
+            id,
+            config,
+            conns: Paged::default(),
+            rooms: Paged::default(),
+            free_rooms: Vec::new(),
+            directory: HashTable::new(),
+            lingering: VecDeque::new(),
+            wheel: TimerWheel::new(),
+            due: Vec::new(),
+            waiting: VecDeque::new(),
+            dirty: Vec::new(),
+            runnable: Vec::new(),
+            resuming: Vec::new(),
+            heads: 0,
+            pool: FramePool::default(),
+            scratch: Scratch::default(),
+            json: Vec::new(),
+            outputs: Vec::new(),
+            rng: SplitMix64::new(seed ^ u64::from(id.0)),
+            counters: Counters::default(),
+            // The shard is part of the number, so that no two events of a node share an id.
+            last_event: u64::from(id.0) << 48,
+            draining: None,
+        }
+    }
+
+    /// Whether another socket may be accepted: heads in flight are bounded, and the listener's queue can wait.
+    pub fn accepting(&self) -> bool {
+        self.heads < self.config.limits.upgrades_in_flight_max
+    }
+
+    /// Connection keys in use, unread heads and unfinished goodbyes included.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Takes one thing that happened. Runs to completion.
+    pub fn handle(&mut self, now: Micros, input: Input<'_>, fx: &mut Effects) {
+        match input {
+            Input::Accepted { conn, peer } => self.accepted(now, conn, peer, fx),
+            Input::Adopted { conn, peer, head } => self.adopted(now, conn, peer, head, fx),
+            Input::Received { conn, bytes } => self.received(now, conn, bytes, fx),
+            Input::Ended { conn, how } => self.ended(now, conn, how, fx),
+            Input::Sent { conn, outcome } => self.sent(now, conn, outcome, fx),
+            Input::Writable { conn } => self.writable(conn),
+            Input::Closed { conn } => self.closed(conn),
+            Input::Ask { id, query } => {
+                let answer = self.answer(now, query, fx);
+                fx.push(Effect::Answer(id, answer));
+            }
+            Input::Drain { window } => self.drain(now, window, fx),
+        }
+    }
+
+    /// Ends a turn: timers, engines, reading on, and one send for each lane that has something due.
+    pub fn end_turn(&mut self, now: Micros, fx: &mut Effects) {
+        self.timers(now, fx);
+        self.end_waits(now);
+        self.run_engines(now, fx);
+        self.resume(now, fx);
+        self.run_engines(now, fx);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            let Some(conn) = self.conn(key) else { continue };
+            conn.lane.dirty = false;
+            if conn.lane.ready() {
+                conn.lane.sending = true;
+                fx.push(Effect::Send(key));
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// When `end_turn` has to be called again at the latest, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let waiting = self.waiting.front().map(|&(until, _)| until);
+        match (self.wheel.next_deadline(), waiting) {
+            (Some(timer), Some(wait)) => Some(timer.min(wait)),
+            (timer, wait) => timer.or(wait),
+        }
+    }
+
+    /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.
+    pub fn gather(&mut self, key: ConnKey, into: &mut Gather) {
+        let counters = &mut self.counters;
+        if let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation) {
+            conn.lane.gather(into, counters);
+        }
+    }
+
+    fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {
+        self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+    }
+
+    fn room(&mut self, key: RoomKey) -> Option<&mut Room> {
+        self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+    }
+
+    fn mark_dirty(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conn(key)
+            && !conn.lane.dirty
+        {
+            conn.lane.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    fn next_event_id(&mut self) -> EventId {
+        self.last_event += 1;
+        EventId(self.last_event)
+    }
+
+    /// A send has come back: what was taken leaves the lane, and what follows from it happens.
+    fn sent(&mut self, now: Micros, key: ConnKey, outcome: SendOutcome, fx: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+        else {
+            return;
+        };
+        let books = &mut super::outbox::Books { counters: &mut self.counters, pool: &mut self.pool };
+        match outcome {
+            SendOutcome::Sent(bytes) => {
+                books.counters.bytes_sent += bytes as u64;
+                let short = conn.lane.sent(now, bytes, books);
+                if short {
+                    conn.lane.block(now);
+                    books.counters.sends_blocked += 1;
+                    fx.push(Effect::AwaitWritable(key));
+                }
+            }
+            SendOutcome::WouldBlock => {
+                conn.lane.block(now);
+                books.counters.sends_blocked += 1;
+                fx.push(Effect::AwaitWritable(key));
+            }
+            SendOutcome::Broken => {
+                books.counters.send_errors += 1;
+                self.cut(now, key, fx);
+                return;
+            }
+        }
+        self.after_send(now, key, fx);
+    }
+
+    /// What a lane's new room allows: telling of drops, reading on, the next step of a goodbye.
+    fn after_send(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        let outbox = &self.config.outbox;
+        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+        else {
+            return;
+        };
+        let drops = conn.lane.take_drops(outbox);
+        let may_resume = conn.paused && !conn.resuming && !conn.lane.quarter_full(outbox);
+        if may_resume && matches!(conn.phase, Phase::Open(_)) {
+            conn.resuming = true;
+            self.resuming.push(key);
+        }
+        let (empty, ready, blocked) = (conn.lane.is_empty(), conn.lane.ready(), conn.lane.blocked);
+        if let Some(drops) = drops {
+            self.tell_drops(now, key, &drops, fx);
+        }
+        if ready {
+            self.mark_dirty(key);
+        }
+        if blocked {
+            self.arm(now, key);
+        }
+        if empty {
+            self.goodbye_sent(now, key, fx);
+        }
+    }
+
+    fn writable(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conn(key) {
+            conn.lane.blocked = false;
+            self.mark_dirty(key);
+        }
+    }
+
+    /// The descriptor is gone: so is the connection.
+    fn closed(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn(key) else { return };
+        debug_assert!(matches!(conn.phase, Phase::Gone), "only what was moved or closed here is gone");
+        if let Some(mut conn) = self.conns.remove(key.index) {
+            conn.lane.clear(&mut super::outbox::Books { counters: &mut self.counters, pool: &mut self.pool });
+        }
+    }
+
+    /// Asks for a change of how a connection is read.
+    fn receive(&self, key: ConnKey, mode: ReceiveMode, fx: &mut Effects) {
+        fx.push(Effect::Receive(key, mode));
+    }
+}

@@ -1,0 +1,233 @@
+//! What goes to members: encoded once for the room, shared by every lane.
+
+use smallvec::SmallVec;
+
+use super::super::conn::{Phase, Subprotocol};
+use super::super::engine::Audience;
+use super::super::event::{Class, ServerEvent};
+use super::super::frame::{BINARY, BinaryHeader, Draft, Frame, TEXT};
+use super::super::ids::{ConnKey, MemberNumber, RoomKey};
+use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
+use super::super::time::Micros;
+use super::{Effects, Shard};
+
+/// Binary messages of `kind` 1 carry audio (PROTOCOL 3).
+const KIND_AUDIO: u8 = 1;
+
+/// Where an audio frame stands in its spurt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spurt {
+    pub(super) track: MemberNumber,
+    pub(super) first: bool,
+    pub(super) last: bool,
+    pub(super) timestamp_ms: u32,
+}
+
+impl Spurt {
+    fn header(self) -> BinaryHeader {
+        let flags = u8::from(self.first) | u8::from(self.last) << 1;
+        BinaryHeader { kind: KIND_AUDIO, flags, track: self.track.0, timestamp_ms: self.timestamp_ms }
+    }
+}
+
+/// One audio frame in the forms its listeners want; each form is encoded at most once.
+struct Forms {
+    bare: Option<Frame>,
+    headed: Option<Frame>,
+}
+
+impl Shard {
+    /// Sends an event to one connection: an answer that only it wants.
+    pub(super) fn tell(&mut self, now: Micros, key: ConnKey, event: &ServerEvent, fx: &mut Effects) {
+        let frame = self.encode(event, None);
+        let message =
+            Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape: Shape::Event };
+        self.enqueue(now, key, message, self.wait(event), fx);
+    }
+
+    /// Sends an event of the room to those of its members whom it concerns.
+    pub(super) fn tell_room(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        to: Audience,
+        event: &ServerEvent,
+        response: u32,
+        fx: &mut Effects,
+    ) {
+        let Some(room) = self.room(key) else { return };
+        room.seq += 1;
+        let seq = room.seq;
+        let listeners = listeners(room, to);
+        if listeners.is_empty() {
+            return;
+        }
+        let frame = self.encode(event, Some(seq));
+        let (class, wait) = (event.class(), self.wait(event));
+        for listener in listeners {
+            let message =
+                Message { frame: frame.clone(), at: now, seq, response, class, shape: Shape::Event };
+            self.enqueue(now, listener, message, wait, fx);
+        }
+        self.pool.recycle(frame);
+    }
+
+    fn wait(&self, event: &ServerEvent) -> Option<Micros> {
+        let span = self.config.outbox.coalesce;
+        (event.waits() && span.0 > 0).then_some(span)
+    }
+
+    fn encode(&mut self, event: &ServerEvent, seq: Option<u64>) -> Frame {
+        let id = self.next_event_id();
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        event.write(id, seq, &mut json);
+        self.counters.events_encoded += 1;
+        let frame = self.pool.copy(&json).seal(TEXT);
+        self.json = json;
+        frame
+    }
+
+    /// Sends an audio frame to those of the room's members whom it concerns.
+    pub(super) fn audio_out(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        to: Audience,
+        audio: Draft,
+        spurt: Spurt,
+        response: u32,
+        fx: &mut Effects,
+    ) {
+        let Some(room) = self.room(key) else { return self.pool.discard(audio) };
+        room.audio_seq += 1;
+        let seq = room.audio_seq;
+        let listeners = listeners(room, to);
+        room.frames_sent += listeners.len() as u64;
+        let forms = self.encode_audio(audio, spurt, &listeners);
+        // The first frame of a response says that there is one: it never gives way.
+        let class = if spurt.first && response > 0 { Class::Control } else { Class::Audio };
+        self.counters.frames_enqueued += listeners.len() as u64;
+        for listener in listeners {
+            let headed =
+                self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
+            let Some(frame) = (if headed { &forms.headed } else { &forms.bare }).clone() else { continue };
+            let message = Message { frame, at: now, seq, response, class, shape: Shape::Audio };
+            self.enqueue(now, listener, message, None, fx);
+        }
+        for frame in [forms.bare, forms.headed].into_iter().flatten() {
+            self.pool.recycle(frame);
+        }
+    }
+
+    /// Encodes a frame once for each form that has a listener.
+    fn encode_audio(&mut self, audio: Draft, spurt: Spurt, listeners: &[ConnKey]) -> Forms {
+        let (mut bare, mut headed) = (false, false);
+        for &listener in listeners {
+            let v1 = self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
+            (bare, headed) = (bare || !v1, headed || v1);
+        }
+        self.counters.frames_encoded += u64::from(bare) + u64::from(headed);
+        match (bare, headed) {
+            (false, false) => {
+                self.pool.discard(audio);
+                Forms { bare: None, headed: None }
+            }
+            (true, false) => Forms { bare: Some(audio.seal(BINARY)), headed: None },
+            (false, true) => {
+                Forms { bare: None, headed: Some(audio.with_binary_header(spurt.header()).seal(BINARY)) }
+            }
+            (true, true) => {
+                let copy = self.pool.copy(audio.payload()).with_binary_header(spurt.header()).seal(BINARY);
+                Forms { bare: Some(audio.seal(BINARY)), headed: Some(copy) }
+            }
+        }
+    }
+
+    /// A barge-in: what no kernel has been given of the response leaves every lane of the room.
+    pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) {
+        let Some(room) = self.room(key) else { return };
+        for listener in listeners(room, Audience::All) {
+            let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+            let conn =
+                self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
+            if let Some(conn) = conn {
+                conn.lane.flush_response(response, books);
+            }
+        }
+    }
+
+    pub(super) fn enqueue_control_frame(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        frame: Frame,
+        fx: &mut Effects,
+    ) {
+        self.enqueue(now, key, Message::control(frame, now, Shape::Whole), None, fx);
+    }
+
+    /// Puts a message into an open connection's lane. False when the lane has overflowed, and with it the connection.
+    pub(super) fn enqueue(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        message: Message,
+        wait: Option<Micros>,
+        fx: &mut Effects,
+    ) -> bool {
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
+            self.pool.recycle(message.frame);
+            return true;
+        };
+        let was_waiting = conn.lane.wait_until();
+        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        match conn.lane.push(message, wait, &self.config.outbox, books) {
+            Enqueue::Queued | Enqueue::Displaced | Enqueue::Dropped => {}
+            Enqueue::Overflow => {
+                self.overflowed(now, key, fx);
+                return false;
+            }
+        }
+        match conn.lane.wait_until() {
+            Some(until) if was_waiting != Some(until) => self.waiting.push_back((until, key)),
+            _ => {}
+        }
+        if conn.lane.ready() && !conn.lane.dirty {
+            conn.lane.dirty = true;
+            self.dirty.push(key);
+        }
+        true
+    }
+
+    /// Puts the last bytes of a connection that is no longer open into its lane, past every bound.
+    pub(super) fn enqueue_raw(&mut self, now: Micros, key: ConnKey, message: Message) {
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let Some(conn) = conn else { return self.pool.recycle(message.frame) };
+        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        conn.lane.force(message, now, books);
+        self.mark_dirty(key);
+    }
+
+    /// Tells a client what it has missed, once, when its lane has room again.
+    pub(super) fn tell_drops(&mut self, now: Micros, key: ConnKey, drops: &[DropNote; 3], fx: &mut Effects) {
+        for class in [Class::Control, Class::Audio, Class::Droppable] {
+            let note = drops[class as usize];
+            if note.count > 0 {
+                let seqs = (note.last_seq > 0).then_some((note.first_seq, note.last_seq));
+                self.tell(now, key, &ServerEvent::OutboxDropped { class, count: note.count, seqs }, fx);
+            }
+        }
+    }
+}
+
+/// The connections of those whom something concerns.
+fn listeners(room: &super::super::room::Room, to: Audience) -> SmallVec<[ConnKey; 8]> {
+    let concerned = |number: MemberNumber| match to {
+        Audience::All => true,
+        Audience::AllBut(but) => number != but,
+        Audience::One(one) => number == one,
+    };
+    room.members.iter().filter(|member| concerned(member.number)).map(|member| member.conn).collect()
+}

@@ -1,0 +1,298 @@
+//! Rooms: made by their first member, run by their engine, ended some time after their last member has left.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::super::counters::Refusal;
+use super::super::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
+use super::super::event::{Codec, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView};
+use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
+use super::super::room::{Member, Room};
+use super::super::route;
+use super::super::time::Micros;
+use super::{Effects, Shard};
+
+/// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    kind: EngineKind,
+    settings: SessionSettings,
+}
+
+impl Wishes {
+    /// Reads `engine`, `format` and `rate`; other keys are not the room's business.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn from_query<'a>(
+        pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+        default: EngineKind,
+    ) -> Result<Self, String> {
+        let mut kind = default;
+        let mut patch = SessionPatch::default();
+        for (key, value) in pairs {
+            match &*key {
+                "engine" => kind = value.parse().map_err(|error| format!("engine={value}: {error}"))?,
+                "format" => {
+                    patch.codec =
+                        Some(value.parse::<Codec>().map_err(|error| format!("format={value}: {error}"))?);
+                }
+                "rate" => {
+                    let rate =
+                        value.parse().map_err(|_| format!("rate={value}: a rate is a number of hertz"))?;
+                    patch.rate = Some(rate);
+                }
+                _ => {}
+            }
+        }
+        let mut settings = SessionSettings::default();
+        settings.apply(&patch).map_err(|error| error.message)?;
+        Ok(Self { kind, settings })
+    }
+}
+
+impl Shard {
+    /// Finds or makes the room and gives the connection a place in it.
+    pub(super) fn seat_member(
+        &mut self,
+        now: Micros,
+        conn: ConnKey,
+        session: SessionId,
+        wishes: &Wishes,
+    ) -> Result<(RoomKey, MemberNumber), Refusal> {
+        let key = self.find_or_make_room(now, session, wishes)?;
+        let members_max = self.config.limits.members_per_room_max;
+        let Some(room) = self.rooms.get_mut(key.index) else { return Err(Refusal::Unavailable) };
+        if room.members.len() >= members_max {
+            return Err(Refusal::RoomFull);
+        }
+        let number = room.next_member();
+        room.members.push(Member { number, conn });
+        if std::mem::take(&mut room.ends_at).0 > 0 {
+            self.counters.rooms_lingering -= 1;
+        }
+        Ok((key, number))
+    }
+
+    fn find_or_make_room(
+        &mut self,
+        now: Micros,
+        session: SessionId,
+        wishes: &Wishes,
+    ) -> Result<RoomKey, Refusal> {
+        let hash = route::hash(session.as_str());
+        if let Some(key) = self.find_room_hashed(hash, session.as_str()) {
+            return Ok(key);
+        }
+        if self.rooms.len() >= self.config.limits.rooms_max && !self.evict_room() {
+            return Err(Refusal::Unavailable);
+        }
+        let fresh = RoomKey { index: self.rooms.len() as u32, generation: 0 };
+        let key = self.free_rooms.pop().unwrap_or(fresh);
+        let room = Room {
+            generation: key.generation,
+            session_id: session,
+            kind: wishes.kind,
+            engine: None,
+            settings: wishes.settings,
+            state: None,
+            members: SmallVec::new(),
+            inbound: VecDeque::new(),
+            runnable: false,
+            last_member: 0,
+            seq: 0,
+            audio_seq: 0,
+            last_id: 0,
+            since: now,
+            ends_at: Micros(0),
+            armed: Micros(0),
+            frames_received: 0,
+            frames_sent: 0,
+        };
+        self.rooms.insert(key.index, room);
+        self.counters.rooms += 1;
+        self.counters.rooms_created += 1;
+        let rooms = &self.rooms;
+        self.directory.insert_unique(hash, key, |key| {
+            rooms.get(key.index).map_or(0, |room| route::hash(room.session_id.as_str()))
+        });
+        Ok(key)
+    }
+
+    fn find_room_hashed(&self, hash: u64, session: &str) -> Option<RoomKey> {
+        let same =
+            |key: &RoomKey| self.rooms.get(key.index).is_some_and(|room| room.session_id.as_str() == session);
+        self.directory.find(hash, same).copied()
+    }
+
+    pub(super) fn find_room(&self, session: &SessionId) -> Option<RoomKey> {
+        self.find_room_hashed(route::hash(session.as_str()), session.as_str())
+    }
+
+    /// The welcome, and the news for the others.
+    pub(super) fn welcome(
+        &mut self,
+        now: Micros,
+        conn: ConnKey,
+        key: RoomKey,
+        number: MemberNumber,
+        fx: &mut Effects,
+    ) {
+        if let Some(view) = self.session_view(key, Member { number, conn }) {
+            self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)), fx);
+        }
+        let members = self.room(key).map_or(0, |room| room.members.len());
+        if members > 1 {
+            let joined = ServerEvent::MemberJoined { member: number, members };
+            self.tell_room(now, key, Audience::AllBut(number), &joined, 0, fx);
+        }
+    }
+
+    pub(super) fn session_view(&self, key: RoomKey, member: Member) -> Option<SessionView> {
+        let room = self.rooms.get(key.index).filter(|room| room.generation == key.generation)?;
+        Some(SessionView {
+            id: ConnectionId { shard: self.id, key: member.conn },
+            room: room.session_id.clone(),
+            engine: room.kind,
+            member: member.number,
+            settings: room.settings,
+            state: room.state.clone(),
+            resume: None,
+            limits: SessionLimits::from(&*self.config),
+        })
+    }
+
+    /// A member's place is free again. A room without members lingers, then ends.
+    pub(super) fn unseat(
+        &mut self,
+        now: Micros,
+        _conn: ConnKey,
+        key: RoomKey,
+        number: MemberNumber,
+        fx: &mut Effects,
+    ) {
+        let linger = self.config.room.linger;
+        let Some(room) = self.room(key) else { return };
+        room.members.retain(|member| member.number != number);
+        let members = room.members.len();
+        if members > 0 {
+            return self.tell_room(
+                now,
+                key,
+                Audience::All,
+                &ServerEvent::MemberLeft { member: number, members },
+                0,
+                fx,
+            );
+        }
+        if linger.0 == 0 || self.draining.is_some() {
+            return self.end_room(key);
+        }
+        let Some(room) = self.room(key) else { return };
+        room.ends_at = now + linger;
+        self.counters.rooms_lingering += 1;
+        self.lingering.push_back(key);
+        self.arm_room(key);
+    }
+
+    /// Forgets a room without members.
+    pub(super) fn end_room(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get(key.index).filter(|room| room.generation == key.generation) else {
+            return;
+        };
+        debug_assert!(room.members.is_empty(), "a room with members goes on");
+        let hash = route::hash(room.session_id.as_str());
+        if let Ok(entry) = self.directory.find_entry(hash, |other| *other == key) {
+            entry.remove();
+        }
+        let Some(room) = self.rooms.remove(key.index) else { return };
+        self.counters.rooms -= 1;
+        self.counters.rooms_lingering -= u64::from(room.ends_at.0 > 0);
+        self.counters.inbound_queued -= room.inbound.len() as u64;
+        for (_, draft) in room.inbound {
+            self.pool.discard(draft);
+        }
+        self.free_rooms.push(RoomKey { index: key.index, generation: key.generation.wrapping_add(1) });
+        // Rooms that came back to life, or have ended, are forgotten here as soon as they are the oldest.
+        while let Some(&oldest) = self.lingering.front()
+            && !self.room(oldest).is_some_and(|room| room.ends_at.0 > 0)
+        {
+            self.lingering.pop_front();
+        }
+    }
+
+    /// Ends the room that has lingered longest.
+    fn evict_room(&mut self) -> bool {
+        while let Some(key) = self.lingering.pop_front() {
+            if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
+                self.counters.rooms_evicted += 1;
+                self.end_room(key);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Every engine that has something to do, does it.
+    pub(super) fn run_engines(&mut self, now: Micros, fx: &mut Effects) {
+        let mut runnable = std::mem::take(&mut self.runnable);
+        for key in runnable.drain(..) {
+            self.run_engine(now, key, fx);
+        }
+        self.runnable = runnable;
+    }
+
+    /// The engine takes everything that waits for it.
+    pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey, fx: &mut Effects) {
+        let Some(room) = self.room(key) else { return };
+        room.runnable = false;
+        while let Some(room) = self.room(key)
+            && let Some((from, audio)) = room.inbound.pop_front()
+        {
+            self.counters.inbound_queued -= 1;
+            self.drive_engine(now, key, EngineInput::Audio { from, audio }, fx);
+        }
+    }
+
+    /// Brings one input to a room's engine, which is started by the first; carries what comes out to the members.
+    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput, fx: &mut Effects) {
+        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+        else {
+            return;
+        };
+        let mut out = std::mem::take(&mut self.outputs);
+        let kind = room.kind;
+        let engine = room.engine.get_or_insert_with(|| {
+            self.counters.engines_started += 1;
+            Engine::start(kind)
+        });
+        let settings = &room.settings;
+        let cx = &mut EngineContext {
+            now,
+            pool: &mut self.pool,
+            settings,
+            last_id: &mut room.last_id,
+            out: &mut out,
+        };
+        engine.handle(input, cx);
+        let timed = engine.deadline().is_some();
+        for output in out.drain(..) {
+            match output {
+                EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
+                    let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
+                    self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0), fx);
+                }
+                EngineOutput::Event { to, event, response } => {
+                    self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0), fx);
+                }
+                EngineOutput::Flush(response) => self.flush_response(key, response.0),
+            }
+        }
+        self.outputs = out;
+        if timed {
+            self.arm_room(key);
+        }
+    }
+}

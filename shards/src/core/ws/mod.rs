@@ -1,0 +1,23 @@
+//! The WebSocket codec (RFC 6455), receiving half: from the bytes of a connection to its messages, in place.
+//!
+//! Owned by one connection of a shard and called on the shard's thread. A frame that lies whole in the receive
+//! buffer is unmasked there and handed out as a part of it: nothing is allocated or copied. Only what is unfinished
+//! is copied aside, into memory that grows with what has arrived and is bounded by the longest message allowed.
+//! Sending needs no codec: see [`super::frame`].
+
+mod decoder;
+mod header;
+mod held;
+mod item;
+mod mask;
+
+#[cfg(test)]
+mod clause_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod test_frames;
+
+pub use decoder::Decoder;
+pub use item::{Item, Violation};
+pub use tungstenite::protocol::frame::coding::{CloseCode, OpCode};
