@@ -37,7 +37,14 @@ impl Shard {
 
     /// A connection whose head another shard has read. It is parsed again here: parsing is cheap, and nothing
     /// that was derived from it has to travel.
-    pub(super) fn adopted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, head: &mut [u8], fx: &mut Effects) {
+    pub(super) fn adopted(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        peer: SocketAddr,
+        head: &mut [u8],
+        fx: &mut Effects,
+    ) {
         self.counters.moved_in += 1;
         self.begin_head(now, key, peer);
         self.head_bytes(now, key, head, fx);
@@ -193,7 +200,8 @@ impl Shard {
         self.counters.open += 1;
         let Some(conn) = self.conn(key) else { return };
         let decoder = Decoder::new();
-        conn.phase = Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
+        conn.phase =
+            Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();
@@ -209,7 +217,14 @@ impl Shard {
     }
 
     /// Answers in plain HTTP, and the connection ends.
-    pub(super) fn refuse(&mut self, now: Micros, key: ConnKey, refusal: Refusal, answer: &[u8], fx: &mut Effects) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        refusal: Refusal,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
         self.counters.refused[refusal as usize] += 1;
         self.head_done();
         let answer = self.pool.copy(answer).seal_raw();
