@@ -81,7 +81,8 @@ fn counters(line: &ControlLine, shard: u16) -> Box<Counters> {
     let id = AskId(99);
     line.tell(ShardId(shard), ShardMessage::Ask { id, query: Query::Counters }).expect("room");
     loop {
-        if let ShardMessage::Answer { from, id: answered, answer: Answer::Counters(counters) } = receive(line) {
+        if let ShardMessage::Answer { from, id: answered, answer: Answer::Counters(counters) } = receive(line)
+        {
             assert_eq!((from, answered), (ShardId(shard), id));
             return counters;
         }
@@ -106,7 +107,8 @@ fn many_clients_at_once_are_all_served_and_all_gone_afterwards() {
     let (node, line) = node(2);
     let address = node.local_addr();
     for _ in 0..3 {
-        let mut clients: Vec<_> = (0..120).map(|i| connect(address, &format!("/ws/room-{i}?engine=echo"))).collect();
+        let mut clients: Vec<_> =
+            (0..120).map(|i| connect(address, &format!("/ws/room-{i}?engine=echo"))).collect();
         for (i, client) in clients.iter_mut().enumerate() {
             assert!(client.read().expect("a welcome").is_text(), "client {i}");
             client.send(Message::binary(vec![i as u8; 640])).expect("sent");
@@ -122,9 +124,9 @@ fn many_clients_at_once_are_all_served_and_all_gone_afterwards() {
         }
     }
     let opened: u64 = (0..2).map(|shard| counters(&line, shard).opened).sum();
-    let moved: (u64, u64) = (0..2).map(|shard| counters(&line, shard)).fold((0, 0), |(out, into), counters| {
-        (out + counters.moved_out, into + counters.moved_in)
-    });
+    let moved: (u64, u64) = (0..2)
+        .map(|shard| counters(&line, shard))
+        .fold((0, 0), |(out, into), counters| (out + counters.moved_out, into + counters.moved_in));
     assert_eq!(opened, 360);
     assert_eq!(moved.0, moved.1);
     assert!(moved.0 > 0, "with two shards some connection is accepted where its room is not");
@@ -182,7 +184,9 @@ fn stop_ends_a_shard_at_once() {
     let (node, line) = node(1);
     line.tell(ShardId(0), ShardMessage::Stop).expect("room");
     assert_eq!(node.join(Instant::now() + PATIENCE), DrainOutcome::Clean);
-    let Err(_) = line.tell(ShardId(0), ShardMessage::Stop) else { panic!("a shard that has left takes nothing") };
+    let Err(_) = line.tell(ShardId(0), ShardMessage::Stop) else {
+        panic!("a shard that has left takes nothing")
+    };
 }
 
 #[test]

@@ -191,7 +191,9 @@ fn provided_buffers() -> Probe {
             drop(buffers);
             Probe::good(NAME, "buffer rings work")
         }
-        Err(error) => Probe::bad(NAME, format!("a buffer ring can't be registered: {error}"), NEWER_KERNEL, true),
+        Err(error) => {
+            Probe::bad(NAME, format!("a buffer ring can't be registered: {error}"), NEWER_KERNEL, true)
+        }
     }
 }
 
@@ -219,7 +221,9 @@ fn try_standing_receive() -> io::Result<bool> {
 fn minimal_wait() -> Probe {
     const NAME: &str = "batched waiting";
     match IoUring::new(2) {
-        Ok(ring) if ring.params().is_feature_min_timeout() => Probe::good(NAME, "the kernel gathers completions"),
+        Ok(ring) if ring.params().is_feature_min_timeout() => {
+            Probe::good(NAME, "the kernel gathers completions")
+        }
         _ => Probe::bad(
             NAME,
             "the kernel can't gather completions before it wakes a shard; batch_us has no effect",
