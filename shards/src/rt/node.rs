@@ -126,11 +126,20 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         control: line.waker(),
     };
     let (ready, readiness) = channel();
-    for (index, ((core, listener), mesh)) in config.cores.into_iter().zip(listeners).zip(endpoints).enumerate() {
+    for (index, ((core, listener), mesh)) in
+        config.cores.into_iter().zip(listeners).zip(endpoints).enumerate()
+    {
         let id = ShardId(index as u16);
         mesh.check(id, shards as u16)?;
-        let birth =
-            Birth { id, core, listener, mesh, shared: shared.clone(), ready: ready.clone(), ended: ended.clone() };
+        let birth = Birth {
+            id,
+            core,
+            listener,
+            mesh,
+            shared: shared.clone(),
+            ready: ready.clone(),
+            ended: ended.clone(),
+        };
         let thread = thread::Builder::new().name(format!("shard-{id}")).spawn(move || birth.live());
         match thread {
             Ok(thread) => node.threads.push(thread),
@@ -147,7 +156,8 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
             Ok((shard, Err(cause))) => StartError::Shard { shard, cause },
             Err(_) => StartError::Wiring("a shard's thread ended before it was ready".to_owned()),
         };
-        node.join(deadline_in(Duration::ZERO));
+        // What the others say while they stop is of no interest beside it.
+        let _ = node.join(deadline_in(Duration::ZERO));
         return Err(failure);
     }
     Ok((node, ControlLine { endpoint: line }))
@@ -200,7 +210,9 @@ impl Node {
         let (mut left, mut connections, mut stopped, mut death) = (self.threads.len(), 0, false, None);
         while left > 0 {
             match self.endings.recv_timeout(time_left(deadline)) {
-                Ok((_, Ending::Left { connections: cut })) => (left, connections) = (left - 1, connections + cut),
+                Ok((_, Ending::Left { connections: cut })) => {
+                    (left, connections) = (left - 1, connections + cut)
+                }
                 Ok((shard, Ending::Died(message))) => {
                     left -= 1;
                     death.get_or_insert(DrainOutcome::ShardDied { shard, message });
