@@ -56,18 +56,34 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.seq += 1;
         let seq = room.seq;
-        let listeners = listeners(room, to);
-        if listeners.is_empty() {
-            return;
+        let listeners = self.listeners(key, to);
+        if !listeners.is_empty() {
+            let frame = self.encode(event, Some(seq));
+            let (class, wait) = (event.class(), self.wait(event));
+            for &listener in &listeners {
+                let frame = frame.clone();
+                let message = Message { frame, at: now, seq, response, class, shape: Shape::Event };
+                self.enqueue(now, listener, message, wait, fx);
+            }
+            self.pool.recycle(frame);
         }
-        let frame = self.encode(event, Some(seq));
-        let (class, wait) = (event.class(), self.wait(event));
-        for listener in listeners {
-            let message =
-                Message { frame: frame.clone(), at: now, seq, response, class, shape: Shape::Event };
-            self.enqueue(now, listener, message, wait, fx);
+        self.listeners = listeners;
+    }
+
+    /// The connections of those whom something concerns, in a list to be put back after use.
+    fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
+        let mut listeners = std::mem::take(&mut self.listeners);
+        listeners.clear();
+        let concerned = |number: MemberNumber| match to {
+            Audience::All => true,
+            Audience::AllBut(but) => number != but,
+            Audience::One(one) => number == one,
+        };
+        if let Some(room) = self.room(key) {
+            let members = room.members.iter().filter(|member| concerned(member.number));
+            listeners.extend(members.map(|member| member.conn));
         }
-        self.pool.recycle(frame);
+        listeners
     }
 
     fn wait(&self, event: &ServerEvent) -> Option<Micros> {
