@@ -190,6 +190,50 @@ fn stop_ends_a_shard_at_once() {
 }
 
 #[test]
+fn a_client_that_reads_late_still_gets_everything() {
+    const MESSAGES: usize = 100;
+    let (node, line) = node(1);
+    let mut client = connect(node.local_addr(), "/echo");
+    let mut writer = client.get_ref().try_clone().expect("a descriptor");
+    // Twelve megabytes: more than the sockets and the lane hold together, so that both directions fill up.
+    let sender = std::thread::spawn(move || {
+        for number in 0..MESSAGES {
+            let payload = vec![number as u8; 120_000];
+            let mut frame = vec![0x82, 0xff];
+            frame.extend((payload.len() as u64).to_be_bytes());
+            frame.extend([0; 4]);
+            frame.extend(payload);
+            writer.write_all(&frame).expect("sent");
+        }
+    });
+    // The node must have met the full socket before anybody reads.
+    while counters(&line, 0).sends_blocked == 0 {}
+    for number in 0..MESSAGES {
+        assert_eq!(client.read().expect("an echo"), Message::binary(vec![number as u8; 120_000]), "{number}");
+    }
+    sender.join().expect("no panic");
+    drop(client);
+    assert_eq!(drain(node, &line, Micros(0)), DrainOutcome::Clean);
+}
+
+#[test]
+fn at_the_descriptor_mark_the_next_client_waits_until_one_leaves() {
+    let (node, line) =
+        start(NodeConfig { descriptors_max: 3, ..config(1) }).expect("the host can run a node");
+    let mut clients: Vec<_> = (0..3).map(|_| connect(node.local_addr(), "/echo")).collect();
+    let address = node.local_addr();
+    let next = std::thread::spawn(move || connect(address, "/echo"));
+    while counters(&line, 0).wire.accept_paused == 0 {}
+    assert_eq!(counters(&line, 0).wire.descriptors, 3);
+    drop(clients.pop());
+    let mut next = next.join().expect("served at last");
+    next.send(Message::text("here")).expect("sent");
+    assert_eq!(next.read().expect("an echo"), Message::text("here"));
+    drop((next, clients));
+    assert_eq!(drain(node, &line, Micros(0)), DrainOutcome::Clean);
+}
+
+#[test]
 fn a_plain_request_goes_to_the_control_plane_with_its_head() {
     let (node, line) = node(1);
     let mut client = TcpStream::connect(node.local_addr()).expect("the node listens");
