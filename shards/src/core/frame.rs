@@ -221,7 +221,8 @@ impl FramePool {
             return Draft(block);
         }
         self.allocated += 1;
-        let bytes = vec![0; HEADROOM + class.map_or(capacity, |class| CLASS_BYTES[class]) + TAILROOM].into_boxed_slice();
+        let bytes = vec![0; HEADROOM + class.map_or(capacity, |class| CLASS_BYTES[class]) + TAILROOM]
+            .into_boxed_slice();
         let at = HEADROOM as u32;
         Draft(Arc::new(Block { bytes, start: at, payload: at, end: at }))
     }

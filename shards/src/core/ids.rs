@@ -80,7 +80,8 @@ impl FromStr for ConnectionId {
         if !hex {
             return Err(BadConnectionId);
         }
-        let part = |from: usize, to: usize| u32::from_str_radix(&digits[from..to], 16).map_err(|_| BadConnectionId);
+        let part =
+            |from: usize, to: usize| u32::from_str_radix(&digits[from..to], 16).map_err(|_| BadConnectionId);
         Ok(Self {
             shard: ShardId(part(0, 4)? as u16),
             key: ConnKey { index: part(4, 10)?, generation: part(10, 18)? },
@@ -135,7 +136,9 @@ mod tests {
         let id = ConnectionId { shard: ShardId(3), key: ConnKey { index: 0x1234, generation: 0xdead_beef } };
         assert_eq!(id.to_string(), "sess_0003001234deadbeef");
         assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in ["", "sess_", "sess_0003001234deadbee", "sess_0003001234deadbeef0", "sess_+003001234deadbeef"] {
+        for bad in
+            ["", "sess_", "sess_0003001234deadbee", "sess_0003001234deadbeef0", "sess_+003001234deadbeef"]
+        {
             assert_eq!(bad.parse::<ConnectionId>(), Err(BadConnectionId), "{bad}");
         }
     }

@@ -6,7 +6,7 @@ const PAGE_SLOTS: usize = 64;
 
 /// A table from index to value.
 #[derive(Debug)]
-pub struct Paged<T> {
+pub(super) struct Paged<T> {
     pages: Vec<Box<[Option<T>]>>,
     len: usize,
 }
@@ -19,7 +19,7 @@ impl<T> Default for Paged<T> {
 
 impl<T> Paged<T> {
     /// Puts a value into a slot; what was there comes back.
-    pub fn insert(&mut self, index: u32, value: T) -> Option<T> {
+    pub(super) fn insert(&mut self, index: u32, value: T) -> Option<T> {
         let (page, slot) = Self::place(index);
         while self.pages.len() <= page {
             self.pages.push((0..PAGE_SLOTS).map(|_| None).collect());
@@ -30,7 +30,7 @@ impl<T> Paged<T> {
     }
 
     /// Empties a slot.
-    pub fn remove(&mut self, index: u32) -> Option<T> {
+    pub(super) fn remove(&mut self, index: u32) -> Option<T> {
         let (page, slot) = Self::place(index);
         let value = self.pages.get_mut(page)?[slot].take();
         self.len -= usize::from(value.is_some());
@@ -38,34 +38,33 @@ impl<T> Paged<T> {
     }
 
     /// The value in a slot.
-    pub fn get(&self, index: u32) -> Option<&T> {
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
         let (page, slot) = Self::place(index);
         self.pages.get(page)?[slot].as_ref()
     }
 
     /// The value in a slot, to be changed.
-    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         let (page, slot) = Self::place(index);
         self.pages.get_mut(page)?[slot].as_mut()
     }
 
     /// How many slots are filled.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no slot is filled.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Every filled slot, by index.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.pages.iter().flat_map(|page| page.iter()).enumerate().filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.pages
+            .iter()
+            .flat_map(|page| page.iter())
+            .enumerate()
+            .filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
     }
 
     /// Bytes of the pages.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.pages.len() * PAGE_SLOTS * size_of::<Option<T>>()
     }
 

@@ -1,1 +1,62 @@
-//! Moves bytes and messages for the core; decides nothing.
+//! The runtime of the shards: threads, sockets, and the channels between cores.
+//!
+//! [`start`] brings a node up: for every shard a thread with its own executor, io_uring instance and listening
+//! socket, driven by a pump that carries what happens to the [core](crate::core) and does what the core asks for.
+//! The runtime moves bytes and messages; it decides nothing. All `unsafe` of the data plane is here, in `sys`,
+//! `wire::ring`, `wire::buffers` and their neighbours, each block with its reason.
+//!
+//! Nothing is shared between shards but the mesh's queues, the doorbells, and the count of the node's sockets.
+//! No lock is taken after start-up.
+
+mod clock;
+mod doorbell;
+mod error;
+mod listen;
+mod mesh;
+mod node;
+mod preflight;
+mod pump;
+mod sys;
+mod wire;
+
+pub use clock::Clock;
+pub use error::{Full, StartError};
+pub use mesh::{Endpoint, Message, wire_up};
+pub use node::{ControlLine, DrainOutcome, Node, NodeConfig, start};
+pub use preflight::{Probe, preflight, raise_descriptor_limit};
+
+/// How a shard's wire is dimensioned: what a tuning profile decides.
+#[derive(Clone, Debug)]
+pub struct WireConfig {
+    /// Submission queue entries: the most operations that one turn can begin.
+    pub ring_entries: u32,
+    /// Receive buffers, rounded up to a power of two. Shared by all connections of the shard.
+    pub receive_buffers: u16,
+    /// Bytes of each: what one completion can bring.
+    pub receive_buffer_bytes: u32,
+    /// Connections that may wait in the kernel for each listener.
+    pub backlog: u32,
+    /// Accepts that are out at once.
+    pub accept_burst: u16,
+    /// How long a shard looks for work before it sleeps, in microseconds.
+    pub spin_us: u32,
+    /// How long the kernel gathers completions before it wakes a shard, in microseconds, on kernels that can.
+    pub batch_us: u32,
+    /// Messages in one lane of the mesh; there is one for each pair of parties.
+    pub mesh_queue_max: usize,
+}
+
+impl Default for WireConfig {
+    fn default() -> Self {
+        Self {
+            ring_entries: 4_096,
+            receive_buffers: 256,
+            receive_buffer_bytes: 16_384,
+            backlog: 4_096,
+            accept_burst: 32,
+            spin_us: 0,
+            batch_us: 0,
+            mesh_queue_max: 1_024,
+        }
+    }
+}

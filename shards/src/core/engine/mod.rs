@@ -1,10 +1,18 @@
 //! Engines: what answers in a room. Each is a sans-IO state machine that takes audio, text, commit and cancel and
 //! gives room events; the room drains its inbound queue into it and carries what comes out to the members.
 
+mod echo;
+mod parrot;
+mod relay;
+mod spurt;
+
 use std::fmt;
 use std::str::FromStr;
 
-use super::event::{ClientCommand, ServerEvent, SessionSettings};
+use parrot::Parrot;
+use spurt::Spurts;
+
+use super::event::{ClientCommand, ClientError, ServerEvent, SessionSettings};
 use super::frame::{Draft, FramePool};
 use super::ids::MemberNumber;
 use super::time::Micros;
@@ -46,7 +54,10 @@ impl FromStr for EngineKind {
     type Err = UnknownEngine;
 
     fn from_str(name: &str) -> Result<Self, UnknownEngine> {
-        [Self::Echo, Self::Relay, Self::Parrot].into_iter().find(|kind| kind.name() == name).ok_or(UnknownEngine)
+        [Self::Echo, Self::Relay, Self::Parrot]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or(UnknownEngine)
     }
 }
 
@@ -142,41 +153,72 @@ impl EngineContext<'_> {
         *self.last_id += 1;
         *self.last_id
     }
+
+    fn event(&mut self, to: Audience, event: ServerEvent) {
+        self.out.push(EngineOutput::Event { to, event, response: None });
+    }
+
+    /// Answers a member's command with an error.
+    fn refuse(&mut self, from: MemberNumber, event_id: Option<Box<str>>, code: &'static str, message: &str) {
+        let error = ClientError::new(code, message).about(event_id);
+        self.event(Audience::One(from), error.into());
+    }
 }
 
 /// A room's engine. Small: a room that never hears anything has none.
 #[derive(Debug)]
 pub enum Engine {
     /// See [`EngineKind::Echo`].
-    Echo,
+    Echo(Box<Spurts>),
     /// See [`EngineKind::Relay`].
-    Relay,
+    Relay(Box<Spurts>),
     /// See [`EngineKind::Parrot`].
-    Parrot,
+    Parrot(Box<Parrot>),
 }
+
+const _: () = assert!(size_of::<Engine>() <= 16);
 
 impl Engine {
     /// A fresh engine.
     pub fn start(kind: EngineKind) -> Self {
         match kind {
-            EngineKind::Echo => Self::Echo,
-            EngineKind::Relay => Self::Relay,
-            EngineKind::Parrot => Self::Parrot,
+            EngineKind::Echo => Self::Echo(Box::default()),
+            EngineKind::Relay => Self::Relay(Box::default()),
+            EngineKind::Parrot => Self::Parrot(Box::default()),
+        }
+    }
+
+    /// Which engine it is.
+    pub const fn kind(&self) -> EngineKind {
+        match self {
+            Self::Echo(_) => EngineKind::Echo,
+            Self::Relay(_) => EngineKind::Relay,
+            Self::Parrot(_) => EngineKind::Parrot,
         }
     }
 
     /// Takes one input; what comes of it is appended to the context's `out`.
-    pub fn handle(&mut self, input: EngineInput, cx: &mut EngineContext) {
-        let _ = (input, cx);
+    pub fn handle(&mut self, input: EngineInput, cx: &mut EngineContext<'_>) {
+        match self {
+            Self::Echo(spurts) => echo::handle(spurts, input, cx),
+            Self::Relay(spurts) => relay::handle(spurts, input, cx),
+            Self::Parrot(parrot) => parrot.handle(input, cx),
+        }
     }
 
-    /// When the engine wants a [`EngineInput::Tick`], if at all.
+    /// When the engine wants an [`EngineInput::Tick`], if at all.
     pub fn deadline(&self) -> Option<Micros> {
-        None
+        match self {
+            Self::Echo(_) | Self::Relay(_) => None,
+            Self::Parrot(parrot) => parrot.deadline(),
+        }
     }
 
     /// Whether a response is running.
     pub fn busy(&self) -> bool {
-        false
+        match self {
+            Self::Echo(_) | Self::Relay(_) => false,
+            Self::Parrot(parrot) => parrot.busy(),
+        }
     }
 }

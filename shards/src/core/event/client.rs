@@ -1,4 +1,4 @@
-//! What clients say: one JSON event, parsed in place.
+//! What clients say.
 
 use super::ids::ResponseId;
 use super::item::NewItem;
@@ -19,7 +19,7 @@ pub struct ClientEvent {
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCommand {
-    /// Append the bytes in [`Scratch::audio`] to the input buffer, as a binary frame would.
+    /// Append the bytes in [`super::Scratch::audio`] to the input buffer, as a binary frame would.
     Append,
     /// End the utterance.
     Commit,
@@ -100,20 +100,4 @@ impl ClientError {
         self.event_id = event_id;
         self
     }
-}
-
-/// The parser's reused buffers: one per shard.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// The payload of the last [`ClientCommand::Append`].
-    pub audio: Vec<u8>,
-}
-
-/// Parses one JSON event in place.
-///
-/// # Errors
-/// When the text is not JSON, is nested too deeply, or is not an event that a client may send.
-pub fn parse(text: &mut [u8], depth_max: usize, scratch: &mut Scratch) -> Result<ClientEvent, ClientError> {
-    scratch.audio.clear();
-    Err(ClientError::new("invalid_json", format!("{} bytes, {depth_max}", text.len())))
 }

@@ -72,7 +72,7 @@ pub enum ItemName {
 }
 
 /// Longest `event_id` and item id that a client may bring: they are kept and sent back.
-pub const CLIENT_NAME_BYTES_MAX: usize = 512;
+pub(super) const CLIENT_NAME_BYTES_MAX: usize = 512;
 
 impl From<ItemId> for ItemName {
     fn from(id: ItemId) -> Self {

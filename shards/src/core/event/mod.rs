@@ -4,21 +4,32 @@
 //! bounded by the longest message. [`parse`] turns one JSON event into a [`ClientEvent`]; [`ServerEvent::write`]
 //! turns an event into one line of JSON.
 
+mod base64;
 mod client;
+mod decode_item;
+mod decode_session;
+mod fields;
 mod ids;
 mod item;
+mod json;
+mod parse;
+mod scan;
 mod server;
 mod session;
 mod settings;
+mod write;
 
-pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, Scratch, SessionUpdate, parse};
+pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
 pub use item::{
     CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
 };
+pub use parse::{Scratch, parse};
 pub use server::{ErrorEvent, Part, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
-pub use settings::{AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch};
+pub use settings::{
+    AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
+};
 
 /// What happens to a message when its lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Class;
 use super::client::ClientError;
-use super::ids::{EventId, ItemId, ItemName, ResponseId};
+use super::ids::{ItemId, ItemName, ResponseId};
 use super::item::{Item, Response};
 use super::session::SessionView;
 use crate::core::ids::MemberNumber;
@@ -254,10 +254,5 @@ impl ServerEvent {
             | Self::TextDelta { .. }
             | Self::TextDone { .. } => true,
         }
-    }
-
-    /// Appends the event as one line of JSON, without the line's end.
-    pub fn write(&self, event_id: EventId, seq: Option<u64>, out: &mut Vec<u8>) {
-        let _ = (event_id, seq, out);
     }
 }

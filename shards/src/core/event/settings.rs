@@ -65,9 +65,9 @@ pub struct ServerVad {
 }
 
 /// Longest `prefix_padding_ms`: so much audio is kept for each member who listens.
-pub const PREFIX_PADDING_MS_MAX: u16 = 2_000;
+pub(super) const PREFIX_PADDING_MS_MAX: u16 = 2_000;
 /// Longest `silence_duration_ms`.
-pub const SILENCE_DURATION_MS_MAX: u16 = 10_000;
+pub(super) const SILENCE_DURATION_MS_MAX: u16 = 10_000;
 
 /// The part of `session.update` that changes settings; what is absent stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,7 +147,8 @@ impl SessionSettings {
         let mut next = *self;
         next.format = self.format.patched(patch)?;
         if let Some(turn_detection) = patch.turn_detection {
-            next.turn_detection = turn_detection.map(|vad| self.turn_detection.unwrap_or_default().patched(vad));
+            next.turn_detection =
+                turn_detection.map(|vad| self.turn_detection.unwrap_or_default().patched(vad));
         }
         if let Some(modality) = patch.modality {
             next.modality = modality;

@@ -209,10 +209,17 @@ impl Lane {
 
     /// Puts a message at the end; others may have to give way by class. `wait` is how long an event may wait for
     /// company, if it may.
-    pub fn push(&mut self, message: Message, wait: Option<Micros>, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
+    pub fn push(
+        &mut self,
+        message: Message,
+        wait: Option<Micros>,
+        limits: &Outbox,
+        books: &mut Books<'_>,
+    ) -> Enqueue {
         let now = message.at;
         let size = message.size();
-        let outcome = if self.fits(size, limits) { Enqueue::Queued } else { self.make_room(&message, limits, books) };
+        let outcome =
+            if self.fits(size, limits) { Enqueue::Queued } else { self.make_room(&message, limits, books) };
         if matches!(outcome, Enqueue::Dropped | Enqueue::Overflow) {
             self.note_drop(message.class, message.seq, DropReason::Full, books.counters);
             books.pool.recycle(message.frame);
@@ -246,14 +253,17 @@ impl Lane {
     }
 
     fn fits(&self, bytes: usize, limits: &Outbox) -> bool {
-        self.queue.is_empty() || (self.queue.len() < limits.messages_max && self.bytes + bytes <= limits.bytes_max)
+        self.queue.is_empty()
+            || (self.queue.len() < limits.messages_max && self.bytes + bytes <= limits.bytes_max)
     }
 
     /// Lets others give way to `message`: for audio what is too old, then what is droppable, then the oldest audio;
     /// for control what is droppable, then audio.
     fn make_room(&mut self, message: &Message, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
         let victims: &[(Class, DropReason)] = match message.class {
-            Class::Control => &[(Class::Droppable, DropReason::Displaced), (Class::Audio, DropReason::Displaced)],
+            Class::Control => {
+                &[(Class::Droppable, DropReason::Displaced), (Class::Audio, DropReason::Displaced)]
+            }
             Class::Audio => &[
                 (Class::Audio, DropReason::Aged),
                 (Class::Droppable, DropReason::Displaced),

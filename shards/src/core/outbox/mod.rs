@@ -2,5 +2,7 @@
 //! three classes, which decide what gives way when the lane is full.
 
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 
 pub use lane::{Books, DropNote, Enqueue, Lane, Message, Shape};

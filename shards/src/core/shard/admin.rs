@@ -5,7 +5,9 @@ use super::super::counters::Counters;
 use super::super::engine::Audience;
 use super::super::event::ServerEvent;
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
-use super::super::message::{Answer, MemberDetail, Query, RoomDetail, RoomPost, RoomSummary, RoomsQuery, RoomsSort};
+use super::super::message::{
+    Answer, MemberDetail, Query, RoomDetail, RoomPost, RoomSummary, RoomsQuery, RoomsSort,
+};
 use super::super::room::Room;
 use super::super::time::Micros;
 use super::{Effects, Shard};
@@ -36,7 +38,8 @@ impl Shard {
     }
 
     fn list_rooms(&self, now: Micros, query: RoomsQuery) -> Vec<RoomSummary> {
-        let mut rooms: Vec<RoomSummary> = self.rooms.iter().map(|(_, room)| self.summary(now, room)).collect();
+        let mut rooms: Vec<RoomSummary> =
+            self.rooms.iter().map(|(_, room)| self.summary(now, room)).collect();
         match query.sort {
             RoomsSort::Id => rooms.sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str())),
             RoomsSort::Members => rooms.sort_unstable_by_key(|room| std::cmp::Reverse(room.members)),

@@ -105,14 +105,22 @@ impl Shard {
     }
 
     /// While saying goodbye, only the peer's own close is of interest.
-    pub(super) fn closing_bytes(&mut self, now: Micros, key: ConnKey, mut bytes: &mut [u8], fx: &mut Effects) {
+    pub(super) fn closing_bytes(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        mut bytes: &mut [u8],
+        fx: &mut Effects,
+    ) {
         let message_bytes_max = self.config.limits.message_bytes_max;
         let Some(conn) = self.conn(key) else { return };
         let Phase::Closing(Closing { stage, decoder: Some(decoder), .. }) = &mut conn.phase else { return };
         loop {
             match decoder.next(&mut bytes, message_bytes_max) {
                 Ok(None) => return,
-                Ok(Some(Item::Close(_))) if conn.lane.is_empty() => return self.gone(key, CloseMode::Graceful, fx),
+                Ok(Some(Item::Close(_))) if conn.lane.is_empty() => {
+                    return self.gone(key, CloseMode::Graceful, fx);
+                }
                 Ok(Some(Item::Close(_))) => {
                     *stage = Goodbye::Answered;
                     return;
@@ -172,4 +180,3 @@ impl Shard {
         }
     }
 }
-

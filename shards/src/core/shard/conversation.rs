@@ -28,7 +28,8 @@ impl Shard {
             self.run_engine(now, key, fx);
         }
         let draft = self.pool.copy(payload);
-        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation) else {
+        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+        else {
             return self.pool.discard(draft);
         };
         room.frames_received += 1;
@@ -98,7 +99,10 @@ impl Shard {
             None => Audience::AllBut(from),
             Some(to) if room.members.iter().any(|member| member.number == to) => Audience::One(to),
             Some(to) => {
-                return Err(ClientError::invalid_value("to", format!("Member {} is not in this room.", to.0)));
+                return Err(ClientError::invalid_value(
+                    "to",
+                    format!("Member {} is not in this room.", to.0),
+                ));
             }
         };
         self.tell_room(now, key, audience, &ServerEvent::RoomMessage { from, data }, 0, fx);
@@ -153,14 +157,6 @@ impl Shard {
         }
     }
 
-    /// When a member's connection opened.
-    pub(super) fn opened_at(&self, key: ConnKey) -> Option<Micros> {
-        match &self.conns.get(key.index)?.phase {
-            Phase::Open(Open { since, .. }) => Some(*since),
-            _ => None,
-        }
-    }
-
     /// The connection, if it is open.
     pub(super) fn open_conn(&self, key: ConnKey) -> Option<(&Conn, &Open)> {
         let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation)?;
@@ -199,7 +195,8 @@ fn merge_state(state: Option<&str>, patch: &str) -> Result<Box<str>, ClientError
     }
     let text = Value::Object(merged).to_string();
     if text.len() > STATE_BYTES_MAX {
-        let message = format!("The room's state would have {} bytes; at most {STATE_BYTES_MAX} are kept.", text.len());
+        let message =
+            format!("The room's state would have {} bytes; at most {STATE_BYTES_MAX} are kept.", text.len());
         return Err(ClientError::invalid_value("state", message));
     }
     Ok(text.into())

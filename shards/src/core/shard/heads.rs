@@ -5,7 +5,7 @@ use ::core::net::SocketAddr;
 use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
-use super::super::http::{self, HandshakeError, Parsed, Request, Route};
+use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
 use super::super::ids::{ConnKey, SessionId};
 use super::super::outbox::Lane;
 use super::super::route;
@@ -37,7 +37,14 @@ impl Shard {
 
     /// A connection whose head another shard has read. It is parsed again here: parsing is cheap, and nothing
     /// that was derived from it has to travel.
-    pub(super) fn adopted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, head: &mut [u8], fx: &mut Effects) {
+    pub(super) fn adopted(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        peer: SocketAddr,
+        head: &mut [u8],
+        fx: &mut Effects,
+    ) {
         self.counters.moved_in += 1;
         self.begin_head(now, key, peer);
         self.head_bytes(now, key, head, fx);
@@ -105,10 +112,7 @@ impl Shard {
         let request = match http::parse(bytes, self.config.limits.head_bytes_max) {
             Ok(Parsed::Partial) => return Verdict::More,
             Ok(Parsed::Complete(request)) => request,
-            Err(error) => {
-                let refusal = if error.status() == 431 { Refusal::HeadTooLong } else { Refusal::BadRequest };
-                return Verdict::Refuse(refusal, problem(error.status(), &error.to_string(), None));
-            }
+            Err(error) => return bad_head(error),
         };
         match http::classify(&request, self.config.echo_endpoint) {
             Route::ControlPlane => Verdict::Elsewhere(Destination::ControlPlane),
@@ -125,21 +129,21 @@ impl Shard {
                 }
             }
             Route::Echo => match request.websocket() {
-                Err(error) => Verdict::Refuse(Refusal::BadRequest, handshake_answer(&error)),
+                Err(error) => bad_handshake(error),
                 Ok(_) if self.full() => Verdict::Refuse(Refusal::Unavailable, self.unavailable()),
                 Ok(handshake) => {
-                    let mut answer = Vec::new();
-                    http::switching_protocols(handshake.key, None, &mut answer);
-                    Verdict::Echo { answer, head_len: request.len }
+                    let mut accepted = Vec::new();
+                    answer::switching_protocols(handshake.key, None, &mut accepted);
+                    Verdict::Echo { answer: accepted, head_len: request.len }
                 }
             },
         }
     }
 
-    fn join_verdict(&self, request: &Request<'_, '_>, session: SessionId) -> Verdict {
+    fn join_verdict(&self, request: &Request<'_>, session: SessionId) -> Verdict {
         let handshake = match request.websocket() {
             Ok(handshake) => handshake,
-            Err(error) => return Verdict::Refuse(Refusal::BadRequest, handshake_answer(&error)),
+            Err(error) => return bad_handshake(error),
         };
         if self.full() {
             return Verdict::Refuse(Refusal::Unavailable, self.unavailable());
@@ -148,10 +152,10 @@ impl Shard {
             Ok(wishes) => wishes,
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
-        let subprotocol = Subprotocol::choose(request.subprotocols());
-        let mut answer = Vec::new();
-        http::switching_protocols(handshake.key, subprotocol.name(), &mut answer);
-        Verdict::Join { session, wishes, subprotocol, answer, head_len: request.len }
+        let subprotocol = Subprotocol::choose(handshake.subprotocols.into_iter());
+        let mut accepted = Vec::new();
+        answer::switching_protocols(handshake.key, subprotocol.name(), &mut accepted);
+        Verdict::Join { session, wishes, subprotocol, answer: accepted, head_len: request.len }
     }
 
     /// Whether no further WebSocket may be opened.
@@ -196,7 +200,8 @@ impl Shard {
         self.counters.open += 1;
         let Some(conn) = self.conn(key) else { return };
         let decoder = Decoder::new();
-        conn.phase = Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
+        conn.phase =
+            Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();
@@ -212,7 +217,14 @@ impl Shard {
     }
 
     /// Answers in plain HTTP, and the connection ends.
-    pub(super) fn refuse(&mut self, now: Micros, key: ConnKey, refusal: Refusal, answer: &[u8], fx: &mut Effects) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        refusal: Refusal,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
         self.counters.refused[refusal as usize] += 1;
         self.head_done();
         let answer = self.pool.copy(answer).seal_raw();
@@ -233,13 +245,26 @@ fn full_answer(refusal: Refusal) -> Vec<u8> {
 }
 
 fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
+    let title = match status {
+        408 => "Request Timeout",
+        429 => "Too Many Requests",
+        503 => "Service Unavailable",
+        _ => "Bad Request",
+    };
     let mut out = Vec::new();
-    http::problem(status, detail, retry_after_s, &[], &mut out);
+    answer::problem(status, title, detail, retry_after_s, &[], &mut out);
     out
 }
 
-fn handshake_answer(error: &HandshakeError) -> Vec<u8> {
+fn bad_head(error: HeadError) -> Verdict {
+    let refusal = if error == HeadError::TooLong { Refusal::HeadTooLong } else { Refusal::BadRequest };
     let mut out = Vec::new();
-    http::problem(error.status(), &error.to_string(), None, error.headers(), &mut out);
-    out
+    error.answer(&mut out);
+    Verdict::Refuse(refusal, out)
+}
+
+fn bad_handshake(error: HandshakeError) -> Verdict {
+    let mut out = Vec::new();
+    error.answer(&mut out);
+    Verdict::Refuse(Refusal::BadRequest, out)
 }

@@ -56,7 +56,9 @@ impl Shard {
     fn put_back(&mut self, key: ConnKey, decoder: super::super::ws::Decoder) {
         match self.conn(key).map(|conn| &mut conn.phase) {
             Some(Phase::Open(Open { decoder: place, .. })) => *place = decoder,
-            Some(Phase::Closing(closing)) if closing.stage == Goodbye::Said => closing.decoder = Some(decoder),
+            Some(Phase::Closing(closing)) if closing.stage == Goodbye::Said => {
+                closing.decoder = Some(decoder)
+            }
             _ => {}
         }
     }
@@ -173,7 +175,9 @@ impl Shard {
         let Some(conn) = self.conn(key) else { return };
         match (&conn.phase, how) {
             (Phase::Gone, _) => {}
-            (Phase::Closing(closing), Ended::Eof) if closing.stage != Goodbye::Lingering && !conn.lane.is_empty() => {
+            (Phase::Closing(closing), Ended::Eof)
+                if closing.stage != Goodbye::Lingering && !conn.lane.is_empty() =>
+            {
                 // It may still be reading: what is in the lane goes out, then the end.
                 if let Phase::Closing(closing) = &mut conn.phase {
                     closing.stage = Goodbye::Answered;

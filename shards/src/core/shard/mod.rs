@@ -188,7 +188,8 @@ impl Shard {
 
     /// A send has come back: what was taken leaves the lane, and what follows from it happens.
     fn sent(&mut self, now: Micros, key: ConnKey, outcome: SendOutcome, fx: &mut Effects) {
-        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation) else {
+        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+        else {
             return;
         };
         let books = &mut super::outbox::Books { counters: &mut self.counters, pool: &mut self.pool };
@@ -219,7 +220,8 @@ impl Shard {
     /// What a lane's new room allows: telling of drops, reading on, the next step of a goodbye.
     fn after_send(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
         let outbox = &self.config.outbox;
-        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation) else {
+        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+        else {
             return;
         };
         let drops = conn.lane.take_drops(outbox);

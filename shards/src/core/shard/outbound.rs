@@ -40,7 +40,8 @@ impl Shard {
     /// Sends an event to one connection: an answer that only it wants.
     pub(super) fn tell(&mut self, now: Micros, key: ConnKey, event: &ServerEvent, fx: &mut Effects) {
         let frame = self.encode(event, None);
-        let message = Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape: Shape::Event };
+        let message =
+            Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape: Shape::Event };
         self.enqueue(now, key, message, self.wait(event), fx);
     }
 
@@ -64,7 +65,8 @@ impl Shard {
         let frame = self.encode(event, Some(seq));
         let (class, wait) = (event.class(), self.wait(event));
         for listener in listeners {
-            let message = Message { frame: frame.clone(), at: now, seq, response, class, shape: Shape::Event };
+            let message =
+                Message { frame: frame.clone(), at: now, seq, response, class, shape: Shape::Event };
             self.enqueue(now, listener, message, wait, fx);
         }
         self.pool.recycle(frame);
@@ -107,7 +109,8 @@ impl Shard {
         let class = if spurt.first && response > 0 { Class::Control } else { Class::Audio };
         self.counters.frames_enqueued += listeners.len() as u64;
         for listener in listeners {
-            let headed = self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
+            let headed =
+                self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
             let Some(frame) = (if headed { &forms.headed } else { &forms.bare }).clone() else { continue };
             let message = Message { frame, at: now, seq, response, class, shape: Shape::Audio };
             self.enqueue(now, listener, message, None, fx);
@@ -131,7 +134,9 @@ impl Shard {
                 Forms { bare: None, headed: None }
             }
             (true, false) => Forms { bare: Some(audio.seal(BINARY)), headed: None },
-            (false, true) => Forms { bare: None, headed: Some(audio.with_binary_header(spurt.header()).seal(BINARY)) },
+            (false, true) => {
+                Forms { bare: None, headed: Some(audio.with_binary_header(spurt.header()).seal(BINARY)) }
+            }
             (true, true) => {
                 let copy = self.pool.copy(audio.payload()).with_binary_header(spurt.header()).seal(BINARY);
                 Forms { bare: Some(audio.seal(BINARY)), headed: Some(copy) }
@@ -144,14 +149,21 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         for listener in listeners(room, Audience::All) {
             let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
-            let conn = self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
+            let conn =
+                self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
             if let Some(conn) = conn {
                 conn.lane.flush_response(response, books);
             }
         }
     }
 
-    pub(super) fn enqueue_control_frame(&mut self, now: Micros, key: ConnKey, frame: Frame, fx: &mut Effects) {
+    pub(super) fn enqueue_control_frame(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        frame: Frame,
+        fx: &mut Effects,
+    ) {
         self.enqueue(now, key, Message::control(frame, now, Shape::Whole), None, fx);
     }
 

@@ -36,10 +36,12 @@ impl Wishes {
             match &*key {
                 "engine" => kind = value.parse().map_err(|error| format!("engine={value}: {error}"))?,
                 "format" => {
-                    patch.codec = Some(value.parse::<Codec>().map_err(|error| format!("format={value}: {error}"))?);
+                    patch.codec =
+                        Some(value.parse::<Codec>().map_err(|error| format!("format={value}: {error}"))?);
                 }
                 "rate" => {
-                    let rate = value.parse().map_err(|_| format!("rate={value}: a rate is a number of hertz"))?;
+                    let rate =
+                        value.parse().map_err(|_| format!("rate={value}: a rate is a number of hertz"))?;
                     patch.rate = Some(rate);
                 }
                 _ => {}
@@ -74,7 +76,12 @@ impl Shard {
         Ok((key, number))
     }
 
-    fn find_or_make_room(&mut self, now: Micros, session: SessionId, wishes: &Wishes) -> Result<RoomKey, Refusal> {
+    fn find_or_make_room(
+        &mut self,
+        now: Micros,
+        session: SessionId,
+        wishes: &Wishes,
+    ) -> Result<RoomKey, Refusal> {
         let hash = route::hash(session.as_str());
         if let Some(key) = self.find_room_hashed(hash, session.as_str()) {
             return Ok(key);
@@ -115,7 +122,8 @@ impl Shard {
     }
 
     fn find_room_hashed(&self, hash: u64, session: &str) -> Option<RoomKey> {
-        let same = |key: &RoomKey| self.rooms.get(key.index).is_some_and(|room| room.session_id.as_str() == session);
+        let same =
+            |key: &RoomKey| self.rooms.get(key.index).is_some_and(|room| room.session_id.as_str() == session);
         self.directory.find(hash, same).copied()
     }
 
@@ -157,13 +165,27 @@ impl Shard {
     }
 
     /// A member's place is free again. A room without members lingers, then ends.
-    pub(super) fn unseat(&mut self, now: Micros, _conn: ConnKey, key: RoomKey, number: MemberNumber, fx: &mut Effects) {
+    pub(super) fn unseat(
+        &mut self,
+        now: Micros,
+        _conn: ConnKey,
+        key: RoomKey,
+        number: MemberNumber,
+        fx: &mut Effects,
+    ) {
         let linger = self.config.room.linger;
         let Some(room) = self.room(key) else { return };
         room.members.retain(|member| member.number != number);
         let members = room.members.len();
         if members > 0 {
-            return self.tell_room(now, key, Audience::All, &ServerEvent::MemberLeft { member: number, members }, 0, fx);
+            return self.tell_room(
+                now,
+                key,
+                Audience::All,
+                &ServerEvent::MemberLeft { member: number, members },
+                0,
+                fx,
+            );
         }
         if linger.0 == 0 || self.draining.is_some() {
             return self.end_room(key);
@@ -177,7 +199,9 @@ impl Shard {
 
     /// Forgets a room without members.
     pub(super) fn end_room(&mut self, key: RoomKey) {
-        let Some(room) = self.rooms.get(key.index).filter(|room| room.generation == key.generation) else { return };
+        let Some(room) = self.rooms.get(key.index).filter(|room| room.generation == key.generation) else {
+            return;
+        };
         debug_assert!(room.members.is_empty(), "a room with members goes on");
         let hash = route::hash(room.session_id.as_str());
         if let Ok(entry) = self.directory.find_entry(hash, |other| *other == key) {
@@ -234,7 +258,8 @@ impl Shard {
 
     /// Brings one input to a room's engine, which is started by the first; carries what comes out to the members.
     pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput, fx: &mut Effects) {
-        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation) else {
+        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+        else {
             return;
         };
         let mut out = std::mem::take(&mut self.outputs);
@@ -244,7 +269,13 @@ impl Shard {
             Engine::start(kind)
         });
         let settings = &room.settings;
-        let cx = &mut EngineContext { now, pool: &mut self.pool, settings, last_id: &mut room.last_id, out: &mut out };
+        let cx = &mut EngineContext {
+            now,
+            pool: &mut self.pool,
+            settings,
+            last_id: &mut room.last_id,
+            out: &mut out,
+        };
         engine.handle(input, cx);
         let timed = engine.deadline().is_some();
         for output in out.drain(..) {

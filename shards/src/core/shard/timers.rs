@@ -34,7 +34,8 @@ impl Timer {
 impl Shard {
     /// Sets a connection's timer to its earliest deadline, if none goes off before.
     pub(super) fn arm(&mut self, now: Micros, key: ConnKey) {
-        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation) else {
+        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+        else {
             return;
         };
         let blocked = conn.lane.blocked_since().map(|since| since + self.config.outbox.slow_client);
@@ -57,7 +58,8 @@ impl Shard {
 
     /// Sets a room's timer to its earliest deadline, if none goes off before.
     pub(super) fn arm_room(&mut self, key: RoomKey) {
-        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation) else {
+        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+        else {
             return;
         };
         let engine = room.engine.as_ref().and_then(|engine| engine.deadline());
@@ -97,7 +99,9 @@ impl Shard {
         match &mut conn.phase {
             Phase::Head(head) if head.deadline <= now => self.head_timeout(now, key, fx),
             Phase::Open(_) if slow => self.too_slow(now, key, fx),
-            Phase::Open(open) if open.drain_at.0 > 0 && open.drain_at <= now => self.drain_goodbye(now, key, fx),
+            Phase::Open(open) if open.drain_at.0 > 0 && open.drain_at <= now => {
+                self.drain_goodbye(now, key, fx)
+            }
             Phase::Open(open) if open.pinged && silent >= heartbeat.idle => self.idle_too_long(now, key, fx),
             Phase::Open(open) if !open.pinged && silent >= heartbeat.ping => {
                 open.pinged = true;

@@ -1,0 +1,33 @@
+# Two targets matter: `make test` does everything on a fresh machine, `make bench` compares with the peers.
+
+CARGO ?= cargo
+# Built like a release, linked quickly, with assertions on.
+PROFILE ?= quick
+
+.PHONY: test check packages bench simulate clean
+
+test: packages
+	$(CARGO) build --workspace --bins --profile $(PROFILE) --locked
+	$(CARGO) test --workspace --profile $(PROFILE) --locked
+	$(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --features planted-bug --test simulation planted
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# What the tests need beside Rust, make and a C compiler.
+packages:
+	tests/packages
+
+# Ten thousand seeds of the simulation; VOXHALL_SIM_SEEDS and VOXHALL_SIM_FIRST choose others.
+simulate:
+	VOXHALL_SIM_SEEDS=$${VOXHALL_SIM_SEEDS:-10000} $(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --test simulation -- --nocapture
+
+bench:
+	$(CARGO) build --workspace --bins --release --locked
+	target/release/voxhall-compare --preset rate40k
+	target/release/voxhall-compare --preset rate60k
+	target/release/voxhall-compare --preset pressure
+
+clean:
+	$(CARGO) clean

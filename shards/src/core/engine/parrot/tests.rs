@@ -1,0 +1,1 @@
+//! What PROTOCOL 10 says of the parrot, sentence by sentence.

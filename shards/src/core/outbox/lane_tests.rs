@@ -1,0 +1,206 @@
+//! What a lane promises: order, bounds, who gives way, what the client is told, and how batches look.
+
+use super::super::config::{Outbox, ShardConfig};
+use super::super::counters::{Counters, DropReason};
+use super::super::event::Class;
+use super::super::frame::{BINARY, FramePool, Gather, TEXT};
+use super::super::time::Micros;
+use super::{Books, Enqueue, Lane, Message, Shape};
+
+struct Bench {
+    lane: Lane,
+    limits: Outbox,
+    counters: Counters,
+    pool: FramePool,
+    now: Micros,
+    seq: u64,
+}
+
+impl Bench {
+    fn new(messages_max: usize, batches: bool) -> Self {
+        let mut limits = ShardConfig::default().outbox;
+        limits.messages_max = messages_max;
+        let mut lane = Lane::default();
+        lane.batches = batches;
+        Self { lane, limits, counters: Counters::default(), pool: FramePool::default(), now: Micros(1), seq: 0 }
+    }
+
+    fn push(&mut self, class: Class, shape: Shape, text: &str, response: u32, waits: bool) -> Enqueue {
+        self.seq += 1;
+        let opcode = if shape == Shape::Event { TEXT } else { BINARY };
+        let frame = self.pool.copy(text.as_bytes()).seal(opcode);
+        let message = Message { frame, at: self.now, seq: self.seq, response, class, shape };
+        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        self.lane.push(message, waits.then_some(self.limits.coalesce), &self.limits, books)
+    }
+
+    fn event(&mut self, text: &str) -> Enqueue {
+        self.push(Class::Control, Shape::Event, text, 0, true)
+    }
+
+    fn urgent(&mut self, text: &str) -> Enqueue {
+        self.push(Class::Control, Shape::Event, text, 0, false)
+    }
+
+    fn audio(&mut self, text: &str) -> Enqueue {
+        self.push(Class::Audio, Shape::Audio, text, 0, false)
+    }
+
+    fn gather(&mut self) -> Vec<u8> {
+        let mut gather = Gather::default();
+        self.lane.gather(&mut gather, &mut self.counters);
+        gather.slices().collect::<Vec<_>>().concat()
+    }
+
+    fn sent(&mut self, bytes: usize) -> bool {
+        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        self.lane.sent(self.now, bytes, books)
+    }
+
+    /// Sends everything, `step` bytes at a time, and returns what went over the wire.
+    fn send_all(&mut self, step: usize) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while self.lane.ready() {
+            let bytes = self.gather();
+            let taken = bytes.len().min(step);
+            wire.extend_from_slice(&bytes[..taken]);
+            self.sent(taken);
+            self.lane.blocked = false;
+        }
+        wire
+    }
+
+    fn dropped(&self, reason: DropReason, class: Class) -> u64 {
+        self.counters.dropped[reason as usize][class as usize]
+    }
+}
+
+#[test]
+fn waiting_events_leave_as_one_text_frame_however_the_kernel_cuts_it() {
+    for step in 1..40 {
+        let mut bench = Bench::new(512, true);
+        for text in ["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"] {
+            assert_eq!(bench.event(text), Enqueue::Queued);
+        }
+        assert!(!bench.lane.ready(), "they wait for company");
+        bench.lane.end_wait(bench.now, &mut bench.counters);
+        assert_eq!(bench.send_all(step), b"\x81\x17{\"a\":1}\n{\"b\":2}\n{\"c\":3}");
+        assert_eq!((bench.counters.texts_sent, bench.counters.events_sent), (1, 3));
+        assert_eq!((bench.counters.queued_messages, bench.counters.queued_bytes), (0, 0));
+        assert_eq!(bench.counters.batch_size.sum(), 3);
+    }
+}
+
+#[test]
+fn an_urgent_message_takes_the_waiting_ones_with_it_and_keeps_their_order() {
+    let mut bench = Bench::new(512, true);
+    let _ = bench.event("1");
+    let _ = bench.urgent("2");
+    let _ = bench.audio("pcm");
+    let _ = bench.event("3");
+    assert!(bench.lane.ready());
+    assert_eq!(bench.send_all(usize::MAX), b"\x81\x031\n2\x82\x03pcm");
+    assert_eq!(bench.lane.len(), 1, "the last event still waits");
+}
+
+#[test]
+fn a_lane_without_batches_never_waits() {
+    let mut bench = Bench::new(512, false);
+    let _ = bench.event("1");
+    let _ = bench.event("2");
+    assert_eq!(bench.send_all(usize::MAX), b"\x81\x011\x81\x012");
+}
+
+#[test]
+fn droppable_messages_give_way_and_the_client_is_told_once() {
+    let mut bench = Bench::new(4, false);
+    for n in 0..6 {
+        let outcome = bench.push(Class::Droppable, Shape::Event, &n.to_string(), 0, false);
+        assert_eq!(outcome, if n < 4 { Enqueue::Queued } else { Enqueue::Dropped });
+    }
+    assert_eq!(bench.urgent("done"), Enqueue::Displaced);
+    assert!(bench.lane.take_drops(&bench.limits).is_none(), "a full lane has no room for the news");
+    assert_eq!(bench.send_all(usize::MAX), b"\x81\x011\x81\x012\x81\x013\x81\x04done");
+    let drops = bench.lane.take_drops(&bench.limits).expect("told now");
+    let note = drops[Class::Droppable as usize];
+    assert_eq!((note.count, note.first_seq, note.last_seq), (3, 1, 6));
+    assert!(bench.lane.take_drops(&bench.limits).is_none(), "told once");
+    assert_eq!(bench.dropped(DropReason::Full, Class::Droppable), 2);
+    assert_eq!(bench.dropped(DropReason::Displaced, Class::Droppable), 1);
+}
+
+#[test]
+fn late_audio_goes_before_fresh_audio() {
+    let mut bench = Bench::new(3, false);
+    let _ = bench.audio("old");
+    bench.now = Micros::from_s(3);
+    let _ = bench.audio("new");
+    let _ = bench.audio("newer");
+    assert_eq!(bench.audio("newest"), Enqueue::Displaced);
+    assert_eq!(bench.dropped(DropReason::Aged, Class::Audio), 1);
+    assert_eq!(bench.send_all(usize::MAX), b"\x82\x03new\x82\x05newer\x82\x06newest");
+}
+
+#[test]
+fn control_alone_may_overflow_and_never_takes_the_place_of_control() {
+    let mut bench = Bench::new(2, false);
+    let _ = bench.urgent("1");
+    let _ = bench.urgent("2");
+    assert_eq!(bench.urgent("3"), Enqueue::Overflow);
+    assert_eq!(bench.audio("pcm"), Enqueue::Dropped);
+    assert_eq!(bench.send_all(usize::MAX), b"\x81\x011\x81\x012");
+}
+
+#[test]
+fn what_the_kernel_has_begun_is_finished_before_anything_gives_way() {
+    let mut bench = Bench::new(2, false);
+    let _ = bench.push(Class::Audio, Shape::Audio, "begun", 7, false);
+    let _ = bench.push(Class::Audio, Shape::Audio, "next", 7, false);
+    let wire = bench.gather();
+    assert!(bench.sent(3), "a short send");
+    bench.lane.block(bench.now);
+    assert_eq!(bench.urgent("now"), Enqueue::Displaced);
+    let books = &mut Books { counters: &mut bench.counters, pool: &mut bench.pool };
+    bench.lane.flush_response(7, books);
+    bench.lane.blocked = false;
+    let rest = bench.send_all(usize::MAX);
+    assert_eq!([&wire[..3], &rest].concat(), b"\x82\x05begun\x81\x03now");
+}
+
+#[test]
+fn a_barge_in_takes_the_response_out_of_the_lane_and_nothing_else() {
+    let mut bench = Bench::new(512, true);
+    let _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false);
+    let _ = bench.push(Class::Audio, Shape::Audio, "b", 2, false);
+    let _ = bench.push(Class::Droppable, Shape::Event, "delta", 1, true);
+    let books = &mut Books { counters: &mut bench.counters, pool: &mut bench.pool };
+    bench.lane.flush_response(1, books);
+    assert_eq!(bench.lane.wait_until(), None, "nothing is left that waits");
+    assert_eq!(bench.send_all(usize::MAX), b"\x82\x01b");
+    assert!(bench.lane.take_drops(&bench.limits).is_none(), "the client asked for it");
+}
+
+#[test]
+fn a_lane_that_is_empty_takes_a_message_of_any_size() {
+    let mut bench = Bench::new(512, false);
+    bench.limits.bytes_max = 10;
+    assert_eq!(bench.urgent(&"x".repeat(100)), Enqueue::Queued);
+    assert_eq!(bench.urgent("y"), Enqueue::Overflow);
+}
+
+#[test]
+fn a_client_is_slow_from_the_first_block_until_its_lane_is_empty() {
+    let mut bench = Bench::new(512, false);
+    let _ = bench.urgent("one");
+    let _ = bench.urgent("two");
+    bench.gather();
+    bench.lane.block(Micros(100));
+    bench.lane.blocked = false;
+    bench.gather();
+    assert!(bench.sent(5));
+    bench.lane.block(Micros(200));
+    assert_eq!(bench.lane.blocked_since(), Some(Micros(100)), "a trickle does not reset it");
+    bench.lane.blocked = false;
+    bench.send_all(usize::MAX);
+    assert_eq!(bench.lane.blocked_since(), None);
+}

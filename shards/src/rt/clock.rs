@@ -1,0 +1,36 @@
+//! The only place of the data plane that reads a clock. The pump reads it once or twice a turn and hands the
+//! number on; nothing below asks again.
+
+use std::time::{Duration, Instant};
+
+use crate::core::Micros;
+
+/// The node's clock: microseconds since the node started, the same epoch on every shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { epoch: Instant::now() }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Micros {
+        Micros(self.epoch.elapsed().as_micros() as u64)
+    }
+}
+
+/// How long it is until `deadline`; zero when it has passed.
+pub(super) fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The moment `span` from now.
+pub(super) fn deadline_in(span: Duration) -> Instant {
+    Instant::now() + span
+}

@@ -1,0 +1,389 @@
+//! The pump: a shard's main loop. It carries what happens to the core and does what the core asks for; it decides
+//! nothing.
+//!
+//! Lives on the shard's thread as the main task of its executor. A turn is: one system call that submits, waits and
+//! collects; completions up to a budget; messages of the mesh up to a budget; the end of the core's turn. The shard
+//! sleeps only in that one call, until a completion, the next deadline, or the doorbell.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::WireConfig;
+use super::clock::Clock;
+use super::error::Full;
+use super::mesh::Endpoint;
+use super::wire::ring::{Completion, Wait};
+use super::wire::{Event, Wire};
+use crate::core::counters::WireCounters;
+use crate::core::message::{Answer, AskId};
+use crate::core::{
+    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, SendOutcome, Shard, ShardId, ShardMessage,
+};
+
+/// Completions handled in one turn: what bounds the wait of a timer or another shard.
+const COMPLETIONS_PER_TURN_MAX: usize = 2_048;
+/// Messages from other parties handled in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+/// Sockets taken from the listener in one turn.
+const ACCEPTS_PER_TURN_MAX: usize = 128;
+/// Completions worth waking for before the batch window is over.
+const BATCH_COMPLETIONS: u32 = 64;
+/// Busy time after which the executor gets a turn.
+const EXECUTOR_EVERY: Micros = Micros::from_ms(1);
+/// After so many completions the clock is read again before timers are looked at.
+const LONG_TURN_COMPLETIONS: usize = 64;
+
+/// Why the pump gave control back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// The executor is due.
+    Executor,
+    /// The shard has left; so many connections were open.
+    Left {
+        /// Connections that were cut.
+        connections: usize,
+    },
+}
+
+/// How far the shard is from leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It serves.
+    Serving,
+    /// It says goodbye to its connections; the listener stays open.
+    Draining,
+    /// They are gone; accepts come back.
+    Sweeping,
+    /// The listener is closed; what it still brought is being answered.
+    Emptying,
+    /// Nothing is left, or it was told to leave at once.
+    Leaving,
+}
+
+/// See the module.
+pub(super) struct Pump {
+    id: ShardId,
+    shard: Shard,
+    wire: Wire,
+    mesh: Endpoint,
+    clock: Clock,
+    spin: Micros,
+    batch: Micros,
+    stage: Stage,
+    now: Micros,
+    /// When this turn woke.
+    woke: Micros,
+    /// Set by the node when its patience is over.
+    stop: Arc<AtomicBool>,
+    /// Completions were left in the queue.
+    more: bool,
+    busy: Micros,
+    counters: WireCounters,
+    fx: Effects,
+    doing: Effects,
+    taken: Vec<Completion>,
+    empty: Vec<ConnKey>,
+}
+
+impl Pump {
+    pub(super) fn new(
+        id: ShardId,
+        shard: Shard,
+        wire: Wire,
+        mesh: Endpoint,
+        clock: Clock,
+        stop: Arc<AtomicBool>,
+        config: &WireConfig,
+    ) -> Self {
+        let now = clock.now();
+        Self {
+            id,
+            shard,
+            wire,
+            mesh,
+            clock,
+            spin: Micros(config.spin_us.into()),
+            batch: Micros(config.batch_us.into()),
+            stage: Stage::Serving,
+            now,
+            woke: now,
+            stop,
+            more: false,
+            busy: Micros(0),
+            counters: WireCounters::default(),
+            fx: Vec::new(),
+            doing: Vec::new(),
+            taken: Vec::new(),
+            empty: Vec::new(),
+        }
+    }
+
+    /// Runs turns until the executor is due or the shard has left.
+    ///
+    /// # Errors
+    /// When the kernel refuses the system call as such: a fault of ours.
+    pub(super) fn run(&mut self) -> io::Result<Pause> {
+        loop {
+            self.turn()?;
+            if self.stage == Stage::Leaving || self.stop.load(Ordering::Relaxed) {
+                return self.leave();
+            }
+            if self.busy >= EXECUTOR_EVERY {
+                self.busy = Micros(0);
+                self.counters.executor_turns += 1;
+                return Ok(Pause::Executor);
+            }
+        }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.prepare();
+        let enters = self.enter()?;
+        self.counters.turns += 1;
+        self.counters.enters += enters;
+        self.counters.enters_per_turn_max = self.counters.enters_per_turn_max.max(enters);
+        let completions = self.completions();
+        self.messages();
+        self.accepted();
+        if completions > LONG_TURN_COMPLETIONS {
+            self.now = self.clock.now();
+        }
+        self.shard.end_turn(self.now, &mut self.fx);
+        self.carry_out();
+        self.go_on_leaving()
+    }
+
+    /// Queues what is to be submitted with this turn's system call.
+    fn prepare(&mut self) {
+        self.wire.feed_starved();
+        if self.shard.accepting() && matches!(self.stage, Stage::Serving | Stage::Draining) {
+            self.wire.arm_accepts(self.now);
+        }
+        let Self { wire, shard, empty, .. } = self;
+        wire.fill_sends(empty, |conn, gather| shard.gather(conn, gather));
+        while let Some(conn) = self.empty.pop() {
+            // It was queued for want of room and its messages were dropped meanwhile: the lane asks again.
+            self.tell(Input::Sent { conn, outcome: SendOutcome::WouldBlock });
+        }
+    }
+
+    /// Submits, sleeps if there is nothing to do, collects. The number of system calls: one.
+    fn enter(&mut self) -> io::Result<u64> {
+        let before = self.clock.now();
+        let spent = before.since(self.woke);
+        self.counters.turn_us.observe(spent.0);
+        self.busy = self.busy + spent;
+        let wait = self.how_long(before);
+        if wait.is_some() {
+            self.counters.sleeps += 1;
+        }
+        self.wire.enter(wait)?;
+        self.mesh.woke();
+        self.now = self.clock.now();
+        self.woke = self.now;
+        Ok(1)
+    }
+
+    /// How long this turn may sleep; nothing when there is work. The doorbell is armed when it may.
+    fn how_long(&mut self, mut now: Micros) -> Option<Wait> {
+        if self.more || self.wire.is_pressed() || self.mesh.may_have_messages() || self.may_admit() {
+            return None;
+        }
+        let deadline = [self.shard.next_deadline(), self.wire.deadline()].into_iter().flatten().min();
+        if self.spin > Micros(0) {
+            let until = (now + self.spin).min(deadline.unwrap_or(Micros(u64::MAX)));
+            while now < until {
+                if self.wire.has_news() || self.mesh.may_have_messages() {
+                    return None;
+                }
+                std::hint::spin_loop();
+                now = self.clock.now();
+            }
+        }
+        let timeout = deadline.map(|deadline| deadline.since(now));
+        if timeout == Some(Micros(0)) || !self.mesh.prepare_to_sleep() {
+            return None;
+        }
+        Some(Wait { timeout, want: BATCH_COMPLETIONS, batch: self.batch })
+    }
+
+    fn may_admit(&self) -> bool {
+        self.wire.holds_accepted() && self.shard.accepting()
+    }
+
+    fn completions(&mut self) -> usize {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.more = self.wire.take(&mut taken, COMPLETIONS_PER_TURN_MAX);
+        let count = taken.len();
+        self.counters.completions += count as u64;
+        for completion in taken.drain(..) {
+            match self.wire.book(completion, self.now) {
+                Event::Nothing => {}
+                Event::Received { conn, buffer, len } => {
+                    let bytes = self.wire.bytes(buffer, len);
+                    self.shard.handle(self.now, Input::Received { conn, bytes }, &mut self.fx);
+                    self.wire.give_back(buffer);
+                    self.carry_out();
+                    self.wire.read_on(conn);
+                }
+                Event::Ended { conn, how } => self.tell(Input::Ended { conn, how }),
+                Event::Sent { conn, outcome } => self.tell(Input::Sent { conn, outcome }),
+                Event::Writable { conn } => self.tell(Input::Writable { conn }),
+                Event::Doorbell => self.counters.doorbells += 1,
+            }
+        }
+        self.taken = taken;
+        self.report_closed();
+        self.carry_out();
+        count
+    }
+
+    fn tell(&mut self, input: Input<'_>) {
+        self.shard.handle(self.now, input, &mut self.fx);
+        self.carry_out();
+    }
+
+    fn messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            let Some(message) = self.mesh.receive() else { return };
+            match message {
+                ShardMessage::Adopt(handoff) => self.adopt(handoff),
+                ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
+                ShardMessage::Drain { window } => {
+                    self.tell(Input::Drain { window });
+                    if self.stage == Stage::Serving {
+                        self.stage = Stage::Draining;
+                    }
+                }
+                ShardMessage::Stop => self.stage = Stage::Leaving,
+                // Only the control plane is sent these.
+                ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
+                ShardMessage::Answer { .. } => {}
+            }
+        }
+    }
+
+    fn adopt(&mut self, handoff: Handoff<OwnedFd>) {
+        let Handoff { socket, mut head, peer } = handoff;
+        if let Some(conn) = self.wire.adopt(socket) {
+            self.tell(Input::Adopted { conn, peer, head: &mut head });
+        }
+    }
+
+    fn accepted(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            if !self.shard.accepting() {
+                return;
+            }
+            let Some((socket, peer)) = self.wire.next_accepted() else { return };
+            if let Some(conn) = self.wire.adopt(socket) {
+                self.tell(Input::Accepted { conn, peer });
+            }
+        }
+    }
+
+    /// Does what the core has asked for, in order.
+    fn carry_out(&mut self) {
+        while !self.fx.is_empty() {
+            let mut doing = std::mem::replace(&mut self.fx, std::mem::take(&mut self.doing));
+            for effect in doing.drain(..) {
+                self.carry_out_one(effect);
+            }
+            self.doing = doing;
+            self.report_closed();
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Receive(conn, mode) => self.wire.receive(conn, mode),
+            Effect::Send(conn) => self.wire.send(conn),
+            Effect::AwaitWritable(conn) => self.wire.await_writable(conn),
+            Effect::Move { conn, to, head, peer } => {
+                let stays_in_node = matches!(to, Destination::Shard(_));
+                if let Some(socket) = self.wire.take_away(conn, stays_in_node) {
+                    self.hand_off(to, Handoff { socket, head, peer });
+                }
+            }
+            Effect::Shutdown(conn) => self.wire.shut_down(conn),
+            Effect::Close(conn, mode) => self.wire.close(conn, mode),
+            Effect::Answer(id, answer) => self.answer(id, answer),
+        }
+    }
+
+    fn hand_off(&mut self, to: Destination, handoff: Handoff<OwnedFd>) {
+        let (message, counted) = match to {
+            Destination::Shard(_) => (ShardMessage::Adopt(handoff), true),
+            Destination::ControlPlane => (ShardMessage::Serve(handoff), false),
+        };
+        let Err(Full(returned)) = self.mesh.try_send(to, message) else { return };
+        self.counters.mesh_full += 1;
+        if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = returned {
+            self.wire.refuse(handoff.socket, counted);
+        }
+    }
+
+    fn answer(&mut self, id: AskId, mut answer: Answer) {
+        if let Answer::Counters(counters) = &mut answer {
+            counters.wire = self.count();
+        }
+        let message = ShardMessage::Answer { from: self.id, id, answer };
+        if self.mesh.try_send(Destination::ControlPlane, message).is_err() {
+            self.counters.mesh_full += 1;
+        }
+    }
+
+    /// The counters, with the gauges as they are now.
+    fn count(&self) -> WireCounters {
+        WireCounters {
+            buffers_exhausted: self.wire.buffers_exhausted,
+            accept_paused: self.wire.accept_rests(),
+            mesh_depth: self.mesh.depth() as u64,
+            descriptors: self.wire.descriptors() as u64,
+            in_flight: self.wire.in_flight(),
+            ..self.counters.clone()
+        }
+    }
+
+    fn report_closed(&mut self) {
+        while let Some(conn) = self.wire.next_closed() {
+            self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
+        }
+    }
+
+    /// The stages of leaving, each entered when the one before is complete.
+    fn go_on_leaving(&mut self) -> io::Result<()> {
+        match self.stage {
+            Stage::Draining if self.shard.connections() == 0 => {
+                self.wire.cancel_accepts();
+                self.stage = Stage::Sweeping;
+            }
+            Stage::Sweeping if self.wire.accepts_are_back() => {
+                self.wire.close_listener()?;
+                self.mesh.leave();
+                self.stage = Stage::Emptying;
+            }
+            Stage::Emptying if self.is_empty() => self.stage = Stage::Leaving,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shard.connections() == 0 && self.wire.descriptors() == 0 && !self.mesh.may_have_messages()
+    }
+
+    fn leave(&mut self) -> io::Result<Pause> {
+        let connections = self.shard.connections();
+        self.mesh.leave();
+        while let Some(message) = self.mesh.receive() {
+            if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = message {
+                self.wire.refuse(handoff.socket, true);
+            }
+        }
+        self.wire.leave()?;
+        Ok(Pause::Left { connections })
+    }
+}
