@@ -191,7 +191,9 @@ impl World {
                     let since = seen.lingering_since.filter(|_| !came).unwrap_or(now);
                     Seen { lingering_since: Some(since), ..seen }
                 }
-                _ => Seen { alive_at: now, lingering_since: room.lingering.then_some(now) },
+                // Found lingering: it has come and gone since the last look.
+                _ if room.lingering => Seen { alive_at: Micros(0), lingering_since: Some(now) },
+                _ => Seen { alive_at: now, lingering_since: None },
             };
             if seen.lingering_since.is_some_and(|since| now.since(since) > patience) {
                 overdue = Some(name.to_owned());
