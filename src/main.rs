@@ -1,6 +1,77 @@
-//! The `voxhall` program.
+//! The `voxhall` program: command line, configuration, control plane, start-up and shutdown. No room logic.
+//!
+//! Exit codes: 0 clean, 1 a fault of the host or the program, 2 usage or configuration.
+
+mod cli;
+mod config;
+mod control;
+mod doctor;
+mod logging;
+mod out;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tuning::Host;
+
+use crate::cli::{Cli, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            out::complain(&failure.to_string());
+            failure.code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(options) => {
+            let host = Host::read();
+            let config = config::resolve(options.gather(), &host).map_err(Failure::Configuration)?;
+            start::serve(config, &host)
+        }
+        Command::Doctor(options) => {
+            let host = Host::read();
+            let config = config::resolve(options.gather(), &host).map_err(Failure::Configuration)?;
+            doctor::run(&config, &host)
+        }
+        Command::CheckConfig(options) => {
+            let config = config::resolve(options.gather(), &Host::read()).map_err(Failure::Configuration)?;
+            Ok(out::print(&config::effective_config(&config))?)
+        }
+        Command::DefaultConfig => Ok(out::print(&config::default_config())?),
+    }
+}
+
+/// Why the program ends with another code than 0.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The operator's configuration: code 2.
+    #[error("{0}")]
+    Configuration(config::ConfigErrors),
+    /// The host or the program: code 1. A sentence, with the remedy.
+    #[error("voxhall: {0}\n")]
+    Fault(String),
+    /// `doctor` found that the profile can't be met, and has said why: code 1.
+    #[error("")]
+    Unmet,
+    /// Standard output can't be written: code 1.
+    #[error("voxhall: standard output can't be written: {0}\n")]
+    Output(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Configuration(_) => ExitCode::from(2),
+            Self::Fault(_) | Self::Unmet | Self::Output(_) => ExitCode::from(1),
+        }
+    }
+}

@@ -15,7 +15,7 @@ impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn start() -> Self {
-        Self { epoch: Instant::now() }
+        Self { epoch: instant() }
     }
 
     /// The time now.
@@ -27,10 +27,15 @@ impl Clock {
 
 /// How long it is until `deadline`; zero when it has passed.
 pub(super) fn time_left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
+    deadline.saturating_duration_since(instant())
 }
 
 /// The moment `span` from now.
 pub(super) fn deadline_in(span: Duration) -> Instant {
-    Instant::now() + span
+    instant() + span
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
+fn instant() -> Instant {
+    Instant::now()
 }

@@ -11,7 +11,10 @@ use super::error::StartError;
 ///
 /// # Errors
 /// When the address is taken or can't be bound.
-pub(super) fn bind_group(address: SocketAddr, shards: usize) -> Result<(Vec<Socket>, SocketAddr), StartError> {
+pub(super) fn bind_group(
+    address: SocketAddr,
+    shards: usize,
+) -> Result<(Vec<Socket>, SocketAddr), StartError> {
     let failed = |cause: io::Error| match cause.raw_os_error() {
         Some(libc::EADDRINUSE) => StartError::AddressInUse(address),
         _ => StartError::Listen { address, cause },
@@ -53,7 +56,8 @@ mod tests {
 
     #[test]
     fn a_stale_process_can_not_share_the_port() {
-        let (stale, address) = bind_group("127.0.0.1:0".parse().expect("an address"), 2).expect("a free port");
+        let (stale, address) =
+            bind_group("127.0.0.1:0".parse().expect("an address"), 2).expect("a free port");
         for socket in &stale {
             socket.listen(1).expect("a bound socket listens");
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use io_uring::IoUring;
 
@@ -49,8 +50,18 @@ impl Probe {
 }
 
 /// Tries everything. Takes a few milliseconds and leaves nothing behind.
+///
+/// It does so on a thread of its own: a ring that is closed has work left for the thread that used it, and that
+/// interrupts the thread's next blocking call.
+///
+/// # Panics
+/// When no thread can be started.
 #[must_use]
 pub fn preflight() -> Vec<Probe> {
+    thread::scope(|scope| scope.spawn(probe_all).join()).expect("a probe reports what fails")
+}
+
+fn probe_all() -> Vec<Probe> {
     let mut probes = vec![kernel(), io_uring()];
     if probes.iter().all(|probe| probe.ok) {
         probes.push(deferred_work());
@@ -180,7 +191,9 @@ fn provided_buffers() -> Probe {
             drop(buffers);
             Probe::good(NAME, "buffer rings work")
         }
-        Err(error) => Probe::bad(NAME, format!("a buffer ring can't be registered: {error}"), NEWER_KERNEL, true),
+        Err(error) => {
+            Probe::bad(NAME, format!("a buffer ring can't be registered: {error}"), NEWER_KERNEL, true)
+        }
     }
 }
 
@@ -208,7 +221,9 @@ fn try_standing_receive() -> io::Result<bool> {
 fn minimal_wait() -> Probe {
     const NAME: &str = "batched waiting";
     match IoUring::new(2) {
-        Ok(ring) if ring.params().is_feature_min_timeout() => Probe::good(NAME, "the kernel gathers completions"),
+        Ok(ring) if ring.params().is_feature_min_timeout() => {
+            Probe::good(NAME, "the kernel gathers completions")
+        }
         _ => Probe::bad(
             NAME,
             "the kernel can't gather completions before it wakes a shard; batch_us has no effect",

@@ -23,6 +23,7 @@ pub(super) fn handle(spurts: &mut Spurts, input: EngineInput, cx: &mut EngineCon
         EngineInput::Command { from, event_id, command } => {
             relay::answer(from, event_id, command, Audience::One(from), cx);
         }
+        EngineInput::Left { member } => spurts.forget(member),
         EngineInput::Tick => {}
     }
 }

@@ -5,6 +5,8 @@ mod echo;
 mod parrot;
 mod relay;
 mod spurt;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,6 +81,11 @@ pub enum EngineInput {
         event_id: Option<Box<str>>,
         /// The command.
         command: ClientCommand,
+    },
+    /// A member is gone: what is kept of it can go as well.
+    Left {
+        /// The member.
+        member: MemberNumber,
     },
     /// The moment that [`Engine::deadline`] named has come.
     Tick,

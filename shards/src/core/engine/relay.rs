@@ -25,7 +25,10 @@ pub(super) fn handle(spurts: &mut Spurts, input: EngineInput, cx: &mut EngineCon
                 response: None,
             });
         }
-        EngineInput::Command { from, event_id, command } => answer(from, event_id, command, Audience::All, cx),
+        EngineInput::Command { from, event_id, command } => {
+            answer(from, event_id, command, Audience::All, cx)
+        }
+        EngineInput::Left { member } => spurts.forget(member),
         EngineInput::Tick => {}
     }
 }

@@ -48,6 +48,11 @@ impl Spurts {
         Mark { first, timestamp_ms: now.since(spurt.began).as_ms() as u32 }
     }
 
+    /// Forgets a member who is gone.
+    pub(super) fn forget(&mut self, member: MemberNumber) {
+        self.members.retain(|spurt| spurt.member != member);
+    }
+
     fn begin(&mut self, spurt: Spurt) {
         if self.members.len() < SPURTS_MAX {
             self.members.push(spurt);

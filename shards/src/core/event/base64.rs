@@ -70,8 +70,14 @@ mod tests {
 
     #[test]
     fn the_vectors_of_rfc_4648_decode() {
-        let vectors =
-            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"), ("Zm9vYmFy", "foobar")];
+        let vectors = [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmFy", "foobar"),
+        ];
         for (text, bytes) in vectors {
             assert_eq!(decoded(text).as_deref(), Some(bytes.as_bytes()), "{text}");
         }
@@ -80,7 +86,10 @@ mod tests {
 
     #[test]
     fn what_is_not_strict_is_refused() {
-        for bad in ["Z", "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "Zm 9", "Zm9v\n", "Zm-_", "====", "Z===", "Zg==Zg==", "é=="] {
+        for bad in [
+            "Z", "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "Zm 9", "Zm9v\n", "Zm-_", "====", "Z===", "Zg==Zg==",
+            "é==",
+        ] {
             assert_eq!(decoded(bad), None, "{bad:?}");
         }
     }

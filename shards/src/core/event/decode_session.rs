@@ -6,7 +6,9 @@ use simd_json::tape::{Object, Value};
 
 use super::client::ClientError;
 use super::fields::Fields;
-use super::settings::{Codec, Modality, PREFIX_PADDING_MS_MAX, SILENCE_DURATION_MS_MAX, SessionPatch, VadPatch};
+use super::settings::{
+    Codec, Modality, PREFIX_PADDING_MS_MAX, SILENCE_DURATION_MS_MAX, SessionPatch, VadPatch,
+};
 
 /// Reads a session object.
 pub(super) fn session(object: Object<'_, '_>) -> Result<SessionPatch, ClientError> {
@@ -81,10 +83,7 @@ fn rate(fields: &Fields<'_, '_, '_>) -> Result<Option<u16>, ClientError> {
 }
 
 /// `None` when nothing is said of it, `Some(None)` when it is switched off.
-fn turn_detection(
-    fields: &Fields<'_, '_, '_>,
-    path: &str,
-) -> Result<Option<Option<VadPatch>>, ClientError> {
+fn turn_detection(fields: &Fields<'_, '_, '_>, path: &str) -> Result<Option<Option<VadPatch>>, ClientError> {
     let Some(value) = fields.raw("turn_detection") else {
         return Ok(None);
     };

@@ -13,11 +13,15 @@ mod ids;
 mod item;
 mod json;
 mod parse;
+#[cfg(test)]
+mod parse_tests;
 mod scan;
 mod server;
 mod session;
 mod settings;
 mod write;
+#[cfg(test)]
+mod write_tests;
 
 pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};

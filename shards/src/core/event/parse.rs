@@ -136,7 +136,9 @@ fn decode_command(
         "response.cancel" => {
             let response_id = match event.text("response_id")? {
                 None => None,
-                Some(id) => Some(id.parse().map_err(|_| event.invalid("response_id", "the id of a response"))?),
+                Some(id) => {
+                    Some(id.parse().map_err(|_| event.invalid("response_id", "the id of a response"))?)
+                }
             };
             Ok(ClientCommand::ResponseCancel { response_id })
         }
@@ -173,7 +175,9 @@ fn decode_append(event: &Fields<'_, '_, '_>, audio: &mut Vec<u8>) -> Result<Clie
     for (index, sample) in samples.iter().enumerate() {
         match sample.as_i64().and_then(|sample| i16::try_from(sample).ok()) {
             Some(sample) => audio.extend_from_slice(&sample.to_le_bytes()),
-            None => return Err(event.invalid(&format!("samples[{index}]"), "an integer from -32768 to 32767")),
+            None => {
+                return Err(event.invalid(&format!("samples[{index}]"), "an integer from -32768 to 32767"));
+            }
         }
     }
     Ok(ClientCommand::Append)

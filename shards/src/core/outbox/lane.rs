@@ -468,7 +468,9 @@ impl Lane {
         self.sending = false;
         self.in_flight = 0;
         self.blocked = true;
-        self.blocked_since.get_or_insert(now);
+        if !self.queue.is_empty() {
+            self.blocked_since.get_or_insert(now);
+        }
     }
 
     /// Gives unused capacity back: an idle lane costs nothing.

@@ -63,6 +63,7 @@ pub struct Shard {
     scratch: Scratch,
     json: Vec<u8>,
     outputs: Vec<EngineOutput>,
+    listeners: Vec<ConnKey>,
     rng: SplitMix64,
     counters: Counters,
     last_event: u64,
@@ -92,6 +93,7 @@ impl Shard {
             scratch: Scratch::default(),
             json: Vec::new(),
             outputs: Vec::new(),
+            listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             counters: Counters::default(),
             // The shard is part of the number, so that no two events of a node share an id.

@@ -1,7 +1,5 @@
 //! What goes to members: encoded once for the room, shared by every lane.
 
-use smallvec::SmallVec;
-
 use super::super::conn::{Phase, Subprotocol};
 use super::super::engine::Audience;
 use super::super::event::{Class, ServerEvent};
@@ -58,18 +56,34 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.seq += 1;
         let seq = room.seq;
-        let listeners = listeners(room, to);
-        if listeners.is_empty() {
-            return;
+        let listeners = self.listeners(key, to);
+        if !listeners.is_empty() {
+            let frame = self.encode(event, Some(seq));
+            let (class, wait) = (event.class(), self.wait(event));
+            for &listener in &listeners {
+                let frame = frame.clone();
+                let message = Message { frame, at: now, seq, response, class, shape: Shape::Event };
+                self.enqueue(now, listener, message, wait, fx);
+            }
+            self.pool.recycle(frame);
         }
-        let frame = self.encode(event, Some(seq));
-        let (class, wait) = (event.class(), self.wait(event));
-        for listener in listeners {
-            let message =
-                Message { frame: frame.clone(), at: now, seq, response, class, shape: Shape::Event };
-            self.enqueue(now, listener, message, wait, fx);
+        self.listeners = listeners;
+    }
+
+    /// The connections of those whom something concerns, in a list to be put back after use.
+    fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
+        let mut listeners = std::mem::take(&mut self.listeners);
+        listeners.clear();
+        let concerned = |number: MemberNumber| match to {
+            Audience::All => true,
+            Audience::AllBut(but) => number != but,
+            Audience::One(one) => number == one,
+        };
+        if let Some(room) = self.room(key) {
+            let members = room.members.iter().filter(|member| concerned(member.number));
+            listeners.extend(members.map(|member| member.conn));
         }
-        self.pool.recycle(frame);
+        listeners
     }
 
     fn wait(&self, event: &ServerEvent) -> Option<Micros> {
@@ -102,13 +116,15 @@ impl Shard {
         let Some(room) = self.room(key) else { return self.pool.discard(audio) };
         room.audio_seq += 1;
         let seq = room.audio_seq;
-        let listeners = listeners(room, to);
-        room.frames_sent += listeners.len() as u64;
+        let listeners = self.listeners(key, to);
+        if let Some(room) = self.room(key) {
+            room.frames_sent += listeners.len() as u64;
+        }
         let forms = self.encode_audio(audio, spurt, &listeners);
         // The first frame of a response says that there is one: it never gives way.
         let class = if spurt.first && response > 0 { Class::Control } else { Class::Audio };
         self.counters.frames_enqueued += listeners.len() as u64;
-        for listener in listeners {
+        for &listener in &listeners {
             let headed =
                 self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
             let Some(frame) = (if headed { &forms.headed } else { &forms.bare }).clone() else { continue };
@@ -118,6 +134,7 @@ impl Shard {
         for frame in [forms.bare, forms.headed].into_iter().flatten() {
             self.pool.recycle(frame);
         }
+        self.listeners = listeners;
     }
 
     /// Encodes a frame once for each form that has a listener.
@@ -146,8 +163,8 @@ impl Shard {
 
     /// A barge-in: what no kernel has been given of the response leaves every lane of the room.
     pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) {
-        let Some(room) = self.room(key) else { return };
-        for listener in listeners(room, Audience::All) {
+        let listeners = self.listeners(key, Audience::All);
+        for &listener in &listeners {
             let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
             let conn =
                 self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
@@ -155,6 +172,7 @@ impl Shard {
                 conn.lane.flush_response(response, books);
             }
         }
+        self.listeners = listeners;
     }
 
     pub(super) fn enqueue_control_frame(
@@ -220,14 +238,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// The connections of those whom something concerns.
-fn listeners(room: &super::super::room::Room, to: Audience) -> SmallVec<[ConnKey; 8]> {
-    let concerned = |number: MemberNumber| match to {
-        Audience::All => true,
-        Audience::AllBut(but) => number != but,
-        Audience::One(one) => number == one,
-    };
-    room.members.iter().filter(|member| concerned(member.number)).map(|member| member.conn).collect()
 }

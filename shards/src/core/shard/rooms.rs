@@ -177,6 +177,11 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.members.retain(|member| member.number != number);
         let members = room.members.len();
+        if room.engine.is_some() {
+            // What it said before it left is heard first.
+            self.run_engine(now, key, fx);
+            self.drive_engine(now, key, EngineInput::Left { member: number }, fx);
+        }
         if members > 0 {
             return self.tell_room(
                 now,

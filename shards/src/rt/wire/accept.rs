@@ -46,8 +46,9 @@ impl SocketCount {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn is_full(&self) -> bool {
-        self.open.load(Ordering::Relaxed) >= self.max
+    /// How many more the node may hold.
+    fn room(&self) -> usize {
+        self.max.saturating_sub(self.open.load(Ordering::Relaxed))
     }
 }
 
@@ -94,11 +95,12 @@ impl Acceptor {
         if self.resting_until.is_some_and(|until| now < until) {
             return;
         }
-        if self.sockets.is_full() {
+        let room = self.sockets.room();
+        if room == 0 {
             return self.rest(now);
         }
         self.resting_until = None;
-        while self.held.len() + (self.burst - self.free.len()) < self.burst {
+        for _ in 0..room.saturating_sub(self.out()).min(self.burst - self.held.len() - self.out()) {
             let Some(slot) = self.free.pop() else { return };
             ring.accept(listener.as_fd(), &mut peers[slot as usize], Token::at(Kind::Accept, slot));
         }

@@ -45,7 +45,12 @@ impl Buffers {
         // SAFETY: the mapping begins with `count` entries, is page aligned, and lives until the ring is quiet:
         // `Wire` drops the ring first and leaks the mapping when anything may still be in flight.
         unsafe {
-            ring.uring().submitter().register_buf_ring_with_flags(map.as_ptr() as u64, count, BUFFER_GROUP, 0)?;
+            ring.uring().submitter().register_buf_ring_with_flags(
+                map.as_ptr() as u64,
+                count,
+                BUFFER_GROUP,
+                0,
+            )?;
         }
         (0..count).for_each(|id| buffers.give_back(id));
         buffers.publish();

@@ -238,6 +238,7 @@ impl Ring {
     ///
     /// # Safety
     /// All memory that the entry points to stays valid and otherwise untouched until its completion was taken.
+    // SAFETY: the kernel follows the entry's pointers after this returns, hence the promise asked for above.
     unsafe fn queue(&mut self, entry: Entry, token: Token) {
         let entry = entry.user_data(token.to_bits());
         self.in_flight += 1;

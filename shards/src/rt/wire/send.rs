@@ -34,10 +34,11 @@ impl SendSlot {
     /// A header that lists all pieces; valid until the slot is touched again.
     pub(super) fn header(&mut self) -> *const libc::msghdr {
         self.vectors.clear();
-        self.vectors.extend(self.gather.slices().map(|part| libc::iovec {
-            iov_base: part.as_ptr().cast_mut().cast(),
-            iov_len: part.len(),
-        }));
+        self.vectors.extend(
+            self.gather
+                .slices()
+                .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() }),
+        );
         self.header.msg_iov = self.vectors.as_mut_ptr();
         self.header.msg_iovlen = self.vectors.len() as _;
         &raw const self.header

@@ -4,8 +4,8 @@ use super::recording::WINDOW_MS;
 use super::speech::{Script, Source};
 use crate::core::engine::{Audience, EngineContext, EngineOutput, ResponseNumber};
 use crate::core::event::{
-    AudioFormat, CancelReason, Content, ConversationId, Item, ItemId, ItemName, ItemStatus, Modality, Part, Response,
-    ResponseId, ResponseRequest, ResponseStatus, Role, ServerEvent, Usage,
+    AudioFormat, CancelReason, Content, ConversationId, Item, ItemId, ItemName, ItemStatus, Modality, Part,
+    Response, ResponseId, ResponseRequest, ResponseStatus, Role, ServerEvent, Usage,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -43,7 +43,12 @@ pub(super) struct Place {
 
 impl Answer {
     /// Announces a response; its first chunk is due now.
-    pub(super) fn begin(source: Source, request: ResponseRequest, place: Place, cx: &mut EngineContext<'_>) -> Self {
+    pub(super) fn begin(
+        source: Source,
+        request: ResponseRequest,
+        place: Place,
+        cx: &mut EngineContext<'_>,
+    ) -> Self {
         let format = cx.settings.format;
         let answer = Self {
             number: place.number,

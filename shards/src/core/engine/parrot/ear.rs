@@ -1,5 +1,5 @@
 //! What the parrot keeps of each member who sends audio: a voice detector, an unfinished window, and the audio
-//! from just before speech, [`PREFIX_PADDING_MS_MAX`](crate::core::event) of it at most.
+//! from just before speech: as much as `prefix_padding_ms` asks for, two seconds at most.
 
 use super::recording::{Recording, WINDOW_MS, window_bytes};
 use super::vad::Vad;
@@ -84,6 +84,11 @@ impl Ears {
     /// The ear that listens to a member, if one does.
     pub(super) fn get(&mut self, member: MemberNumber) -> Option<&mut Ear> {
         self.ears.iter_mut().find(|ear| ear.member == member)
+    }
+
+    /// Forgets a member.
+    pub(super) fn forget(&mut self, member: MemberNumber) {
+        self.ears.retain(|ear| ear.member != member);
     }
 
     /// Forgets everyone.

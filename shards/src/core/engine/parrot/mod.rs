@@ -24,8 +24,8 @@ use turn::Turn;
 use super::relay::told;
 use super::{Audience, EngineContext, EngineInput, ResponseNumber};
 use crate::core::event::{
-    AudioFormat, CancelReason, ClientCommand, ConversationId, Item, ItemName, NewContent, NewItem, ResponseId,
-    ResponseRequest, Role, ServerEvent, SessionSettings,
+    AudioFormat, CancelReason, ClientCommand, ConversationId, Item, ItemName, NewContent, NewItem,
+    ResponseId, ResponseRequest, Role, ServerEvent, SessionSettings,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -76,6 +76,7 @@ impl Parrot {
                 cx.pool.discard(audio);
             }
             EngineInput::Command { from, event_id, command } => self.obey(from, event_id, command, cx),
+            EngineInput::Left { member } => self.forget(member, cx),
             EngineInput::Tick => self.notice_stall(cx),
         }
         self.advance(cx);

@@ -59,7 +59,9 @@ impl Parrot {
         };
         let floor = self.turn.as_ref().map(|turn| turn.holder);
         let mut partial = std::mem::take(&mut self.ears.of(from, floor).partial);
-        ear::windows(self.format, &mut partial, audio.payload(), |window| self.hear_window(from, window, &vad, cx));
+        ear::windows(self.format, &mut partial, audio.payload(), |window| {
+            self.hear_window(from, window, &vad, cx)
+        });
         if let Some(ear) = self.ears.get(from) {
             ear.partial = partial;
         }
@@ -88,7 +90,13 @@ impl Parrot {
         }
     }
 
-    fn hear_window(&mut self, from: MemberNumber, window: &[u8], vad: &ServerVad, cx: &mut EngineContext<'_>) {
+    fn hear_window(
+        &mut self,
+        from: MemberNumber,
+        window: &[u8],
+        vad: &ServerVad,
+        cx: &mut EngineContext<'_>,
+    ) {
         let format = self.format;
         let floor = self.turn.as_ref().map(|turn| turn.holder);
         let ear = self.ears.of(from, floor);
@@ -160,11 +168,17 @@ impl Parrot {
     }
 
     /// A client ends the utterance: everything that it sent counts.
-    pub(super) fn commit(&mut self, from: MemberNumber, event_id: Option<Box<str>>, cx: &mut EngineContext<'_>) {
+    pub(super) fn commit(
+        &mut self,
+        from: MemberNumber,
+        event_id: Option<Box<str>>,
+        cx: &mut EngineContext<'_>,
+    ) {
         let format = self.format;
         if self.turn.is_none() {
             // Nothing was loud enough for the voice detector; who commits means it all the same.
-            let recording = self.ears.get(from).map(|ear| std::mem::take(&mut ear.before)).unwrap_or_default();
+            let recording =
+                self.ears.get(from).map(|ear| std::mem::take(&mut ear.before)).unwrap_or_default();
             self.turn = Some(Turn { holder: from, recording, speech: None });
         }
         let Some(turn) = &mut self.turn else { return };
@@ -188,6 +202,14 @@ impl Parrot {
             }
         }
         cx.event(Audience::All, ServerEvent::Cleared);
+    }
+
+    /// A member is gone, and its turn with it.
+    pub(super) fn forget(&mut self, member: MemberNumber, cx: &mut EngineContext<'_>) {
+        self.ears.forget(member);
+        if self.turn.take_if(|turn| turn.holder == member).is_some() {
+            cx.event(Audience::All, ServerEvent::Cleared);
+        }
     }
 
     /// Follows the settings: audio kept in another format, or for another manner of taking turns, is of no use.

@@ -1,1 +1,0 @@
-//! What PROTOCOL 10 says of the parrot, sentence by sentence.

@@ -1,0 +1,5 @@
+//! What is promised of the parrot, sentence by sentence.
+
+mod answers;
+mod listening;
+mod room;

@@ -1,0 +1,121 @@
+//! Server events as a client reads them.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::core::config::ShardConfig;
+use crate::core::engine::EngineKind;
+use crate::core::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
+
+fn written(event: &ServerEvent) -> Value {
+    let mut line = Vec::new();
+    event.write(EventId(0x2a), Some(7), &mut line);
+    assert!(!line.contains(&b'\n'), "one line");
+    let value: Value = serde_json::from_slice(&line).expect("JSON");
+    assert_eq!((&value["event_id"], &value["seq"]), (&json!("event_2a"), &json!(7)));
+    value
+}
+
+#[test]
+fn an_event_is_one_line_of_json_with_type_id_and_sequence() {
+    let mut line = b"before".to_vec();
+    ServerEvent::Cleared.write(EventId(255), None, &mut line);
+    let expected = r#"before{"type":"input_audio_buffer.cleared","event_id":"event_ff"}"#;
+    assert_eq!(str::from_utf8(&line), Ok(expected));
+    let of = Part { response: ResponseId(1), item: ItemId(2) };
+    let mut line = Vec::new();
+    ServerEvent::TranscriptDelta { of, delta: " ok".into() }.write(EventId(3), Some(4), &mut line);
+    let expected = concat!(
+        r#"{"type":"response.output_audio_transcript.delta","event_id":"event_3","seq":4,"response_id":"resp_1","#,
+        r#""item_id":"item_2","output_index":0,"content_index":0,"delta":" ok"}"#
+    );
+    assert_eq!(str::from_utf8(&line), Ok(expected));
+}
+
+#[test]
+fn text_is_escaped_and_raw_json_is_put_on_one_line() {
+    let all: String = (0..0x250u32).filter_map(char::from_u32).chain("\u{2028}😀".chars()).collect();
+    let of = Part { response: ResponseId(1), item: ItemId(2) };
+    assert_eq!(written(&ServerEvent::TextDelta { of, delta: all.clone().into() })["delta"], all);
+    let data = "{\r\n  \"a\": [1,\n 2],\n  \"b\": \"x\\ny\"\n}".into();
+    let message = written(&ServerEvent::RoomMessage { from: MemberNumber(3), data });
+    assert_eq!((&message["from"], &message["data"]), (&json!(3), &json!({"a": [1, 2], "b": "x\ny"})));
+    assert_eq!(written(&ServerEvent::Pong { t: Some("1.50".into()) })["t"], json!(1.5));
+    assert!(written(&ServerEvent::Pong { t: None }).get("t").is_none());
+}
+
+#[test]
+fn an_error_says_what_where_and_whether_to_try_again() {
+    let error = ClientError::invalid_value("item.id", "A \"bad\" id.").about(Some("mine".into()));
+    let expected = json!({
+        "type": "invalid_request_error", "code": "invalid_value", "message": "A \"bad\" id.",
+        "param": "item.id", "event_id": "mine", "retryable": false,
+    });
+    assert_eq!(written(&error.into())["error"], expected);
+}
+
+#[test]
+fn the_welcome_describes_the_session() {
+    let mut settings = SessionSettings::default();
+    if let Some(vad) = &mut settings.turn_detection {
+        vad.threshold_permille = 45;
+    }
+    let mut view = SessionView {
+        id: ConnectionId { shard: ShardId(1), key: ConnKey { index: 2, generation: 3 } },
+        room: SessionId::parse("a:b").expect("valid"),
+        engine: EngineKind::Parrot,
+        member: MemberNumber(4),
+        settings,
+        state: Some("{\n\"page\":1}".into()),
+        resume: Some(ResumeView { token: "t".into(), epoch: 5, seq: 6 }),
+        limits: SessionLimits::from(&ShardConfig::default()),
+    };
+    let session = &written(&ServerEvent::SessionCreated(Box::new(view.clone())))["session"];
+    assert_eq!(session["id"], view.id.to_string());
+    assert_eq!((&session["object"], &session["type"]), (&json!("realtime.session"), &json!("realtime")));
+    assert_eq!(
+        (&session["room"], &session["engine"], &session["member"]),
+        (&json!("a:b"), &json!("parrot"), &json!(4))
+    );
+    let format = json!({"type": "audio/pcm", "rate": 16_000});
+    let detection = json!({
+        "type": "server_vad", "threshold": 0.045, "prefix_padding_ms": 300, "silence_duration_ms": 500,
+        "create_response": true, "interrupt_response": true,
+    });
+    let audio =
+        json!({"input": {"format": format, "turn_detection": detection}, "output": {"format": format}});
+    assert_eq!(session["audio"], audio);
+    assert_eq!((&session["format"], &session["rate"]), (&json!("pcm16"), &json!(16_000)));
+    assert_eq!(session["resume"], json!({"token": "t", "epoch": 5, "seq": 6}));
+    assert_eq!(session["state"], json!({"page": 1}));
+    assert_eq!(session["limits"]["message_bytes_max"], 1_048_576);
+    view.settings.turn_detection = None;
+    let session = &written(&ServerEvent::SessionUpdated(Box::new(view)))["session"];
+    assert_eq!(session["audio"]["input"]["turn_detection"], Value::Null);
+}
+
+#[test]
+fn drops_are_told_with_their_range() {
+    let event = |seqs| ServerEvent::OutboxDropped { class: Class::Droppable, count: 3, seqs };
+    let dropped = written(&event(Some((5, 9))));
+    assert_eq!((&dropped["class"], &dropped["count"]), (&json!("droppable"), &json!(3)));
+    assert_eq!((&dropped["first_seq"], &dropped["last_seq"]), (&json!(5), &json!(9)));
+    assert_eq!(written(&event(None))["first_seq"], Value::Null);
+}
+
+#[test]
+fn only_deltas_may_be_dropped_and_nothing_urgent_waits() {
+    let of = Part { response: ResponseId(1), item: ItemId(2) };
+    let delta = ServerEvent::TranscriptDelta { of, delta: "".into() };
+    assert_eq!((delta.class(), delta.waits()), (Class::Droppable, true));
+    let message = ServerEvent::RoomMessage { from: MemberNumber(1), data: "1".into() };
+    assert_eq!((message.class(), message.waits()), (Class::Control, true));
+    let urgent = [
+        ServerEvent::Cleared,
+        ServerEvent::Pong { t: None },
+        ServerEvent::SessionDraining { reconnect_in_ms: 1 },
+        ServerEvent::OutputCleared { response: ResponseId(1) },
+        ClientError::new("invalid_json", "").into(),
+    ];
+    assert!(urgent.iter().all(|event| event.class() == Class::Control && !event.waits()));
+}

@@ -1,0 +1,137 @@
+//! Booking completions: what has come back is no longer in flight, and means something for the core or nothing.
+
+use super::Wire;
+use super::ring::Completion;
+use super::slots::busy;
+use super::token::Kind;
+use crate::core::{ConnKey, Ended, Micros, ReceiveMode, SendOutcome};
+
+/// What one completion means for the shard.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Nothing that the core has to know.
+    Nothing,
+    /// Bytes are in a buffer, to be given back with [`Wire::give_back`].
+    Received { conn: ConnKey, buffer: u16, len: usize },
+    /// No more bytes will come.
+    Ended { conn: ConnKey, how: Ended },
+    /// A send has come back; its frames have been let go.
+    Sent { conn: ConnKey, outcome: SendOutcome },
+    /// A socket takes bytes again.
+    Writable { conn: ConnKey },
+    /// The doorbell rang.
+    Doorbell,
+}
+
+impl Wire {
+    /// Books a completion and says what it means.
+    pub(crate) fn book(&mut self, completion: Completion, now: Micros) -> Event {
+        let token = completion.token;
+        match token.kind {
+            Kind::Receive => self.book_receive(completion),
+            Kind::Send => self.book_send(token.index, completion.result),
+            Kind::Writable => self.book_writable(token.conn()),
+            Kind::Accept => {
+                let peer = self.memory.peers[token.index as usize].read();
+                self.acceptor.done(token.index, completion.accepted(), peer, -completion.result, now);
+                Event::Nothing
+            }
+            Kind::Doorbell => {
+                self.listen_to_doorbell();
+                Event::Doorbell
+            }
+            Kind::Cancel => Event::Nothing,
+        }
+    }
+
+    fn book_receive(&mut self, completion: Completion) -> Event {
+        let event = self.classify_receive(completion);
+        match (&event, completion.buffer()) {
+            // Its bytes are read first.
+            (Event::Received { .. }, _) | (_, None) => {}
+            (_, Some(unused)) => self.memory.buffers.give_back(unused),
+        }
+        event
+    }
+
+    fn classify_receive(&mut self, completion: Completion) -> Event {
+        let conn = completion.token.conn();
+        let Some(slot) = self.slots.get(conn) else { return Event::Nothing };
+        if !completion.more() {
+            slot.busy &= !busy::RECEIVE;
+            slot.ending = false;
+        }
+        if slot.closing.is_some() {
+            self.go_on_closing(conn);
+            return Event::Nothing;
+        }
+        match (completion.result, completion.buffer()) {
+            (len @ 1.., Some(buffer)) => {
+                if slot.mode == ReceiveMode::Once {
+                    slot.mode = ReceiveMode::Paused;
+                }
+                Event::Received { conn, buffer, len: len as usize }
+            }
+            (0, _) => {
+                slot.mode = ReceiveMode::Paused;
+                Event::Ended { conn, how: Ended::Eof }
+            }
+            (error, _) => match -error {
+                libc::ENOBUFS => {
+                    self.buffers_exhausted += 1;
+                    self.starved.push_back(conn);
+                    Event::Nothing
+                }
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {
+                    self.arm_receive(conn);
+                    Event::Nothing
+                }
+                _ => {
+                    slot.mode = ReceiveMode::Paused;
+                    Event::Ended { conn, how: Ended::Broken }
+                }
+            },
+        }
+    }
+
+    fn book_send(&mut self, index: u32, result: i32) -> Event {
+        let conn = self.memory.sends.release(index);
+        let Some(slot) = self.slots.get(conn) else { return Event::Nothing };
+        slot.busy &= !busy::SEND;
+        if slot.closing.is_some() {
+            self.go_on_closing(conn);
+            return Event::Nothing;
+        }
+        let outcome = match result {
+            sent @ 1.. => SendOutcome::Sent(sent as usize),
+            again if -again == libc::EAGAIN => SendOutcome::WouldBlock,
+            _ => SendOutcome::Broken,
+        };
+        Event::Sent { conn, outcome }
+    }
+
+    fn book_writable(&mut self, conn: ConnKey) -> Event {
+        let Some(slot) = self.slots.get(conn) else { return Event::Nothing };
+        slot.busy &= !busy::WRITABLE;
+        if slot.closing.is_some() {
+            self.go_on_closing(conn);
+            return Event::Nothing;
+        }
+        Event::Writable { conn }
+    }
+
+    /// The bytes of [`Event::Received`].
+    pub(crate) fn bytes(&mut self, buffer: u16, len: usize) -> &mut [u8] {
+        self.memory.buffers.filled(buffer, len)
+    }
+
+    /// Returns the buffer of [`Event::Received`] to the kernel.
+    pub(crate) fn give_back(&mut self, buffer: u16) {
+        self.memory.buffers.give_back(buffer);
+    }
+
+    /// After [`Event::Received`]: a standing receive that has ended goes on.
+    pub(crate) fn read_on(&mut self, conn: ConnKey) {
+        self.arm_receive(conn);
+    }
+}

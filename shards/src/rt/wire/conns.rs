@@ -1,0 +1,165 @@
+//! What the core asks for on its connections: how they are read, sent to, moved and closed.
+
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::ring::Ring;
+use super::slots::{Slot, busy};
+use super::token::{Kind, Token};
+use super::{Wire, accept};
+use crate::core::{CloseMode, ConnKey, ReceiveMode};
+
+impl Wire {
+    /// Makes a socket that the node counts already this shard's; it is refused when every key is in use.
+    pub(crate) fn adopt(&mut self, socket: OwnedFd) -> Option<ConnKey> {
+        match self.slots.insert(socket) {
+            Ok(conn) => Some(conn),
+            Err(socket) => {
+                self.sockets.subtract();
+                accept::refuse(socket);
+                None
+            }
+        }
+    }
+
+    /// The next accepted socket that the shard may take.
+    pub(crate) fn next_accepted(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+        self.acceptor.next()
+    }
+
+    /// Whether accepted sockets wait.
+    pub(crate) fn holds_accepted(&self) -> bool {
+        self.acceptor.held() > 0
+    }
+
+    /// Changes how a connection is read.
+    pub(crate) fn receive(&mut self, conn: ConnKey, mode: ReceiveMode) {
+        let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
+        slot.mode = mode;
+        if mode != ReceiveMode::Paused {
+            self.arm_receive(conn);
+        } else if slot.is_busy(busy::RECEIVE) && !slot.ending {
+            slot.ending = true;
+            self.ring.cancel(Token::of(Kind::Receive, conn));
+        }
+    }
+
+    pub(super) fn arm_receive(&mut self, conn: ConnKey) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        if slot.is_busy(busy::RECEIVE) || slot.closing.is_some() {
+            return;
+        }
+        let token = Token::of(Kind::Receive, conn);
+        match slot.mode {
+            ReceiveMode::Paused => return,
+            ReceiveMode::Once => self.ring.receive_once(slot.fd(), token),
+            ReceiveMode::Stream => self.ring.receive_stream(slot.fd(), token),
+        }
+        slot.busy |= busy::RECEIVE;
+    }
+
+    /// Queues a connection for sending.
+    pub(crate) fn send(&mut self, conn: ConnKey) {
+        let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
+        assert!(!slot.is_busy(busy::SEND), "one send at a time on a connection");
+        slot.busy |= busy::SEND;
+        self.ready.push_back(conn);
+    }
+
+    /// Says when a full socket takes bytes again.
+    pub(crate) fn await_writable(&mut self, conn: ConnKey) {
+        let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
+        if !slot.is_busy(busy::WRITABLE) {
+            slot.busy |= busy::WRITABLE;
+            self.ring.poll_writable(slot.fd(), Token::of(Kind::Writable, conn));
+        }
+    }
+
+    /// Shuts our side down.
+    pub(crate) fn shut_down(&mut self, conn: ConnKey) {
+        if let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) {
+            debug_assert!(!slot.is_busy(busy::SEND), "our side is shut down when everything has been sent");
+            // When the peer has gone already there is nobody left to tell.
+            let _ = SockRef::from(&slot.fd()).shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Takes a socket away from this shard; its key is free. Nothing when something is in flight on it, which
+    /// would be a fault of the core: the connection is closed then.
+    pub(crate) fn take_away(&mut self, conn: ConnKey, stays_in_node: bool) -> Option<OwnedFd> {
+        let slot = self.slots.get(conn).filter(|slot| slot.closing.is_none())?;
+        debug_assert_eq!(slot.busy, 0, "a socket moves only when nothing is in flight on it");
+        if slot.busy != 0 {
+            self.close(conn, CloseMode::Reset);
+            return None;
+        }
+        let socket = self.slots.remove(conn)?;
+        if !stays_in_node {
+            self.sockets.subtract();
+        }
+        self.closed.push(conn);
+        Some(socket)
+    }
+
+    /// Counts out and refuses a socket whose way to another party was closed.
+    pub(crate) fn refuse(&mut self, socket: OwnedFd, still_counted: bool) {
+        if still_counted {
+            self.sockets.subtract();
+        }
+        accept::refuse(socket);
+        self.acceptor.wake();
+    }
+
+    /// Begins to end a connection.
+    pub(crate) fn close(&mut self, conn: ConnKey, mode: CloseMode) {
+        let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
+        slot.closing = Some(mode);
+        slot.ending = false;
+        if mode == CloseMode::Reset {
+            // Should it fail the peer gets an orderly end instead.
+            let _ = SockRef::from(&slot.fd()).set_linger(Some(Duration::ZERO));
+        }
+        self.go_on_closing(conn);
+    }
+
+    /// Ends what is in flight on a closing connection, then closes it.
+    pub(super) fn go_on_closing(&mut self, conn: ConnKey) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        let Some(mode) = slot.closing else { return };
+        if slot.busy == 0 {
+            // Nothing else refers to the socket, so this ends the TCP connection too.
+            drop(self.slots.remove(conn));
+            self.sockets.subtract();
+            self.acceptor.wake();
+            self.closed.push(conn);
+            return;
+        }
+        // A send is on its way and comes back in this turn or the next: shutting down now would cut it off.
+        if slot.is_busy(busy::SEND) || slot.ending {
+            return;
+        }
+        slot.ending = true;
+        // A shutdown tells the peer at once, and ends what waits on the socket without being cancelled.
+        let told = mode == CloseMode::Graceful && SockRef::from(&slot.fd()).shutdown(Shutdown::Both).is_ok();
+        if !told {
+            cancel_busy(&mut self.ring, slot, conn);
+        }
+    }
+
+    /// The next key that has become free.
+    pub(crate) fn next_closed(&mut self) -> Option<ConnKey> {
+        self.closed.pop()
+    }
+}
+
+fn cancel_busy(ring: &mut Ring, slot: &Slot, conn: ConnKey) {
+    if slot.is_busy(busy::RECEIVE) {
+        ring.cancel(Token::of(Kind::Receive, conn));
+    }
+    if slot.is_busy(busy::WRITABLE) {
+        ring.cancel(Token::of(Kind::Writable, conn));
+    }
+}

@@ -1,0 +1,472 @@
+//! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
+//! an error suggests, and which limits `/metrics` exports all come from here.
+
+use super::value::Value;
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// `table.key`.
+    pub(crate) name: &'static str,
+    /// What it takes.
+    pub(crate) kind: Kind,
+    /// Its value when nobody sets it.
+    pub(crate) default: Default,
+    /// Why it exists, in a sentence or two.
+    pub(crate) reason: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A whole number.
+    Number {
+        /// What is counted.
+        unit: &'static str,
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// True or false.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// An IP address and a port.
+    Address,
+    /// Core numbers: `[0, 2]`, or `"0,2-5"`.
+    Cores,
+}
+
+/// The value of a key that nobody sets.
+#[derive(Debug)]
+pub(crate) enum Default {
+    /// A number.
+    Number(u64),
+    /// Off.
+    Off,
+    /// A word or an address.
+    Text(&'static str),
+    /// Comes from the host or the profile; the text says how.
+    Derived(&'static str),
+}
+
+impl Default {
+    /// As a value; nothing when it is derived.
+    pub(crate) fn value(&self) -> Option<Value> {
+        match *self {
+            Self::Number(number) => Some(Value::Number(number)),
+            Self::Off => Some(Value::Switch(false)),
+            Self::Text(text) => Some(Value::Text(text.to_owned())),
+            Self::Derived(_) => None,
+        }
+    }
+}
+
+impl Key {
+    /// The table it is in.
+    pub(crate) fn table(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// Its name within the table.
+    pub(crate) fn leaf(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, leaf)| leaf)
+    }
+
+    /// The environment variable that sets it.
+    pub(crate) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "__").to_ascii_uppercase())
+    }
+}
+
+/// What every long environment name begins with.
+pub(crate) const VARIABLE_PREFIX: &str = "VOXHALL_";
+
+/// Environment names known in the field, and the keys they set.
+pub(crate) const SHORT_VARIABLES: &[(&str, &str)] = &[
+    ("WS_OUTGOING_MAX", "outbox.messages_max"),
+    ("WS_INCOMING_AUDIO_MAX", "audio.inbound_frames_max"),
+    ("WS_TTS_CHUNK_BYTES", "audio.chunk_bytes"),
+    ("WS_COALESCE_MS", "outbox.coalesce_ms"),
+];
+
+/// The engines that exist.
+pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
+
+const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+const FORMATS: &[&str] = &["text", "json"];
+
+const FROM_PROFILE: &str = "from the profile";
+
+const fn number(
+    name: &'static str,
+    unit: &'static str,
+    default: u64,
+    (min, max): (u64, u64),
+    reason: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Number(default), reason }
+}
+
+const fn derived(
+    name: &'static str,
+    unit: &'static str,
+    how: &'static str,
+    (min, max): (u64, u64),
+    reason: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Derived(how), reason }
+}
+
+const fn choice(
+    name: &'static str,
+    of: &'static [&'static str],
+    default: &'static str,
+    reason: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Choice(of), default: Default::Text(default), reason }
+}
+
+const fn address(name: &'static str, default: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Address, default: Default::Text(default), reason }
+}
+
+const fn switch(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Switch, default: Default::Off, reason }
+}
+
+/// Connections one node may be configured for: a shard names a connection with 24 bits.
+const CONNECTIONS: u64 = (1 << 24) - 1;
+
+/// Every key, table by table.
+pub(crate) const KEYS: &[Key] = &[
+    address("server.listen", "127.0.0.1:8080", "Where clients connect."),
+    address(
+        "server.admin",
+        "127.0.0.1:9090",
+        "Where metrics, health and the management API are served. Keep it away from clients.",
+    ),
+    derived(
+        "server.shards",
+        "shards",
+        "one per core",
+        (1, 1_024),
+        "How many cores get a share of the rooms.",
+    ),
+    Key {
+        name: "server.cores",
+        kind: Kind::Cores,
+        default: Default::Derived(FROM_PROFILE),
+        reason: "Which cores the shards are bound to, as [0, 1] or \"0,2-5\".",
+    },
+    choice(
+        "server.profile",
+        PROFILES,
+        "laptop",
+        "The kind of host: decides cores, spinning, pools and ring sizes. `voxhall doctor` compares it with this one.",
+    ),
+    number(
+        "server.drain_s",
+        "seconds",
+        30,
+        (0, 3_600),
+        "Over how long the goodbyes of a shutdown are spread, so that the next node is not stormed.",
+    ),
+    switch(
+        "server.echo_endpoint",
+        "Serves /echo, which returns every message as it came: for probes and conformance suites.",
+    ),
+    switch(
+        "server.insecure",
+        "Allows an address that other machines can reach although there is no authentication.",
+    ),
+    choice("server.log_level", LEVELS, "info", "How much is logged."),
+    choice(
+        "server.log_format",
+        FORMATS,
+        "text",
+        "How a log line is written: for people, or one JSON object each.",
+    ),
+    number(
+        "limits.head_bytes_max",
+        "bytes",
+        8_192,
+        (1_024, 65_536),
+        "Longest request head. 8 KiB holds any browser's cookies and a large token.",
+    ),
+    number("limits.head_s", "seconds", 5, (1, 120), "How long a request head may take to arrive, in all."),
+    number(
+        "limits.upgrades_in_flight_max",
+        "request heads per shard",
+        1_024,
+        (1, 65_536),
+        "Heads being read at once; past that the listener waits.",
+    ),
+    derived(
+        "limits.connections_max",
+        "connections",
+        "what the descriptor limit leaves, at most 1048576",
+        (1, CONNECTIONS),
+        "Connections of the node. Each is a descriptor.",
+    ),
+    number(
+        "limits.rooms_max",
+        "rooms",
+        1_000_000,
+        (1, 1 << 28),
+        "Rooms of the node, lingering ones included; past that the one that has lingered longest goes.",
+    ),
+    number("limits.members_per_room_max", "members", 64, (1, 65_535), "Members of one room."),
+    number(
+        "limits.message_bytes_max",
+        "bytes",
+        1_048_576,
+        (1_024, 1 << 26),
+        "Longest message, over all its fragments, and longest body of a management request.",
+    ),
+    number("limits.json_depth_max", "levels", 64, (4, 512), "Deepest JSON nesting."),
+    number(
+        "limits.close_s",
+        "seconds",
+        15,
+        (1, 120),
+        "How long a close handshake may take before the connection is cut.",
+    ),
+    number(
+        "heartbeat.ping_s",
+        "seconds",
+        25,
+        (1, 3_600),
+        "A connection that was silent so long gets a ping. Under the 30 s at which many proxies cut.",
+    ),
+    number(
+        "heartbeat.idle_s",
+        "seconds",
+        60,
+        (2, 86_400),
+        "A connection that was silent so long, pings unanswered, is closed.",
+    ),
+    number("outbox.messages_max", "messages", 512, (8, 65_536), "Messages waiting for one client."),
+    number(
+        "outbox.bytes_max",
+        "bytes",
+        1_048_576,
+        (4_096, 1 << 30),
+        "Bytes waiting for one client. One that has nothing waiting takes one message of any allowed size.",
+    ),
+    number(
+        "outbox.audio_age_ms_max",
+        "milliseconds",
+        2_000,
+        (20, 600_000),
+        "Audio older than this goes first when a client's queue is full: late speech is noise.",
+    ),
+    number(
+        "outbox.slow_client_ms",
+        "milliseconds",
+        10_000,
+        (100, 600_000),
+        "A client that takes nothing for so long, counted from the first block, is closed with 1013.",
+    ),
+    number(
+        "outbox.coalesce_ms",
+        "milliseconds",
+        25,
+        (0, 1_000),
+        "How long an event may wait for company where the client takes batches.",
+    ),
+    number(
+        "audio.inbound_frames_max",
+        "frames",
+        32,
+        (1, 4_096),
+        "Audio frames waiting for one room's engine.",
+    ),
+    number(
+        "audio.chunk_bytes",
+        "bytes",
+        4_096,
+        (64, 65_536),
+        "Bytes of audio per chunk where the format has no natural one.",
+    ),
+    number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
+    choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
+    derived(
+        "wire.spin_us",
+        "microseconds",
+        FROM_PROFILE,
+        (0, 100_000),
+        "How long an idle shard polls before it sleeps.",
+    ),
+    derived(
+        "wire.batch_us",
+        "microseconds",
+        FROM_PROFILE,
+        (0, 10_000),
+        "How long a shard may wait for more completions once one has arrived.",
+    ),
+    derived(
+        "wire.receive_buffers",
+        "buffers per shard, a power of two",
+        FROM_PROFILE,
+        (16, 32_768),
+        "Buffers in a shard's receive pool.",
+    ),
+    derived(
+        "wire.receive_buffer_bytes",
+        "bytes",
+        FROM_PROFILE,
+        (2_048, 1 << 20),
+        "Size of a receive buffer. A backlog should arrive in one.",
+    ),
+    derived(
+        "wire.ring_entries",
+        "entries, a power of two",
+        FROM_PROFILE,
+        (64, 32_768),
+        "How many sends and re-arms of one turn go down in one system call.",
+    ),
+    derived(
+        "wire.backlog",
+        "connections",
+        FROM_PROFILE,
+        (16, 65_535),
+        "Length of each listener's accept queue. The kernel cuts it to net.core.somaxconn.",
+    ),
+    derived(
+        "wire.accept_burst",
+        "connections per turn",
+        FROM_PROFILE,
+        (1, 1_024),
+        "Connections a shard accepts before it looks at its rooms again.",
+    ),
+];
+
+/// A key that the contract names and this release does not serve.
+#[derive(Debug)]
+pub(crate) struct Later {
+    /// A whole name, or a table's with its dot.
+    pub(crate) name: &'static str,
+    /// The value at which it changes nothing, and so is accepted.
+    pub(crate) neutral: Option<&'static str>,
+}
+
+/// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
+pub(crate) const LATER: &[Later] = &[
+    Later { name: "auth.mode", neutral: Some("none") },
+    Later { name: "deflate.enabled", neutral: Some("false") },
+    Later { name: "store.kind", neutral: Some("memory") },
+    Later { name: "auth.", neutral: None },
+    Later { name: "deflate.", neutral: None },
+    Later { name: "store.", neutral: None },
+    Later { name: "tls.", neutral: None },
+    Later { name: "cluster.", neutral: None },
+    Later { name: "limits.connections_per_user_max", neutral: None },
+    Later { name: "limits.subscriptions_max", neutral: None },
+    Later { name: "limits.messages_per_s", neutral: None },
+    Later { name: "limits.messages_burst", neutral: None },
+    Later { name: "limits.bytes_per_s", neutral: None },
+    Later { name: "limits.upgrades_per_s_per_ip", neutral: None },
+    Later { name: "room.history_events_max", neutral: None },
+    Later { name: "room.history_bytes_max", neutral: None },
+    Later { name: "server.allowed_origins", neutral: None },
+];
+
+/// The key of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The later key that the name is, or whose table it is in.
+pub(crate) fn find_later(name: &str) -> Option<&'static Later> {
+    LATER
+        .iter()
+        .find(|later| later.name == name || (later.name.ends_with('.') && name.starts_with(later.name)))
+}
+
+/// The known key nearest to a misspelt one, if any is near enough to be meant.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    let leaf = name.rsplit('.').next().unwrap_or(name);
+    if let Some(key) = KEYS.iter().find(|key| key.leaf() == leaf) {
+        return Some(key.name);
+    }
+    let scored = KEYS.iter().map(|key| {
+        let whole = distance(name, key.name);
+        // Somebody who forgot the table still spelt the rest.
+        let part = if name.contains('.') { usize::MAX } else { distance(name, key.leaf()) };
+        (whole.min(part), key.name)
+    });
+    let (score, nearest) = scored.min()?;
+    (score <= 2 + leaf.len() / 4).then_some(nearest)
+}
+
+/// Edits (one character put in, left out or changed) that lead from one text to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (at, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = at + 1;
+        for (column, &other) in to.iter().enumerate() {
+            let change = diagonal + usize::from(letter != other);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_within_its_own_bounds() {
+        for key in KEYS {
+            match (&key.kind, &key.default) {
+                (Kind::Number { min, max, .. }, Default::Number(value)) => {
+                    assert!(min <= value && value <= max, "{}", key.name);
+                }
+                (Kind::Choice(of), Default::Text(word)) => assert!(of.contains(word), "{}", key.name),
+                (Kind::Address, Default::Text(text)) => {
+                    assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
+                }
+                (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
+                (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_not_also_later_ones() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..at].iter().all(|other| other.name != key.name), "{} is there twice", key.name);
+            assert!(find_later(key.name).is_none(), "{} is served and refused", key.name);
+        }
+        for (_, key) in SHORT_VARIABLES {
+            assert!(find(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_the_key_that_was_meant() {
+        for (typed, meant) in [
+            ("outbox.mesages_max", Some("outbox.messages_max")),
+            ("limits.ping_s", Some("heartbeat.ping_s")),
+            ("linger_s", Some("room.linger_s")),
+            ("heartbeat.idle", Some("heartbeat.idle_s")),
+            ("server.colour", None),
+        ] {
+            assert_eq!(nearest(typed), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_profiles_and_engines_named_here_are_those_that_exist() {
+        let known: Vec<&str> = tuning::ProfileName::ALL.iter().map(|name| name.as_str()).collect();
+        assert_eq!(PROFILES, known);
+        assert!(ENGINES.iter().all(|name| name.parse::<shards::core::engine::EngineKind>().is_ok()));
+    }
+}

@@ -1,0 +1,80 @@
+//! Configuration: from what was typed ([`RawConfig`]) to what holds ([`Config`]), once, before anything starts.
+
+mod error;
+mod keys;
+mod layers;
+mod print;
+mod resolve;
+mod value;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shards::core::ShardConfig;
+use shards::rt::WireConfig;
+use tuning::Profile;
+
+pub(crate) use error::{ConfigErrors, Place};
+pub(crate) use layers::{FlagSetting, RawConfig};
+pub(crate) use print::{default_config, effective_config};
+pub(crate) use resolve::resolve;
+pub(crate) use value::Value;
+
+/// A configuration that is valid as a whole, on this host.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The public address.
+    pub(crate) listen: SocketAddr,
+    /// The management address.
+    pub(crate) admin: SocketAddr,
+    /// The profile, with the operator's changes in [`Config::wire`].
+    pub(crate) profile: Profile,
+    /// One core per shard.
+    pub(crate) cores: Vec<usize>,
+    /// Whether shards are bound to them.
+    pub(crate) pinned: bool,
+    /// Over how long a shutdown is spread.
+    pub(crate) drain: Duration,
+    /// What is logged, and how.
+    pub(crate) log: LogConfig,
+    /// Connections of the node.
+    pub(crate) connections_max: u64,
+    /// For each shard's wire.
+    pub(crate) wire: WireConfig,
+    /// For each shard.
+    pub(crate) shard: ShardConfig,
+    /// Every key with its value and where that comes from, in the order of the table.
+    pub(crate) effective: Vec<Effective>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogConfig {
+    /// The least important level that is written.
+    pub(crate) level: tracing::Level,
+    /// JSON objects instead of text.
+    pub(crate) json: bool,
+}
+
+/// A key's value in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Effective {
+    /// The key's name.
+    pub(crate) name: &'static str,
+    /// What it counts; empty if it counts nothing.
+    pub(crate) unit: &'static str,
+    /// Its value.
+    pub(crate) value: Value,
+    /// Where it comes from.
+    pub(crate) place: Place,
+}
+
+impl Config {
+    /// The numbers in force, for gauges.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.effective.iter().filter_map(|effective| match effective.value {
+            Value::Number(number) => Some((effective.name, number)),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! Values as the layers bring them: read from text or TOML according to the key's kind.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::keys::{Key, Kind};
+
+/// A value of the right kind and within its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Of [`Kind::Number`].
+    Number(u64),
+    /// Of [`Kind::Switch`].
+    Switch(bool),
+    /// Of [`Kind::Choice`] or [`Kind::Address`].
+    Text(String),
+    /// Of [`Kind::Cores`].
+    Cores(Vec<usize>),
+}
+
+/// As TOML.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Switch(on) => on.fmt(f),
+            Self::Text(text) => write!(f, "\"{text}\""),
+            Self::Cores(cores) => write!(f, "{cores:?}"),
+        }
+    }
+}
+
+/// What is wrong with a value, and what mends it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    /// A sentence.
+    pub(crate) problem: String,
+    /// A sentence.
+    pub(crate) remedy: String,
+}
+
+impl Value {
+    /// Reads what a flag or an environment variable says.
+    pub(crate) fn from_text(key: &Key, text: &str) -> Result<Self, Unfit> {
+        let text = text.trim();
+        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        match &key.kind {
+            Kind::Number { .. } => match bare.replace('_', "").parse::<i128>() {
+                Ok(number) => within(key, number),
+                Err(_) => Err(mistyped(key, &key.kind)),
+            },
+            Kind::Switch => match bare {
+                "true" => Ok(Self::Switch(true)),
+                "false" => Ok(Self::Switch(false)),
+                _ => Err(mistyped(key, &key.kind)),
+            },
+            Kind::Choice(of) => chosen(of, bare),
+            Kind::Address => addressed(key, bare),
+            Kind::Cores => cores(bare.trim_start_matches('[').trim_end_matches(']')),
+        }
+    }
+
+    /// Reads what a file says.
+    pub(crate) fn from_toml(key: &Key, value: &toml::de::DeValue<'_>) -> Result<Self, Unfit> {
+        use toml::de::DeValue;
+        match (&key.kind, value) {
+            (Kind::Number { .. }, DeValue::Integer(integer)) => {
+                match i128::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()) {
+                    Ok(number) => within(key, number),
+                    Err(_) => Err(mistyped(key, &key.kind)),
+                }
+            }
+            (Kind::Switch, DeValue::Boolean(on)) => Ok(Self::Switch(*on)),
+            (Kind::Choice(of), DeValue::String(word)) => chosen(of, word),
+            (Kind::Address, DeValue::String(text)) => addressed(key, text),
+            (Kind::Cores, DeValue::String(text)) => cores(text),
+            (Kind::Cores, DeValue::Array(list)) => {
+                let number = |item: &toml::Spanned<DeValue<'_>>| {
+                    item.get_ref().as_integer().and_then(|number| number.as_str().parse().ok())
+                };
+                let list: Option<Vec<usize>> = list.iter().map(number).collect();
+                list.map(Self::Cores).ok_or_else(|| mistyped(key, &key.kind))
+            }
+            _ => Err(mistyped(key, &key.kind)),
+        }
+    }
+}
+
+fn within(key: &Key, number: i128) -> Result<Value, Unfit> {
+    let Kind::Number { unit, min, max } = key.kind else {
+        unreachable!("only numbers have bounds");
+    };
+    if number < i128::from(min) || number > i128::from(max) {
+        let nearest = if number < i128::from(min) { min } else { max };
+        return Err(Unfit {
+            problem: format!("must be {min} to {max} ({unit})"),
+            remedy: format!("the nearest allowed value is {nearest}"),
+        });
+    }
+    // In bounds, so it fits.
+    Ok(Value::Number(number as u64))
+}
+
+fn chosen(of: &[&str], word: &str) -> Result<Value, Unfit> {
+    if of.contains(&word) {
+        return Ok(Value::Text(word.to_owned()));
+    }
+    let list = of.join(", ");
+    let later = of == super::keys::ENGINES && ["realtime", "worker"].contains(&word);
+    let problem = if later { "is not available in this release" } else { "is not known" };
+    Err(Unfit { problem: problem.to_owned(), remedy: format!("choose one of {list}") })
+}
+
+fn addressed(key: &Key, text: &str) -> Result<Value, Unfit> {
+    // Names are not resolved: which address is listened on must not depend on somebody's DNS.
+    let text =
+        text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(Value::Text(address.to_string())),
+        Err(_) => Err(mistyped(key, &key.kind)),
+    }
+}
+
+fn cores(text: &str) -> Result<Value, Unfit> {
+    let unfit = || Unfit {
+        problem: "is not a list of cores".to_owned(),
+        remedy: "write core numbers with commas between, ranges with a dash: 0,2-5".to_owned(),
+    };
+    let mut list = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let from: usize = from.trim().parse().map_err(|_| unfit())?;
+        let to: usize = to.trim().parse().map_err(|_| unfit())?;
+        // More cores than any kernel is built for is a slip, not a list to allocate.
+        if from > to || to - from > 8_192 {
+            return Err(unfit());
+        }
+        list.extend(from..=to);
+    }
+    Ok(Value::Cores(list))
+}
+
+fn mistyped(key: &Key, kind: &Kind) -> Unfit {
+    let (problem, remedy) = match kind {
+        Kind::Number { unit, min, max } => (
+            "is not a whole number".to_owned(),
+            format!("write a number from {min} to {max} ({unit}), without quotes or unit"),
+        ),
+        Kind::Switch => {
+            ("is neither true nor false".to_owned(), "write true or false, without quotes".to_owned())
+        }
+        Kind::Choice(of) => ("is not a word".to_owned(), format!("write one of {} in quotes", of.join(", "))),
+        Kind::Address => (
+            "is not an IP address with a port".to_owned(),
+            format!(
+                "write it like {}",
+                key.default.value().map_or_else(String::new, |value| value.to_string())
+            ),
+        ),
+        Kind::Cores => ("is not a list of cores".to_owned(), "write it like [0, 1] or \"0,2-5\"".to_owned()),
+    };
+    Unfit { problem, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::find;
+    use super::*;
+
+    fn read(key: &str, text: &str) -> Result<Value, Unfit> {
+        Value::from_text(find(key).expect("a key"), text)
+    }
+
+    #[test]
+    fn text_is_read_by_the_kind_of_its_key() {
+        assert_eq!(read("outbox.messages_max", "1_024"), Ok(Value::Number(1_024)));
+        assert_eq!(read("server.echo_endpoint", "true"), Ok(Value::Switch(true)));
+        assert_eq!(read("room.engine", "\"relay\""), Ok(Value::Text("relay".to_owned())));
+        assert_eq!(read("server.cores", "[0, 2-4]"), Ok(Value::Cores(vec![0, 2, 3, 4])));
+        assert_eq!(read("server.listen", "localhost:80"), Ok(Value::Text("127.0.0.1:80".to_owned())));
+        assert_eq!(read("server.listen", "[::1]:80"), Ok(Value::Text("[::1]:80".to_owned())));
+    }
+
+    #[test]
+    fn what_is_unfit_says_what_would_fit() {
+        for (key, text, hint) in [
+            ("outbox.messages_max", "7", "nearest allowed value is 8"),
+            ("outbox.messages_max", "99999999999999999999999", "nearest allowed value is 65536"),
+            ("outbox.messages_max", "", "without quotes or unit"),
+            ("outbox.coalesce_ms", "25ms", "without quotes or unit"),
+            ("server.insecure", "yes", "true or false"),
+            ("room.engine", "cello", "echo, relay, parrot"),
+            ("server.listen", "8080", "127.0.0.1:8080"),
+            ("server.cores", "3-1", "0,2-5"),
+            ("server.cores", "", "0,2-5"),
+        ] {
+            let unfit = read(key, text).expect_err(text);
+            assert!(unfit.remedy.contains(hint), "{key}={text}: {unfit:?}");
+        }
+    }
+}

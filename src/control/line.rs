@@ -1,0 +1,297 @@
+//! The control plane's end of the mesh: questions to shards, their answers, and the sockets they hand over.
+//!
+//! A [`Switchboard`] owns the mailbox and runs on the control plane's thread; everybody else there holds a [`Line`]
+//! and talks to it through a bounded channel. Dropping a waiting `ask` is safe: its answer finds nobody and is
+//! forgotten. What bounds it: [`ASKS_MAX`] open questions, and the mesh's own queues.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use shards::core::message::{Answer, AskId, Query};
+use shards::core::{Handoff, ShardId, ShardMessage};
+use shards::rt::ControlLine;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+/// Questions that may be open at once.
+const ASKS_MAX: usize = 1_024;
+/// Messages taken from the mailbox before others on this thread have a turn.
+const BUDGET: usize = 128;
+
+/// What the switchboard needs of the mesh.
+pub(crate) trait Mailbox {
+    /// Sends without waiting; `false` when the shard's queue is full.
+    fn tell(&self, to: ShardId, message: ShardMessage<OwnedFd>) -> bool;
+    /// Takes the next message.
+    fn receive(&self) -> Option<ShardMessage<OwnedFd>>;
+    /// Announces sleep; `true` when nothing waits and the doorbell will ring for the next message.
+    fn prepare_to_sleep(&self) -> bool;
+    /// What becomes readable when it rings.
+    fn doorbell(&self) -> BorrowedFd<'_>;
+    /// Silences it.
+    fn clear_doorbell(&self);
+    /// How many shards there are.
+    fn shards(&self) -> usize;
+}
+
+impl Mailbox for ControlLine {
+    fn tell(&self, to: ShardId, message: ShardMessage<OwnedFd>) -> bool {
+        self.tell(to, message).is_ok()
+    }
+
+    fn receive(&self) -> Option<ShardMessage<OwnedFd>> {
+        self.receive()
+    }
+
+    fn prepare_to_sleep(&self) -> bool {
+        self.prepare_to_sleep()
+    }
+
+    fn doorbell(&self) -> BorrowedFd<'_> {
+        self.doorbell()
+    }
+
+    fn clear_doorbell(&self) {
+        self.clear_doorbell();
+    }
+
+    fn shards(&self) -> usize {
+        self.shards()
+    }
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    /// The shard's queue, or the table of open questions, is full.
+    #[error("the shard has too much to do")]
+    Busy,
+    /// The deadline passed.
+    #[error("the shard did not answer in time")]
+    Late,
+}
+
+/// Asks shards, from anywhere on the control plane's thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    requests: mpsc::Sender<Request>,
+    shards: u16,
+}
+
+#[derive(Debug)]
+enum Request {
+    Ask { shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>> },
+    Tell { shard: ShardId, message: ShardMessage<OwnedFd>, reply: oneshot::Sender<bool> },
+}
+
+impl Line {
+    /// Every shard, in order.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards).map(ShardId)
+    }
+
+    /// Asks one shard and waits for its answer, at most so long.
+    pub(crate) async fn ask(
+        &self,
+        shard: ShardId,
+        query: Query,
+        within: Duration,
+    ) -> Result<Answer, AskError> {
+        let deadline = Instant::now() + within;
+        let answer = self.put(shard, query, deadline).await?;
+        wait(answer, deadline).await
+    }
+
+    /// Asks every shard at once; all share the deadline. In the order of the shards.
+    pub(crate) async fn ask_all(
+        &self,
+        query: impl Fn() -> Query,
+        within: Duration,
+    ) -> Vec<Result<Answer, AskError>> {
+        let deadline = Instant::now() + within;
+        let mut waiting = Vec::with_capacity(usize::from(self.shards));
+        for shard in self.shards() {
+            waiting.push(self.put(shard, query(), deadline).await);
+        }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(match answer {
+                Ok(answer) => wait(answer, deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// Sends a message; `false` when the shard's queue is full.
+    pub(crate) async fn tell(&self, shard: ShardId, message: ShardMessage<OwnedFd>) -> bool {
+        let (reply, told) = oneshot::channel();
+        let sent = self.requests.send(Request::Tell { shard, message, reply }).await;
+        sent.is_ok() && told.await.unwrap_or(false)
+    }
+
+    async fn put(
+        &self,
+        shard: ShardId,
+        query: Query,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Answer, AskError>>, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Ask { shard, query, reply };
+        match timeout_at(deadline, self.requests.send(request)).await {
+            Ok(Ok(())) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(AskError::Late),
+        }
+    }
+}
+
+async fn wait(
+    answer: oneshot::Receiver<Result<Answer, AskError>>,
+    deadline: Instant,
+) -> Result<Answer, AskError> {
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(AskError::Late),
+    }
+}
+
+/// Carries questions out and answers back.
+pub(crate) struct Switchboard<M> {
+    mailbox: M,
+    requests: mpsc::Receiver<Request>,
+    waiting: HashMap<AskId, oneshot::Sender<Result<Answer, AskError>>>,
+    last: u64,
+}
+
+impl<M: Mailbox> Switchboard<M> {
+    /// A switchboard over the mailbox, and the line to it.
+    pub(crate) fn new(mailbox: M) -> (Self, Line) {
+        let (sender, requests) = mpsc::channel(256);
+        let line = Line { requests: sender, shards: mailbox.shards() as u16 };
+        (Self { mailbox, requests, waiting: HashMap::new(), last: 0 }, line)
+    }
+
+    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`.
+    pub(crate) async fn run(mut self, mut door: impl FnMut(Handoff<OwnedFd>)) -> io::Result<Infallible> {
+        let doorbell = self.mailbox.doorbell().try_clone_to_owned()?;
+        #[expect(
+            deprecated,
+            reason = "sound here: an OwnedFd names the same open descriptor as long as it lives"
+        )]
+        let doorbell = AsyncFd::with_interest(doorbell, Interest::READABLE)?;
+        loop {
+            let taken = self.take_messages(&mut door);
+            while let Ok(request) = self.requests.try_recv() {
+                self.carry(request);
+            }
+            if taken == BUDGET || !self.mailbox.prepare_to_sleep() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                Some(request) = self.requests.recv() => self.carry(request),
+                ready = doorbell.readable() => {
+                    self.mailbox.clear_doorbell();
+                    ready?.clear_ready();
+                }
+            }
+        }
+    }
+
+    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<OwnedFd>)) -> usize {
+        for taken in 0..BUDGET {
+            match self.mailbox.receive() {
+                Some(message) => self.take(message, door),
+                None => return taken,
+            }
+        }
+        BUDGET
+    }
+
+    fn take(&mut self, message: ShardMessage<OwnedFd>, door: &mut impl FnMut(Handoff<OwnedFd>)) {
+        match message {
+            ShardMessage::Answer { id, answer, .. } => {
+                if let Some(reply) = self.waiting.remove(&id) {
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(Ok(answer));
+                }
+            }
+            ShardMessage::Serve(handoff) => door(handoff),
+            ShardMessage::Adopt(_)
+            | ShardMessage::Ask { .. }
+            | ShardMessage::Drain { .. }
+            | ShardMessage::Stop => {
+                tracing::error!("a shard sent the control plane a message that is for shards");
+            }
+        }
+    }
+
+    fn carry(&mut self, request: Request) {
+        match request {
+            Request::Ask { shard, query, reply } => self.ask(shard, query, reply),
+            Request::Tell { shard, message, reply } => {
+                let _ = reply.send(self.mailbox.tell(shard, message));
+            }
+        }
+    }
+
+    fn ask(&mut self, shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>>) {
+        if self.waiting.len() >= ASKS_MAX {
+            // Questions whose deadline has passed are still in the table until their answer comes.
+            self.waiting.retain(|_, reply| !reply.is_closed());
+        }
+        self.last += 1;
+        let id = AskId(self.last);
+        if self.waiting.len() >= ASKS_MAX || !self.mailbox.tell(shard, ShardMessage::Ask { id, query }) {
+            let _ = reply.send(Err(AskError::Busy));
+            return;
+        }
+        self.waiting.insert(id, reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FakeMesh, on_control_thread};
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn answers_find_their_questions_in_whatever_order_they_come() {
+        on_control_thread(FakeMesh::new(3), |line, mesh| async move {
+            mesh.hold_answers(true);
+            let asked = tokio::spawn(async move { line.ask_all(|| Query::Counters, LONG).await });
+            mesh.questions(3).await;
+            mesh.release_answers_reversed();
+            let answers = asked.await.expect("no panic");
+            let opened: Vec<u64> = answers
+                .into_iter()
+                .map(|answer| match answer {
+                    Ok(Answer::Counters(counters)) => counters.opened,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(opened, [100, 101, 102], "each fake shard counts from 100 by its number");
+        });
+    }
+
+    #[test]
+    fn a_shard_that_is_silent_or_full_does_not_hold_up_the_others() {
+        on_control_thread(FakeMesh::new(3), |line, mesh| async move {
+            mesh.silence(ShardId(0));
+            mesh.fill(ShardId(1));
+            let answers = line.ask_all(|| Query::Counters, SOON).await;
+            assert_eq!(answers[0].as_ref().err(), Some(&AskError::Late));
+            assert_eq!(answers[1].as_ref().err(), Some(&AskError::Busy));
+            assert!(answers[2].is_ok());
+            assert!(!line.tell(ShardId(1), ShardMessage::Stop).await);
+        });
+    }
+}

@@ -1,0 +1,89 @@
+//! The control plane: everything that is not realtime, on one ordinary async thread. It asks the shards and never
+//! shares memory with them.
+
+mod admin;
+mod assets;
+mod drain;
+mod health;
+mod http;
+mod lifecycle;
+mod line;
+mod metrics;
+mod problem;
+mod process;
+mod public;
+mod readings;
+mod rooms;
+mod stats;
+#[cfg(test)]
+mod testing;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use shards::rt::{ControlLine, Node};
+use tokio::time::Instant;
+
+pub(crate) use admin::bind as bind_admin;
+pub(crate) use drain::{End, Signals};
+
+use crate::config::Config;
+use lifecycle::Lifecycle;
+use line::{Line, Switchboard};
+
+/// What every handler may use.
+pub(crate) type App = Arc<Plane>;
+
+/// The control plane's own state.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    line: Line,
+    lifecycle: Lifecycle,
+    started: Instant,
+    engine: &'static str,
+    profile: &'static str,
+    echo_endpoint: bool,
+    message_bytes_max: usize,
+    json_depth_max: usize,
+    limits: Vec<(&'static str, u64)>,
+}
+
+impl Plane {
+    fn new(config: &Config, line: Line) -> App {
+        Arc::new(Self {
+            line,
+            lifecycle: Lifecycle::new(),
+            started: Instant::now(),
+            engine: config.shard.room.engine.name(),
+            profile: config.profile.name.as_str(),
+            echo_endpoint: config.shard.echo_endpoint,
+            message_bytes_max: config.shard.limits.message_bytes_max,
+            json_depth_max: config.shard.limits.json_depth_max,
+            limits: config.limits().collect(),
+        })
+    }
+}
+
+/// Runs the control plane until the node ends.
+///
+/// # Errors
+/// When the thread's own plumbing breaks.
+pub(crate) async fn run(
+    config: &Config,
+    node: Node,
+    mailbox: ControlLine,
+    admin: TcpListener,
+    signals: Signals,
+    ready: impl FnOnce() -> std::io::Result<()>,
+) -> std::io::Result<End> {
+    let (switchboard, line) = Switchboard::new(mailbox);
+    let app = Plane::new(config, line.clone());
+    let door = public::Door::new(Arc::clone(&app));
+    let admin = admin::Server::new(admin, Arc::clone(&app))?;
+    ready()?;
+    tokio::select! {
+        broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
+        broken = admin.run() => broken.map(|never| match never {}),
+        end = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(end),
+    }
+}

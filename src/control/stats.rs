@@ -1,0 +1,66 @@
+//! `GET /api/v1/stats`: the node and each shard, as JSON for people and scripts.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+use shards::core::counters::{Counters, DROP_REASONS, REFUSALS};
+
+use super::App;
+use super::metrics::counters_of_all;
+use super::process::Process;
+use super::readings::readings;
+
+/// How long a shard may take.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Answers with the node's state and every shard's counters; a shard that is silent shows `"up": false` alone.
+pub(crate) async fn stats(State(app): State<App>) -> Json<Value> {
+    let shards = counters_of_all(&app, ANSWER).await;
+    let process = Process::read();
+    let sum = |of: fn(&Counters) -> u64| -> u64 { shards.iter().flatten().map(of).sum() };
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": app.lifecycle.phase().as_str(),
+        "uptime_s": app.started.elapsed().as_secs(),
+        "pid": std::process::id(),
+        "profile": app.profile,
+        "engine": app.engine,
+        "rss_bytes": process.resident_bytes,
+        "cpu_seconds": process.cpu_seconds,
+        "open_fds": process.open_fds,
+        "connections": sum(|counters| counters.open),
+        "rooms": sum(|counters| counters.rooms),
+        "limits": app.limits.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
+        "shards": shards.iter().enumerate().map(|(shard, counters)| of_shard(shard, counters.as_ref())).collect::<Vec<_>>(),
+    }))
+}
+
+fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {
+    let Some(counters) = counters else {
+        return json!({ "shard": shard, "up": false });
+    };
+    let mut fields = Map::new();
+    fields.insert("shard".to_owned(), shard.into());
+    fields.insert("up".to_owned(), true.into());
+    for reading in readings(counters) {
+        fields.insert(reading.field.to_owned(), reading.value.into());
+    }
+    let refused: Map<_, _> = REFUSALS.iter().zip(counters.refused).map(pair).collect();
+    let dropped: Map<_, _> = DROP_REASONS
+        .iter()
+        .zip(counters.dropped.map(|by_class| by_class.iter().sum::<u64>()))
+        .map(pair)
+        .collect();
+    let codes: Map<_, _> =
+        counters.close_codes.iter().map(|(code, count)| (code.to_string(), (*count).into())).collect();
+    fields.insert("refused".to_owned(), refused.into());
+    fields.insert("dropped".to_owned(), dropped.into());
+    fields.insert("close_codes".to_owned(), codes.into());
+    Value::Object(fields)
+}
+
+fn pair((name, count): (&&str, u64)) -> (String, Value) {
+    ((*name).to_owned(), count.into())
+}

@@ -1,0 +1,223 @@
+//! A mesh without shards, for the control plane's own tests.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use shards::core::counters::Counters;
+use shards::core::message::{Answer, AskId, Query, RoomSummary};
+use shards::core::{Handoff, SessionId, ShardId, ShardMessage};
+use tokio::sync::Notify;
+
+use super::line::{Line, Mailbox, Switchboard};
+use super::public::Door;
+use super::{App, Plane};
+use crate::config::{FlagSetting, RawConfig};
+
+/// Shards that answer at once, unless told to be silent, full or slow. Each lists one room, `room-<shard>`, and knows every room of such a name.
+#[derive(Clone)]
+pub(crate) struct FakeMesh {
+    inner: Arc<Mutex<Inner>>,
+    asked: Arc<Notify>,
+    bell: Arc<(UnixStream, UnixStream)>,
+}
+
+struct Inner {
+    shards: usize,
+    inbox: VecDeque<ShardMessage<OwnedFd>>,
+    held: Option<Vec<ShardMessage<OwnedFd>>>,
+    silent: Vec<ShardId>,
+    full: Vec<ShardId>,
+    asked: usize,
+    posts: Vec<(String, String, Option<u16>)>,
+}
+
+impl FakeMesh {
+    pub(crate) fn new(shards: usize) -> Self {
+        let bell = UnixStream::pair().expect("a socket pair");
+        bell.0.set_nonblocking(true).expect("a socket takes that");
+        let inner = Inner {
+            shards,
+            inbox: VecDeque::new(),
+            held: None,
+            silent: Vec::new(),
+            full: Vec::new(),
+            asked: 0,
+            posts: Vec::new(),
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), asked: Arc::new(Notify::new()), bell: Arc::new(bell) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no test panics inside")
+    }
+
+    fn ring(&self) {
+        (&self.bell.1).write_all(&[1]).expect("the bell rings");
+    }
+
+    pub(crate) fn hold_answers(&self, hold: bool) {
+        self.lock().held = hold.then(Vec::new);
+    }
+
+    pub(crate) fn release_answers_reversed(&self) {
+        let mut inner = self.lock();
+        let held = inner.held.take().unwrap_or_default();
+        inner.inbox.extend(held.into_iter().rev());
+        drop(inner);
+        self.ring();
+    }
+
+    pub(crate) fn silence(&self, shard: ShardId) {
+        self.lock().silent.push(shard);
+    }
+
+    pub(crate) fn fill(&self, shard: ShardId) {
+        self.lock().full.push(shard);
+    }
+
+    /// Waits until so many questions have been asked.
+    pub(crate) async fn questions(&self, count: usize) {
+        loop {
+            let heard = self.asked.notified();
+            if self.lock().asked >= count {
+                return;
+            }
+            heard.await;
+        }
+    }
+
+    /// Session, data and member of every post.
+    pub(crate) fn posts(&self) -> Vec<(String, String, Option<u16>)> {
+        self.lock().posts.clone()
+    }
+
+    /// As a shard does with a request that is not for it.
+    pub(crate) fn hand_over(&self, handoff: Handoff<OwnedFd>) {
+        self.lock().inbox.push_back(ShardMessage::Serve(handoff));
+        self.ring();
+    }
+}
+
+impl Inner {
+    fn answer(&mut self, from: ShardId, query: Query) -> Answer {
+        let has = |id: &SessionId| id.as_str().starts_with("room-");
+        match query {
+            Query::Counters => {
+                let mut counters =
+                    Counters { opened: 100 + u64::from(from.0), open: 7, ..Counters::default() };
+                counters.send_latency_us.observe(4_000);
+                counters.count_close(1_001);
+                counters.dropped[1][2] = 5;
+                Answer::Counters(Box::new(counters))
+            }
+            Query::Rooms(_) => Answer::Rooms(vec![RoomSummary {
+                id: SessionId::parse(&format!("room-{from}")).expect("valid"),
+                shard: from,
+                engine: "parrot",
+                members: usize::from(from.0) + 1,
+                age_ms: 10,
+                frames_received: 0,
+                frames_sent: 0,
+                queued_bytes: 0,
+                engine_started: false,
+                lingering: false,
+            }]),
+            Query::Room(_) => Answer::Room(None),
+            Query::Send(id, post) => {
+                let there = has(&id);
+                if there {
+                    self.posts.push((id.to_string(), post.data.into(), post.to.map(|member| member.0)));
+                }
+                Answer::Sent(there.then_some(1))
+            }
+            Query::CloseRoom(id) => Answer::RoomClosed(has(&id).then_some(2)),
+            Query::CloseConnection(key, ..) => Answer::ConnectionClosed(key.index == 1),
+        }
+    }
+
+    fn take_question(&mut self, to: ShardId, id: AskId, query: Query) {
+        self.asked += 1;
+        if self.silent.contains(&to) {
+            return;
+        }
+        let answer = ShardMessage::Answer { from: to, id, answer: self.answer(to, query) };
+        match &mut self.held {
+            Some(held) => held.push(answer),
+            None => self.inbox.push_back(answer),
+        }
+    }
+}
+
+impl Mailbox for FakeMesh {
+    fn tell(&self, to: ShardId, message: ShardMessage<OwnedFd>) -> bool {
+        let mut inner = self.lock();
+        if inner.full.contains(&to) {
+            return false;
+        }
+        match message {
+            ShardMessage::Ask { id, query } => inner.take_question(to, id, query),
+            _ => {}
+        }
+        drop(inner);
+        self.ring();
+        self.asked.notify_waiters();
+        true
+    }
+
+    fn receive(&self) -> Option<ShardMessage<OwnedFd>> {
+        self.lock().inbox.pop_front()
+    }
+
+    fn prepare_to_sleep(&self) -> bool {
+        self.lock().inbox.is_empty()
+    }
+
+    fn doorbell(&self) -> BorrowedFd<'_> {
+        self.bell.0.as_fd()
+    }
+
+    fn clear_doorbell(&self) {
+        let mut rings = [0; 64];
+        while (&self.bell.0).read(&mut rings).is_ok_and(|read| read > 0) {}
+    }
+
+    fn shards(&self) -> usize {
+        self.lock().shards
+    }
+}
+
+/// Runs the test on a control thread of its own, beside a switchboard over the mesh.
+pub(crate) fn on_control_thread<F: Future<Output = ()>>(
+    mesh: FakeMesh,
+    test: impl FnOnce(Line, FakeMesh) -> F,
+) {
+    with_app(mesh, &[], |app, mesh| test(app.line.clone(), mesh));
+}
+
+/// The same with everything that handlers use; handed-over sockets come to the public door.
+pub(crate) fn with_app<F: Future<Output = ()>>(
+    mesh: FakeMesh,
+    settings: &[(&str, &str)],
+    test: impl FnOnce(App, FakeMesh) -> F,
+) {
+    let flags: Vec<FlagSetting> = settings
+        .iter()
+        .map(|(key, value)| FlagSetting { flag: "--set".into(), key: (*key).into(), value: (*value).into() })
+        .collect();
+    let config =
+        crate::config::resolve(RawConfig::gather(None, [], &flags), &tuning::Host::read()).expect("valid");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (switchboard, line) = Switchboard::new(mesh.clone());
+        let app = Plane::new(&config, line);
+        let door = Door::new(Arc::clone(&app));
+        tokio::select! {
+            ended = switchboard.run(move |handoff| door.take(handoff)) => panic!("it ended: {:?}", ended.err()),
+            () = test(app, mesh) => {}
+        }
+    });
+}

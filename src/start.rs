@@ -1,0 +1,113 @@
+//! Start-up: what the host allows, the addresses, the shards, the control plane; then the ready line.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::rt::{NodeConfig, preflight};
+use tuning::{Host, Standing};
+
+use crate::Failure;
+use crate::cli::ready_line;
+use crate::config::Config;
+use crate::control::{self, End, Signals};
+use crate::{logging, out};
+
+/// Connections without which starting makes no sense.
+const CONNECTIONS_MIN: u64 = 64;
+/// Sockets the shards may hold beside the connections they are allowed: those that are just being told 503.
+const SOCKETS_BESIDE: usize = 32;
+
+/// Serves until the node ends.
+pub(crate) fn serve(config: Config, host: &Host) -> Result<(), Failure> {
+    logging::start(config.log);
+    raise_limits();
+    check_host(&config, host)?;
+    let admin = control::bind_admin(config.admin).map_err(Failure::Fault)?;
+    let admin_address = admin.local_addr().map_err(broken("the management address"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(broken("the control plane's runtime"))?;
+    let end = runtime.block_on(async {
+        // Before the shards start: from here on a signal ends the node politely.
+        let signals = Signals::listen().map_err(broken("signal handling"))?;
+        let (node, mailbox) =
+            shards::rt::start(node_config(&config)).map_err(|error| Failure::Fault(error.to_string()))?;
+        let line =
+            ready_line(node.local_addr(), admin_address, node.shards(), config.shard.room.engine.name());
+        let ready = || out::print(&format!("{line}\n"));
+        control::run(&config, node, mailbox, admin, signals, ready).await.map_err(broken("the control plane"))
+    })?;
+    match end {
+        End::Clean => Ok(()),
+        End::ShardDied(sentence) => Err(Failure::Fault(sentence)),
+    }
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    NodeConfig {
+        listen: config.listen,
+        cores: config.cores.iter().map(|&core| config.pinned.then_some(core)).collect(),
+        wire: config.wire.clone(),
+        shard: config.shard.clone(),
+        descriptors_max: config.connections_max as usize + SOCKETS_BESIDE,
+        // Only has to differ from start to start.
+        seed: RandomState::new().hash_one(std::process::id()),
+    }
+}
+
+/// Raises the soft limits as far as this process may. A failure shows in the checks that follow.
+fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let limit = getrlimit(resource);
+        if limit.current != limit.maximum {
+            let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        }
+    }
+}
+
+/// Refuses to start where it can't work, and says what makes it slower than its profile means to be.
+fn check_host(config: &Config, host: &Host) -> Result<(), Failure> {
+    for probe in preflight() {
+        let remedy = probe.remedy.as_deref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        if probe.ok {
+            continue;
+        }
+        if probe.fatal {
+            return Err(Failure::Fault(format!("{} falls short: {}{remedy}", probe.name, probe.found)));
+        }
+        tracing::warn!(
+            check = probe.name,
+            found = probe.found,
+            remedy = probe.remedy,
+            "the host falls short"
+        );
+    }
+    if let Some(nofile) = host.nofile {
+        let needed = tuning::descriptors_for(CONNECTIONS_MIN, config.cores.len());
+        if nofile.hard < needed {
+            return Err(Failure::Fault(format!(
+                "this process may open {} descriptors and needs {needed} before it serves anybody; raise the limit: \
+                 `ulimit -n 65536`, LimitNOFILE=65536 in the unit, or --ulimit nofile=65536:65536 in Docker",
+                nofile.hard
+            )));
+        }
+    }
+    for check in tuning::checks_on(host, &config.profile, &config.cores, config.connections_max) {
+        if check.standing == Standing::Fails {
+            tracing::warn!(
+                check = check.name,
+                found = check.found,
+                wanted = check.wanted,
+                remedy = check.remedy,
+                "the host does not meet the profile: `voxhall doctor` says more"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn broken(what: &'static str) -> impl FnOnce(std::io::Error) -> Failure {
+    move |error| Failure::Fault(format!("{what} broke: {error}"))
+}

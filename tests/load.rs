@@ -1,0 +1,82 @@
+//! The program under the bundled load generator, at a size that any machine carries: nothing is lost, what is
+//! counted agrees, and nothing is left behind. Speed is not judged here.
+
+mod support;
+
+use support::{Server, program};
+
+/// Runs a scenario; the report, once every bound has held.
+fn load(server: &Server, scenario: &str, arguments: &[&str]) -> serde_json::Value {
+    let output = program("voxhall-loadtest")
+        .arg(scenario)
+        .args(["--url", &format!("ws://{}", server.public), "--admin", &format!("http://{}", server.admin)])
+        .args(["--json", "-", "--quiet"])
+        .args(arguments)
+        .output()
+        .expect("the generator runs");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{scenario} {arguments:?}: {}\n{report}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"))
+}
+
+#[test]
+fn every_frame_comes_back_once_and_the_counts_agree() {
+    let server = Server::start(&["--shards", "2", "--engine", "echo"]);
+    let arguments =
+        ["--clients", "200", "--rate", "2000", "--warmup-s", "1", "--duration-s", "3", "--expect", "loss=0"];
+    let report = load(&server, "echo", &arguments);
+    assert_eq!(report["duplicated"], 0);
+    assert_eq!(report["reordered"], 0);
+    assert_eq!(report["server"]["agrees"], true, "{report}");
+}
+
+#[test]
+fn a_frame_for_many_listeners_is_encoded_once() {
+    let server = Server::start(&["--shards", "1", "--set", "limits.members_per_room_max=200"]);
+    let arguments =
+        ["--clients", "100", "--rate", "50", "--warmup-s", "1", "--duration-s", "3", "--expect", "loss=0"];
+    load(&server, "fanout", &arguments);
+    let (encoded, received) =
+        (server.metric("voxhall_frames_encoded_total"), server.metric("voxhall_frames_received_total"));
+    assert_eq!(encoded, received, "one encoding for each frame that came in, not one for each listener");
+    assert_eq!(server.metric("voxhall_frames_sent_total"), received * 100.0);
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing_behind() {
+    let server = Server::start(&["--shards", "2", "--engine", "echo", "--set", "room.linger_s=0"]);
+    load(&server, "churn", &["--clients", "50", "--total", "2000", "--connect-rate", "1000", "--duration-s", "2"]);
+    for gauge in [
+        "websocket_connections",
+        "voxhall_descriptors",
+        "voxhall_rooms",
+        "voxhall_queued_bytes",
+        "voxhall_heads",
+    ] {
+        assert_eq!(server.metric(gauge), 0.0, "{gauge}\n{}", server.admin_get("/metrics"));
+    }
+}
+
+#[test]
+fn all_come_back_after_a_storm_and_find_their_rooms() {
+    let server = Server::start(&["--shards", "2", "--engine", "echo"]);
+    load(&server, "storm", &["--clients", "300", "--rate", "300", "--warmup-s", "1", "--duration-s", "3"]);
+    assert_eq!(server.metric("voxhall_rooms_created_total"), 300.0, "no room was lost and none made anew");
+}
+
+#[test]
+fn clients_that_stop_reading_are_told_1013_and_cost_the_others_nothing() {
+    let server =
+        Server::start(&["--shards", "1", "--engine", "echo", "--set", "outbox.slow_client_ms=1000"]);
+    let arguments = [
+        "--clients", "100", "--slow", "0.05", "--rate", "2000", "--slow-rate", "200", "--warmup-s", "1",
+        "--duration-s", "8", "--expect", "loss=0",
+    ];
+    let report = load(&server, "slow", &arguments);
+    assert_eq!(report["closes"]["1013"], 5, "{report}");
+}
