@@ -57,6 +57,8 @@ pub struct Shard {
     runnable: Vec<RoomKey>,
     /// Connections that may be read again at the end of the turn.
     resuming: Vec<ConnKey>,
+    /// Connections whose lanes control messages have filled: they end once what is being told is told.
+    overflowed: Vec<ConnKey>,
     /// Connections whose heads are being read.
     heads: usize,
     pool: FramePool,
@@ -88,6 +90,7 @@ impl Shard {
             dirty: Vec::new(),
             runnable: Vec::new(),
             resuming: Vec::new(),
+            overflowed: Vec::new(),
             heads: 0,
             pool: FramePool::default(),
             scratch: Scratch::default(),
@@ -126,17 +129,19 @@ impl Shard {
                 let answer = self.answer(now, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
-            Input::Drain { window } => self.drain(now, window, fx),
+            Input::Drain { window } => self.drain(now, window),
         }
+        self.end_overflowed(now, fx);
     }
 
     /// Ends a turn: timers, engines, reading on, and one send for each lane that has something due.
     pub fn end_turn(&mut self, now: Micros, fx: &mut Effects) {
         self.timers(now, fx);
         self.end_waits(now);
-        self.run_engines(now, fx);
+        self.run_engines(now);
         self.resume(now, fx);
-        self.run_engines(now, fx);
+        self.run_engines(now);
+        self.end_overflowed(now, fx);
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
             let Some(conn) = self.conn(key) else { continue };
@@ -234,7 +239,7 @@ impl Shard {
         }
         let (empty, ready, blocked) = (conn.lane.is_empty(), conn.lane.ready(), conn.lane.blocked);
         if let Some(drops) = drops {
-            self.tell_drops(now, key, &drops, fx);
+            self.tell_drops(now, key, &drops);
         }
         if ready {
             self.mark_dirty(key);

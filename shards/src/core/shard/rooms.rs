@@ -12,7 +12,7 @@ use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId}
 use super::super::room::{Member, Room};
 use super::super::route;
 use super::super::time::Micros;
-use super::{Effects, Shard};
+use super::Shard;
 
 /// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
 #[derive(Debug)]
@@ -132,21 +132,14 @@ impl Shard {
     }
 
     /// The welcome, and the news for the others.
-    pub(super) fn welcome(
-        &mut self,
-        now: Micros,
-        conn: ConnKey,
-        key: RoomKey,
-        number: MemberNumber,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn welcome(&mut self, now: Micros, conn: ConnKey, key: RoomKey, number: MemberNumber) {
         if let Some(view) = self.session_view(key, Member { number, conn }) {
-            self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)), fx);
+            self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)));
         }
         let members = self.room(key).map_or(0, |room| room.members.len());
         if members > 1 {
             let joined = ServerEvent::MemberJoined { member: number, members };
-            self.tell_room(now, key, Audience::AllBut(number), &joined, 0, fx);
+            self.tell_room(now, key, Audience::AllBut(number), &joined, 0);
         }
     }
 
@@ -165,22 +158,15 @@ impl Shard {
     }
 
     /// A member's place is free again. A room without members lingers, then ends.
-    pub(super) fn unseat(
-        &mut self,
-        now: Micros,
-        _conn: ConnKey,
-        key: RoomKey,
-        number: MemberNumber,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn unseat(&mut self, now: Micros, _conn: ConnKey, key: RoomKey, number: MemberNumber) {
         let linger = self.config.room.linger;
         let Some(room) = self.room(key) else { return };
         room.members.retain(|member| member.number != number);
         let members = room.members.len();
         if room.engine.is_some() {
             // What it said before it left is heard first.
-            self.run_engine(now, key, fx);
-            self.drive_engine(now, key, EngineInput::Left { member: number }, fx);
+            self.run_engine(now, key);
+            self.drive_engine(now, key, EngineInput::Left { member: number });
         }
         if members > 0 {
             return self.tell_room(
@@ -189,7 +175,6 @@ impl Shard {
                 Audience::All,
                 &ServerEvent::MemberLeft { member: number, members },
                 0,
-                fx,
             );
         }
         if linger.0 == 0 || self.draining.is_some() {
@@ -241,28 +226,28 @@ impl Shard {
     }
 
     /// Every engine that has something to do, does it.
-    pub(super) fn run_engines(&mut self, now: Micros, fx: &mut Effects) {
+    pub(super) fn run_engines(&mut self, now: Micros) {
         let mut runnable = std::mem::take(&mut self.runnable);
         for key in runnable.drain(..) {
-            self.run_engine(now, key, fx);
+            self.run_engine(now, key);
         }
         self.runnable = runnable;
     }
 
     /// The engine takes everything that waits for it.
-    pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey, fx: &mut Effects) {
+    pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey) {
         let Some(room) = self.room(key) else { return };
         room.runnable = false;
         while let Some(room) = self.room(key)
             && let Some((from, audio)) = room.inbound.pop_front()
         {
             self.counters.inbound_queued -= 1;
-            self.drive_engine(now, key, EngineInput::Audio { from, audio }, fx);
+            self.drive_engine(now, key, EngineInput::Audio { from, audio });
         }
     }
 
     /// Brings one input to a room's engine, which is started by the first; carries what comes out to the members.
-    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput, fx: &mut Effects) {
+    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput) {
         let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
         else {
             return;
@@ -287,10 +272,10 @@ impl Shard {
             match output {
                 EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
                     let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
-                    self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0), fx);
+                    self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
                 }
                 EngineOutput::Event { to, event, response } => {
-                    self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0), fx);
+                    self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
                 }
                 EngineOutput::Flush(response) => self.flush_response(key, response.0),
             }
