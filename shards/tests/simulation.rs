@@ -14,7 +14,8 @@ const PLANTED_SEEDS: u64 = 200;
 const THREADS: usize = 2;
 
 fn setting(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    std::env::var(name)
+        .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
 fn print(line: &str) {

@@ -83,7 +83,10 @@ impl World {
 
     /// Refuses a connection whose way to another party was full.
     pub(super) fn refuse(&mut self, id: SocketId) {
-        self.write_once(id, b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\r\n");
+        self.write_once(
+            id,
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\r\n",
+        );
     }
 
     fn serve(&mut self, id: SocketId) {
@@ -156,7 +159,9 @@ impl World {
             0 => ("counters", Query::Counters),
             1 | 2 => ("rooms", Query::Rooms(RoomsQuery { limit: self.dice.size(0, 10), sort })),
             3 => ("room", Query::Room(room)),
-            4 | 5 => ("send", Query::Send(room, RoomPost { data: "{\"from\":\"outside\"}".into(), to: None })),
+            4 | 5 => {
+                ("send", Query::Send(room, RoomPost { data: "{\"from\":\"outside\"}".into(), to: None }))
+            }
             6 => {
                 self.control.closed_rooms.insert(room.to_string());
                 ("close room", Query::CloseRoom(room))

@@ -216,7 +216,8 @@ impl World {
 
     fn book(&mut self, shard: usize, completion: Completion) {
         let now = self.now;
-        let (Completion::Received(key, _) | Completion::Ended(key, _) | Completion::Sent(key)) = completion else {
+        let (Completion::Received(key, _) | Completion::Ended(key, _) | Completion::Sent(key)) = completion
+        else {
             let (Completion::Writable(key) | Completion::Withdrawn(key)) = completion else { return };
             return self.book_poll(shard, key, matches!(completion, Completion::Writable(_)));
         };

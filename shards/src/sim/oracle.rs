@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Report;
 use super::pipe::Holder;
 use super::world::World;
-use super::Report;
 use crate::core::counters::Counters;
 use crate::core::message::{Answer, AskId, Query, RoomDetail, RoomSummary, RoomsQuery, RoomsSort};
 use crate::core::{ConnKey, Effect, Effects, Input, Micros, SessionId};
@@ -107,13 +107,16 @@ impl World {
             let owner = crate::core::route::owner(id, self.nodes.len() as u16);
             self.require(owner.index() == shard, || format!("room {id} lives on shard {shard}"));
             let lingering = room.summary.lingering;
-            self.require(lingering == room.connections.is_empty(), || format!("{room:?} lingers with members"));
+            self.require(lingering == room.connections.is_empty(), || {
+                format!("{room:?} lingers with members")
+            });
             let mut numbers = BTreeSet::new();
             for member in &room.connections {
                 let key = member.id.key;
                 let once = seen.insert(key) && numbers.insert(member.member);
                 self.require(once, || format!("{member:?} is a member twice"));
-                let open = self.nodes[shard].live(key).is_some_and(|live| live.closing.is_none() && !live.head);
+                let open =
+                    self.nodes[shard].live(key).is_some_and(|live| live.closing.is_none() && !live.head);
                 self.require(open, || format!("{member:?} of {id} is not an open connection"));
                 let bounded = member.queued_messages <= limits.messages_max
                     && (member.queued_bytes <= limits.bytes_max + 64 || member.queued_messages == 1);
@@ -207,7 +210,8 @@ impl World {
                 && !self.control.closed_rooms.contains(*name)
                 && now < seen.alive_at + linger
         });
-        let early = early.map(|(name, seen)| format!("room {name} ended early: {seen:?}, lingers {linger:?}"));
+        let early =
+            early.map(|(name, seen)| format!("room {name} ended early: {seen:?}, lingers {linger:?}"));
         self.require(early.is_none(), || early.unwrap_or_default());
         self.require(overdue.is_none(), || format!("room {overdue:?} lingers past {linger:?}"));
     }
@@ -260,7 +264,8 @@ impl World {
         if early {
             let why = String::from_utf8_lossy(reason).into_owned();
             let blocked = live.blocked_since;
-            let what = format!("{key:?} of shard {shard} ends early: {why:?}, heard {heard:?}, blocked {blocked:?}");
+            let what =
+                format!("{key:?} of shard {shard} ends early: {why:?}, heard {heard:?}, blocked {blocked:?}");
             self.fail(what);
         }
         let draining = self.nodes[shard].drained_at.is_some_and(|(at, _)| at < now);

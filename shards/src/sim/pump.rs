@@ -8,8 +8,8 @@ use super::pipe::{Holder, SocketId};
 use super::world::{Event, World};
 use crate::core::message::Handoff;
 use crate::core::{
-    CloseMode, ConnKey, Destination, Effect, Effects, Ended, Gather, Input, Micros, ReceiveMode, SendOutcome, Shard,
-    ShardMessage,
+    CloseMode, ConnKey, Destination, Effect, Effects, Ended, Gather, Input, Micros, ReceiveMode, SendOutcome,
+    Shard, ShardMessage,
 };
 
 /// Turns at one moment after which a shard is said to spin.
@@ -334,7 +334,9 @@ impl World {
         let early = live.queued || live.send.is_some() || live.shut_down;
         live.shut_down = true;
         let socket = live.socket;
-        self.require(!early, || format!("{key:?} of shard {shard} is shut down while something is being sent"));
+        self.require(!early, || {
+            format!("{key:?} of shard {shard} is shut down while something is being sent")
+        });
         self.end_down(socket);
     }
 

@@ -2,9 +2,9 @@
 //! limits, so that what one fault hides another world shows.
 
 use super::dice::Dice;
+use crate::core::Micros;
 use crate::core::config::ShardConfig;
 use crate::core::engine::EngineKind;
-use crate::core::Micros;
 
 /// One world's conditions.
 #[derive(Clone, Debug)]
@@ -116,7 +116,8 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     if gentle {
         return config;
     }
-    let small = |dice: &mut Dice, low, high, usual| if dice.permille(400) { dice.size(low, high) } else { usual };
+    let small =
+        |dice: &mut Dice, low, high, usual| if dice.permille(400) { dice.size(low, high) } else { usual };
     config.outbox.messages_max = small(dice, 4, 64, 512);
     config.outbox.bytes_max = small(dice, 2_000, 40_000, 1_048_576);
     config.audio.inbound_frames_max = small(dice, 1, 8, 32);

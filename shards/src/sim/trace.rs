@@ -39,7 +39,10 @@ impl Trace {
         if self.line.is_some() {
             let (shard, index, generation) = (whose >> 56, whose >> 32 & 0xff_ffff, whose as u32);
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(160)]).into_owned();
-            self.say(now, format_args!("shard {shard} conn {index}.{generation} {what} {} {shown:?}", bytes.len()));
+            self.say(
+                now,
+                format_args!("shard {shard} conn {index}.{generation} {what} {} {shown:?}", bytes.len()),
+            );
         }
     }
 

@@ -147,8 +147,10 @@ impl World {
             6 => "{not json",
             7 => "[]",
             8 => "{\"type\":\"room.send\",\"data\":1,\"to\":1}",
-            9 => "{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\
-                  \"content\":[{\"type\":\"input_text\",\"text\":\"one two three\"}]}}",
+            9 => {
+                "{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\
+                  \"content\":[{\"type\":\"input_text\",\"text\":\"one two three\"}]}}"
+            }
             10 => "{\"type\":\"session.update\",\"token\":\"x\"}",
             11 => "{\"type\":\"input_audio_buffer.append\",\"audio\":\"*\"}",
             12 if mixed => "{\"type\":\"session.update\",\"session\":{\"engine\":\"relay\"}}",

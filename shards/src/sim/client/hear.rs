@@ -168,7 +168,8 @@ impl World {
         conn.goodbye = true;
         if !conn.closed {
             self.turned_out(client, &format!("close {code}"));
-            let vanished = self.clients[client].conn.as_ref().is_some_and(|conn| conn.stage == Stage::Vanished);
+            let vanished =
+                self.clients[client].conn.as_ref().is_some_and(|conn| conn.stage == Stage::Vanished);
             if !vanished {
                 self.client_send_close(client, if code == 1005 { 1000 } else { code });
             }

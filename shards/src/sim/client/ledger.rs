@@ -56,7 +56,11 @@ impl Ledger {
             audio = rest;
         }
         let Some(speech) = Speech::read(audio).filter(|_| self.pure) else {
-            return if self.pure { Err(format!("{} bytes that nobody said", audio.len())) } else { Ok(false) };
+            return if self.pure {
+                Err(format!("{} bytes that nobody said", audio.len()))
+            } else {
+                Ok(false)
+            };
         };
         if (speech.client, speech.number) == own {
             if !self.echoes {
@@ -75,7 +79,10 @@ impl Ledger {
         }
         let next = self.speakers.entry((speech.client, speech.number)).or_insert(speech.seq);
         if speech.seq < *next {
-            return Err(format!("frame {} of {}.{} after {}", speech.seq, speech.client, speech.number, *next));
+            return Err(format!(
+                "frame {} of {}.{} after {}",
+                speech.seq, speech.client, speech.number, *next
+            ));
         }
         self.gaps += u64::from(speech.seq - *next);
         *next = speech.seq + 1;
@@ -126,7 +133,8 @@ impl Ledger {
 
     /// Messages of one sender come in order and none is missing: they are control.
     fn message(&mut self, data: &Value, text: &str) -> Result<(), String> {
-        let (Some(client), Some(number), Some(n)) = (data["c"].as_u64(), data["k"].as_u64(), data["n"].as_u64())
+        let (Some(client), Some(number), Some(n)) =
+            (data["c"].as_u64(), data["k"].as_u64(), data["n"].as_u64())
         else {
             return Ok(());
         };
@@ -154,7 +162,10 @@ impl Ledger {
             return Err(format!("{missing} frames are missing, {} were told", self.told_audio));
         }
         if self.gaps > self.told_audio {
-            return Err(format!("{} frames are missing in between, {} were told", self.gaps, self.told_audio));
+            return Err(format!(
+                "{} frames are missing in between, {} were told",
+                self.gaps, self.told_audio
+            ));
         }
         Ok(())
     }

@@ -323,7 +323,11 @@ impl World {
         let Some(conn) = me.conn.take() else { return };
         self.trace.say(now, format_args!("client {client}.{number} ends its connection"));
         let socket = &mut self.sockets[conn.socket.0];
-        if conn.stage != Stage::Vanished && !socket.reset && !socket.up.ended() && socket.holder != Holder::Closed {
+        if conn.stage != Stage::Vanished
+            && !socket.reset
+            && !socket.up.ended()
+            && socket.holder != Holder::Closed
+        {
             socket.reset = true;
             let at = now + socket.latency;
             self.schedule(at, Event::Arrived(conn.socket, true));

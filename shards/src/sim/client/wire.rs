@@ -67,7 +67,8 @@ pub(super) fn parse_answer(bytes: &[u8]) -> Result<Option<(u16, usize)>, String>
         return if bytes.len() > 4_096 { Err("an answer's head without an end".into()) } else { Ok(None) };
     };
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| "an answer's head is not text")?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    let status =
+        head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
     let status: u16 = status.ok_or_else(|| format!("not an answer: {head:?}"))?;
     if status == 101 && !head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") {
         return Err(format!("the 101 does not accept the key: {head:?}"));
@@ -83,7 +84,8 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let bits = (word >> (18 - 6 * digit)) as usize & 63;
             out.push(if digit > chunk.len() { '=' } else { DIGITS[bits] as char });
