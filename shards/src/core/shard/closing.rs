@@ -52,11 +52,15 @@ impl Shard {
         let Some(conn) = self.conn(key) else { return };
         let decoder = (stage == Goodbye::Said).then_some(decoder);
         conn.phase = Phase::Closing(Closing { stage, decoder, deadline });
-        conn.held = None;
+        let held = conn.held.take();
         if std::mem::take(&mut conn.paused) {
             self.receive(key, ReceiveMode::Stream, fx);
         }
         self.arm(now, key);
+        if let Some(mut held) = held {
+            // The peer's own close may lie in it or behind it: a gap would make nonsense of what follows.
+            self.closing_bytes(now, key, &mut held, fx);
+        }
     }
 
     /// An HTTP answer, and the connection ends: what was sent arrives before the end does.
@@ -114,19 +118,26 @@ impl Shard {
     ) {
         let message_bytes_max = self.config.limits.message_bytes_max;
         let Some(conn) = self.conn(key) else { return };
-        let Phase::Closing(Closing { stage, decoder: Some(decoder), .. }) = &mut conn.phase else { return };
-        loop {
+        let Phase::Closing(Closing { stage, decoder: understood, .. }) = &mut conn.phase else { return };
+        while let Some(decoder) = understood {
             match decoder.next(&mut bytes, message_bytes_max) {
                 Ok(None) => return,
                 Ok(Some(Item::Close(_))) if conn.lane.is_empty() => {
                     return self.gone(key, CloseMode::Graceful, fx);
                 }
                 Ok(Some(Item::Close(_))) => {
-                    *stage = Goodbye::Answered;
+                    (*stage, *understood) = (Goodbye::Answered, None);
                     return;
                 }
                 Ok(Some(_)) => {}
-                Err(_) => return self.cut(now, key, fx),
+                Err(_) => {
+                    // It won't be understood any more, but it may still listen.
+                    (*stage, *understood) = (Goodbye::Last, None);
+                    if conn.lane.is_empty() {
+                        self.goodbye_sent(now, key, fx);
+                    }
+                    return;
+                }
             }
         }
     }
