@@ -89,7 +89,10 @@ impl Shard {
             let outbox = &self.config.outbox;
             let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
             let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else { continue };
-            if !conn.paused && !conn.lane.half_full(outbox) {
+            if conn.lane.half_full(outbox) {
+                // What was held back has filled it again, to the last byte: the socket has to wait.
+                conn.paused = true;
+            } else if !conn.paused {
                 self.receive(key, ReceiveMode::Stream, fx);
             }
         }
