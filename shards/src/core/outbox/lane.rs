@@ -473,6 +473,14 @@ impl Lane {
         }
     }
 
+    /// The socket takes bytes again. A lane that was emptied otherwise meanwhile makes nobody slow.
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+        if self.queue.is_empty() {
+            self.blocked_since = None;
+        }
+    }
+
     /// Gives unused capacity back: an idle lane costs nothing.
     pub fn shrink(&mut self) {
         if self.queue.is_empty() {

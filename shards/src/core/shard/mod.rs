@@ -156,6 +156,9 @@ impl Shard {
 
     /// When `end_turn` has to be called again at the latest, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Micros> {
+        if !self.resuming.is_empty() {
+            return Some(Micros(0));
+        }
         let waiting = self.waiting.front().map(|&(until, _)| until);
         match (self.wheel.next_deadline(), waiting) {
             (Some(timer), Some(wait)) => Some(timer.min(wait)),
@@ -232,12 +235,8 @@ impl Shard {
             return;
         };
         let drops = conn.lane.take_drops(outbox);
-        let may_resume = conn.paused && !conn.resuming && !conn.lane.quarter_full(outbox);
-        if may_resume && matches!(conn.phase, Phase::Open(_)) {
-            conn.resuming = true;
-            self.resuming.push(key);
-        }
         let (empty, ready, blocked) = (conn.lane.is_empty(), conn.lane.ready(), conn.lane.blocked);
+        self.may_read_on(key);
         if let Some(drops) = drops {
             self.tell_drops(now, key, &drops);
         }
@@ -252,9 +251,24 @@ impl Shard {
         }
     }
 
+    /// A paused connection whose lane has emptied far enough is read on at the end of the turn.
+    fn may_read_on(&mut self, key: ConnKey) {
+        let outbox = &self.config.outbox;
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        if let Some(conn) = conn
+            && conn.paused
+            && !conn.resuming
+            && !conn.lane.quarter_full(outbox)
+            && matches!(conn.phase, Phase::Open(_))
+        {
+            conn.resuming = true;
+            self.resuming.push(key);
+        }
+    }
+
     fn writable(&mut self, key: ConnKey) {
         if let Some(conn) = self.conn(key) {
-            conn.lane.blocked = false;
+            conn.lane.unblock();
             self.mark_dirty(key);
         }
     }

@@ -168,6 +168,8 @@ impl Shard {
                 self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
             if let Some(conn) = conn {
                 conn.lane.flush_response(response, books);
+                // No send may come back to a lane that was emptied.
+                self.may_read_on(listener);
             }
         }
         self.listeners = listeners;
