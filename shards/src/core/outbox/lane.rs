@@ -365,7 +365,8 @@ impl Lane {
         let due = self.queue.len() - usize::from(self.waiting);
         let mut at = 0;
         let mut skip = self.front_sent;
-        while at < due && into.parts() < PARTS_MAX && into.len() < SEND_BYTES_MAX {
+        // The first event of a batch takes two parts: the header is its own.
+        while at < due && into.parts() + 1 < PARTS_MAX && into.len() < SEND_BYTES_MAX {
             if self.batches && skip == 0 && self.queue[at].shape == Shape::Event {
                 self.form_batch(at, due, counters);
             }
