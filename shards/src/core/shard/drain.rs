@@ -32,7 +32,7 @@ impl Shard {
             self.arm(now, key);
         }
         let lingering: Vec<_> = self.lingering.drain(..).collect();
-        for key in lingering {
+        for (_, key) in lingering {
             if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
                 self.end_room(key);
             }

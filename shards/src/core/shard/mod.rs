@@ -45,8 +45,8 @@ pub struct Shard {
     free_rooms: Vec<RoomKey>,
     /// From session id to room, hashed as routing hashes.
     directory: HashTable<RoomKey>,
-    /// Lingering rooms, the longest first; some may have come back to life.
-    lingering: VecDeque<RoomKey>,
+    /// Lingering rooms with their ends, the earliest first; some may have come back to life since.
+    lingering: VecDeque<(Micros, RoomKey)>,
     wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     /// Lanes whose events wait for company, the longest first; the wait is the same for all.

@@ -183,8 +183,9 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.ends_at = now + linger;
         self.counters.rooms_lingering += 1;
-        self.lingering.push_back(key);
+        self.lingering.push_back((now + linger, key));
         self.arm_room(key);
+        self.forget_revived();
     }
 
     /// Forgets a room without members.
@@ -205,18 +206,32 @@ impl Shard {
             self.pool.discard(draft);
         }
         self.free_rooms.push(RoomKey { index: key.index, generation: key.generation.wrapping_add(1) });
-        // Rooms that came back to life, or have ended, are forgotten here as soon as they are the oldest.
-        while let Some(&oldest) = self.lingering.front()
-            && !self.room(oldest).is_some_and(|room| room.ends_at.0 > 0)
+        while let Some(&(ends_at, oldest)) = self.lingering.front()
+            && !self.lingers(oldest, ends_at)
         {
             self.lingering.pop_front();
         }
     }
 
+    /// Whether the room still waits for the end that it was given then.
+    fn lingers(&self, key: RoomKey, ends_at: Micros) -> bool {
+        let room = self.rooms.get(key.index).filter(|room| room.generation == key.generation);
+        room.is_some_and(|room| room.ends_at == ends_at)
+    }
+
+    /// A room that empties and fills again and again leaves an entry each time: no more than half are kept.
+    fn forget_revived(&mut self) {
+        if self.lingering.len() > 64 + 2 * self.counters.rooms_lingering as usize {
+            let mut lingering = std::mem::take(&mut self.lingering);
+            lingering.retain(|&(ends_at, key)| self.lingers(key, ends_at));
+            self.lingering = lingering;
+        }
+    }
+
     /// Ends the room that has lingered longest.
     fn evict_room(&mut self) -> bool {
-        while let Some(key) = self.lingering.pop_front() {
-            if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
+        while let Some((ends_at, key)) = self.lingering.pop_front() {
+            if self.lingers(key, ends_at) {
                 self.counters.rooms_evicted += 1;
                 self.end_room(key);
                 return true;
