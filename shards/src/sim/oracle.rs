@@ -121,10 +121,11 @@ impl World {
                 let bounded = member.queued_messages <= limits.messages_max
                     && (member.queued_bytes <= limits.bytes_max + 64 || member.queued_messages == 1);
                 self.require(bounded, || format!("the lane of {member:?} is past its bounds: {limits:?}"));
-                if member.queued_messages == 0
-                    && let Some(live) = self.nodes[shard].live(key)
-                {
-                    (live.blocked_since, live.stuck_since) = (None, None);
+                if let Some(live) = self.nodes[shard].live(key) {
+                    live.heard_open = Some(live.received_at);
+                    if member.queued_messages == 0 {
+                        (live.blocked_since, live.stuck_since) = (None, None);
+                    }
                 }
             }
             let members = room.connections.len();
@@ -255,10 +256,10 @@ impl World {
         let Some(live) = self.nodes[shard].live(key) else { return };
         let close = parts.last().filter(|part| part.first() == Some(&0x88) && part.len() > 4);
         let reason = close.map_or(&b""[..], |part| &part[4..]);
-        let heard = live.received_at;
+        let heard = live.heard_open.filter(|_| self.scenario.look_every == 1);
         let early = match reason {
             b"too slow" => live.blocked_since.is_none_or(|since| now.since(since) < slow),
-            b"no answer to pings" => now.since(heard) < idle,
+            b"no answer to pings" => heard.is_some_and(|heard| now.since(heard) < idle),
             _ => parts.iter().any(|part| part.starts_with(b"HTTP/1.1 408")) && now.since(live.began) < head,
         };
         if early {

@@ -73,6 +73,8 @@ pub(super) struct Live {
     pub(super) head: bool,
     pub(super) began: Micros,
     pub(super) received_at: Micros,
+    /// When it was last heard while it was a member; known only where the oracle looks after every turn.
+    pub(super) heard_open: Option<Micros>,
     /// Since when its lane may not have been empty after a block.
     pub(super) blocked_since: Option<Micros>,
     /// Since when no send has gone through whole after a block.
@@ -143,6 +145,7 @@ impl Node {
             head: true,
             began: now,
             received_at: now,
+            heard_open: None,
             blocked_since: None,
             stuck_since: None,
         });

@@ -106,9 +106,10 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     config.echo_endpoint = dice.permille(700);
     config.room.engine = dice.pick(&[EngineKind::Echo, EngineKind::Relay, EngineKind::Parrot]);
     config.room.linger = Micros::from_ms(dice.pick(&[0, 50, 1_000, 6_000]));
-    config.limits.head = Micros::from_ms(dice.range(200, 3_000));
     config.limits.close = Micros::from_ms(dice.range(200, 5_000));
     config.heartbeat.ping = Micros::from_ms(dice.range(500, 4_000));
+    // The timer of a head is that of the first heartbeat too.
+    config.limits.head = Micros::from_ms(dice.range(200, config.heartbeat.ping.as_ms()));
     config.heartbeat.idle = config.heartbeat.ping + Micros::from_ms(dice.range(300, 5_000));
     config.outbox.coalesce = Micros::from_ms(dice.pick(&[0, 5, 25, 200]));
     config.outbox.audio_age_max = Micros::from_ms(dice.pick(&[20, 200, 2_000]));

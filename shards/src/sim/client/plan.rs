@@ -121,7 +121,8 @@ impl Plan {
         if !scenario.gentle {
             self.spoil(dice);
         }
-        if scenario.config.limits.message_bytes_max > 100_000 && dice.permille(20) {
+        let fast = scenario.faults.receive_bytes_max >= 1_460 && scenario.faults.capacity.0 >= 16_000;
+        if fast && scenario.config.limits.message_bytes_max > 100_000 && dice.permille(20) {
             (self.speech_bytes_max, self.actions) = (70_000, 6);
         }
         if scenario.faults.receive_bytes_max < 8 {
