@@ -16,7 +16,7 @@ pub mod ids;
 pub mod message;
 pub mod outbox;
 mod paged;
-mod rng;
+pub(crate) mod rng;
 mod room;
 pub mod route;
 mod shard;

@@ -1,1 +1,69 @@
 //! The same core in a seeded, simulated world.
+//!
+//! [`run`] builds a world from a seed: shards under a pump that keeps the runtime's contract, byte pipes that split,
+//! delay, stall and break, queues between shards that fill, clients that behave and clients that don't, and a control
+//! plane. An oracle looks at every shard between turns and at everything a client hears. Nothing here reads a clock,
+//! starts a thread, or depends on the order of a hash table: the same seed gives the same [`Report`], and a seed that
+//! fails fails again.
+//!
+//! Bounded by the length of a scenario; it lives on the caller's thread.
+
+mod client;
+mod control;
+mod dice;
+mod kernel;
+mod oracle;
+mod pipe;
+mod pump;
+mod scenario;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What became of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// A hash of every input and effect.
+    pub hash: u64,
+    /// How many there were.
+    pub steps: u64,
+    /// Virtual time that passed, in milliseconds.
+    pub virtual_ms: u64,
+    /// Connections that clients began.
+    pub connections: u64,
+    /// Connections whose books of order and loss were closed without a fault.
+    pub settled: u64,
+    /// Connections that the shards closed as too slow.
+    pub slow_closed: u64,
+    /// Messages that lanes dropped and told of, or should have.
+    pub dropped: u64,
+}
+
+/// Something happened that may not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed}: {what}")]
+pub struct Violation {
+    /// In the world of this seed.
+    pub seed: u64,
+    /// What it was.
+    pub what: String,
+}
+
+/// Runs one seed to its end. `line` is given every step as text, if anybody wants to read it.
+///
+/// # Errors
+/// When an invariant did not hold, or the core panicked.
+pub fn run(seed: u64, line: Option<fn(&str)>) -> Result<Report, Violation> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = world::World::new(seed, line);
+        world.run().map(|()| world.report())
+    }));
+    outcome.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|what| Violation { seed, what })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a panic: {}", text.unwrap_or("without words"))
+}

@@ -18,7 +18,7 @@ impl Shard {
             Query::Counters => Answer::Counters(Box::new(self.counted())),
             Query::Rooms(query) => Answer::Rooms(self.list_rooms(now, query)),
             Query::Room(session) => Answer::Room(self.room_detail(now, &session).map(Box::new)),
-            Query::Send(session, post) => Answer::Sent(self.post(now, &session, post, fx)),
+            Query::Send(session, post) => Answer::Sent(self.post(now, &session, post)),
             Query::CloseRoom(session) => Answer::RoomClosed(self.close_room(now, &session, fx)),
             Query::CloseConnection(key, code, reason) => {
                 let open = matches!(self.conn(key).map(|conn| &conn.phase), Some(Phase::Open(_)));
@@ -86,7 +86,7 @@ impl Shard {
         Some(RoomDetail { summary: self.summary(now, room), seq: room.seq, connections })
     }
 
-    fn post(&mut self, now: Micros, session: &SessionId, post: RoomPost, fx: &mut Effects) -> Option<usize> {
+    fn post(&mut self, now: Micros, session: &SessionId, post: RoomPost) -> Option<usize> {
         let key = self.find_room(session)?;
         let room = self.room(key)?;
         let audience = post.to.map_or(Audience::All, Audience::One);
@@ -95,7 +95,7 @@ impl Shard {
             Some(to) => room.members.iter().filter(|member| member.number == to).count(),
         };
         let event = ServerEvent::RoomMessage { from: MemberNumber(0), data: post.data };
-        self.tell_room(now, key, audience, &event, 0, fx);
+        self.tell_room(now, key, audience, &event, 0);
         Some(concerned)
     }
 

@@ -48,15 +48,19 @@ impl Shard {
         let (seat, decoder) = (open.seat, std::mem::take(&mut open.decoder));
         let frame = self.close_frame(code);
         self.enqueue_raw(now, key, Message::control(frame, now, Shape::Whole));
-        self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code), fx);
+        self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code));
         let Some(conn) = self.conn(key) else { return };
         let decoder = (stage == Goodbye::Said).then_some(decoder);
         conn.phase = Phase::Closing(Closing { stage, decoder, deadline });
-        conn.held = None;
+        let held = conn.held.take();
         if std::mem::take(&mut conn.paused) {
             self.receive(key, ReceiveMode::Stream, fx);
         }
         self.arm(now, key);
+        if let Some(mut held) = held {
+            // The peer's own close may lie in it or behind it: a gap would make nonsense of what follows.
+            self.closing_bytes(now, key, &mut held, fx);
+        }
     }
 
     /// An HTTP answer, and the connection ends: what was sent arrives before the end does.
@@ -80,12 +84,12 @@ impl Shard {
     }
 
     /// A connection stops being an open WebSocket, however that came about.
-    fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, code: u16, fx: &mut Effects) {
+    fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, code: u16) {
         self.counters.open -= 1;
         self.counters.closed += 1;
         self.counters.count_close(code);
         if let Seat::Member(room, member) = seat {
-            self.unseat(now, key, room, member, fx);
+            self.unseat(now, key, room, member);
         }
     }
 
@@ -114,36 +118,52 @@ impl Shard {
     ) {
         let message_bytes_max = self.config.limits.message_bytes_max;
         let Some(conn) = self.conn(key) else { return };
-        let Phase::Closing(Closing { stage, decoder: Some(decoder), .. }) = &mut conn.phase else { return };
-        loop {
+        let Phase::Closing(Closing { stage, decoder: understood, .. }) = &mut conn.phase else { return };
+        while let Some(decoder) = understood {
             match decoder.next(&mut bytes, message_bytes_max) {
                 Ok(None) => return,
                 Ok(Some(Item::Close(_))) if conn.lane.is_empty() => {
                     return self.gone(key, CloseMode::Graceful, fx);
                 }
                 Ok(Some(Item::Close(_))) => {
-                    *stage = Goodbye::Answered;
+                    (*stage, *understood) = (Goodbye::Answered, None);
                     return;
                 }
                 Ok(Some(_)) => {}
-                Err(_) => return self.cut(now, key, fx),
+                Err(_) => {
+                    // It won't be understood any more, but it may still listen.
+                    (*stage, *understood) = (Goodbye::Last, None);
+                    if conn.lane.is_empty() {
+                        self.goodbye_sent(now, key, fx);
+                    }
+                    return;
+                }
             }
         }
     }
 
     pub(super) fn too_slow(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        self.abandon(now, key, "too slow", fx);
+    }
+
+    /// Messages that may not be lost have filled lanes: those connections can only start anew. They end when
+    /// everything else of this moment has been said, so that what is said about their end comes behind it.
+    pub(super) fn end_overflowed(&mut self, now: Micros, fx: &mut Effects) {
+        while let Some(key) = self.overflowed.pop() {
+            if self.open_conn(key).is_some() {
+                self.abandon(now, key, "too much is waiting", fx);
+            }
+        }
+    }
+
+    fn abandon(&mut self, now: Micros, key: ConnKey, reason: &str, fx: &mut Effects) {
         self.counters.slow_closed += 1;
         let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
         let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
         if let Some(conn) = conn {
             conn.lane.abandon(books);
         }
-        self.close(now, key, 1013, "too slow", fx);
-    }
-
-    /// Messages that may not be lost have filled the lane: the connection can only start anew.
-    pub(super) fn overflowed(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
-        self.too_slow(now, key, fx);
+        self.close(now, key, 1013, reason, fx);
     }
 
     pub(super) fn idle_too_long(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
@@ -162,7 +182,7 @@ impl Shard {
             Phase::Head(_) => self.head_done(),
             Phase::Open(Open { seat, .. }) => {
                 let seat = *seat;
-                self.leave_open(now, key, seat, ABNORMAL, fx);
+                self.leave_open(now, key, seat, ABNORMAL);
             }
             Phase::Closing(_) => {}
         }

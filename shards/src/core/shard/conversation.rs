@@ -6,26 +6,19 @@ use super::super::event::{ClientCommand, ClientError, ClientEvent, ServerEvent, 
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::room::Room;
 use super::super::time::Micros;
-use super::{Effects, Shard};
+use super::Shard;
 
 /// Longest `state` of a room: a reading position and the like, not a document.
 const STATE_BYTES_MAX: usize = 8_192;
 
 impl Shard {
     /// Audio goes into the room's inbound queue; the engine takes it at the end of the turn.
-    pub(super) fn audio_in(
-        &mut self,
-        now: Micros,
-        key: RoomKey,
-        member: MemberNumber,
-        payload: &[u8],
-        fx: &mut Effects,
-    ) {
+    pub(super) fn audio_in(&mut self, now: Micros, key: RoomKey, member: MemberNumber, payload: &[u8]) {
         let full = self.config.audio.inbound_frames_max;
         if self.room(key).is_some_and(|room| room.inbound.len() >= full) {
             // One receive may bring more frames than the queue holds. The engine is no other thread that has to be
             // waited for: it takes them now, in order, and nothing is lost.
-            self.run_engine(now, key, fx);
+            self.run_engine(now, key);
         }
         let draft = self.pool.copy(payload);
         let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
@@ -49,39 +42,38 @@ impl Shard {
         room: RoomKey,
         member: MemberNumber,
         event: ClientEvent,
-        fx: &mut Effects,
     ) {
         let ClientEvent { event_id, command, .. } = event;
         match command {
             ClientCommand::Append => {
                 let audio = std::mem::take(&mut self.scratch.audio);
-                self.audio_in(now, room, member, &audio, fx);
+                self.audio_in(now, room, member, &audio);
                 self.scratch.audio = audio;
             }
-            ClientCommand::Ping { t } => self.tell(now, key, &ServerEvent::Pong { t }, fx),
+            ClientCommand::Ping { t } => self.tell(now, key, &ServerEvent::Pong { t }),
             ClientCommand::RoomSend { data, to } => {
-                if let Err(error) = self.room_send(now, room, member, data, to, fx) {
-                    self.client_error(now, key, error.about(event_id), fx);
+                if let Err(error) = self.room_send(now, room, member, data, to) {
+                    self.client_error(now, key, error.about(event_id));
                 }
             }
             ClientCommand::SessionUpdate(update) => {
                 // What was said before the update is heard under the settings of before.
-                self.run_engine(now, room, fx);
-                if let Err(error) = self.session_update(now, room, member, event_id.clone(), *update, fx) {
-                    self.client_error(now, key, error.about(event_id), fx);
+                self.run_engine(now, room);
+                if let Err(error) = self.session_update(now, room, member, event_id.clone(), *update) {
+                    self.client_error(now, key, error.about(event_id));
                 }
             }
             command => {
-                self.run_engine(now, room, fx);
-                self.drive_engine(now, room, EngineInput::Command { from: member, event_id, command }, fx);
+                self.run_engine(now, room);
+                self.drive_engine(now, room, EngineInput::Command { from: member, event_id, command });
             }
         }
     }
 
     /// The connection stays; the client is told.
-    pub(super) fn client_error(&mut self, now: Micros, key: ConnKey, error: ClientError, fx: &mut Effects) {
+    pub(super) fn client_error(&mut self, now: Micros, key: ConnKey, error: ClientError) {
         self.counters.client_errors += 1;
-        self.tell(now, key, &ServerEvent::from(error), fx);
+        self.tell(now, key, &ServerEvent::from(error));
     }
 
     fn room_send(
@@ -91,7 +83,6 @@ impl Shard {
         from: MemberNumber,
         data: Box<str>,
         to: Option<MemberNumber>,
-        fx: &mut Effects,
     ) -> Result<(), ClientError> {
         use super::super::engine::Audience;
         let Some(room) = self.room(key) else { return Ok(()) };
@@ -105,7 +96,7 @@ impl Shard {
                 ));
             }
         };
-        self.tell_room(now, key, audience, &ServerEvent::RoomMessage { from, data }, 0, fx);
+        self.tell_room(now, key, audience, &ServerEvent::RoomMessage { from, data }, 0);
         Ok(())
     }
 
@@ -116,7 +107,6 @@ impl Shard {
         member: MemberNumber,
         event_id: Option<Box<str>>,
         update: SessionUpdate,
-        fx: &mut Effects,
     ) -> Result<(), ClientError> {
         if update.token.is_some() {
             let message = "This server takes no tokens: it runs without authentication.";
@@ -141,18 +131,18 @@ impl Shard {
         let started = room.engine.is_some();
         if started && update.session.is_some() {
             let command = ClientCommand::SessionUpdate(Box::new(update));
-            self.drive_engine(now, key, EngineInput::Command { from: member, event_id, command }, fx);
+            self.drive_engine(now, key, EngineInput::Command { from: member, event_id, command });
         }
-        self.tell_session_updated(now, key, fx);
+        self.tell_session_updated(now, key);
         Ok(())
     }
 
     /// Everyone in the room learns of the new settings, each with its own view.
-    fn tell_session_updated(&mut self, now: Micros, key: RoomKey, fx: &mut Effects) {
+    fn tell_session_updated(&mut self, now: Micros, key: RoomKey) {
         let Some(room) = self.room(key) else { return };
         for member in room.members.clone() {
             if let Some(view) = self.session_view(key, member) {
-                self.tell(now, member.conn, &ServerEvent::SessionUpdated(Box::new(view)), fx);
+                self.tell(now, member.conn, &ServerEvent::SessionUpdated(Box::new(view)));
             }
         }
     }

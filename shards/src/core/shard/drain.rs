@@ -10,7 +10,7 @@ impl Shard {
     /// From now on nobody gets a room. Every open connection is told when it will be closed; the moments are spread
     /// over the first four fifths of the window, so that the rest is left for goodbyes, and other nodes are not
     /// stormed.
-    pub(super) fn drain(&mut self, now: Micros, window: Micros, fx: &mut Effects) {
+    pub(super) fn drain(&mut self, now: Micros, window: Micros) {
         if self.draining.is_some() {
             return;
         }
@@ -28,11 +28,11 @@ impl Shard {
                 open.drain_at = now + wait;
             }
             let event = ServerEvent::SessionDraining { reconnect_in_ms: wait.as_ms() };
-            self.tell(now, key, &event, fx);
+            self.tell(now, key, &event);
             self.arm(now, key);
         }
         let lingering: Vec<_> = self.lingering.drain(..).collect();
-        for key in lingering {
+        for (_, key) in lingering {
             if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
                 self.end_room(key);
             }

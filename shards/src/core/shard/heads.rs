@@ -94,7 +94,7 @@ impl Shard {
                 match self.seat_member(now, key, session, &wishes) {
                     Ok((room, member)) => {
                         self.open(now, key, Seat::Member(room, member), subprotocol, &answer, fx);
-                        self.welcome(now, key, room, member, fx);
+                        self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err(refusal) => self.refuse(now, key, refusal, &full_answer(refusal), fx),
@@ -205,7 +205,7 @@ impl Shard {
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();
-        self.enqueue_control_frame(now, key, answer, fx);
+        self.enqueue_control_frame(now, key, answer);
         self.receive(key, ReceiveMode::Stream, fx);
     }
 

@@ -89,7 +89,10 @@ impl Shard {
             let outbox = &self.config.outbox;
             let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
             let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else { continue };
-            if !conn.paused && !conn.lane.half_full(outbox) {
+            if conn.lane.half_full(outbox) {
+                // What was held back has filled it again, to the last byte: the socket has to wait.
+                conn.paused = true;
+            } else if !conn.paused {
                 self.receive(key, ReceiveMode::Stream, fx);
             }
         }
@@ -108,35 +111,35 @@ impl Shard {
         match (item, seat) {
             (Item::Binary(payload), Seat::Member(room, member)) => {
                 self.counters.frames_received += 1;
-                self.audio_in(now, room, member, payload, fx);
+                self.audio_in(now, room, member, payload);
             }
             (Item::Text(text), Seat::Member(room, member)) => {
                 self.counters.texts_received += 1;
-                self.text_in(now, key, room, member, subprotocol, text, fx);
+                self.text_in(now, key, room, member, subprotocol, text);
             }
             (Item::Binary(payload), Seat::Echo) => {
                 self.counters.frames_received += 1;
                 let frame = self.pool.copy(payload).seal(BINARY);
-                self.echo(now, key, Message::control(frame, now, Shape::Audio), fx);
+                self.echo(key, Message::control(frame, now, Shape::Audio));
             }
             (Item::Text(text), Seat::Echo) => {
                 self.counters.texts_received += 1;
                 let frame = self.pool.copy(text).seal(TEXT);
-                self.echo(now, key, Message::control(frame, now, Shape::Event), fx);
+                self.echo(key, Message::control(frame, now, Shape::Event));
             }
             (Item::Ping(payload), _) => {
                 let frame = self.pool.copy(payload).seal(PONG);
-                self.enqueue_control_frame(now, key, frame, fx);
+                self.enqueue_control_frame(now, key, frame);
             }
             (Item::Pong(_), _) => {}
             (Item::Close(close), _) => self.peer_closes(now, key, close.map(|(code, _)| code.into()), fx),
         }
     }
 
-    fn echo(&mut self, now: Micros, key: ConnKey, message: Message, fx: &mut Effects) {
+    fn echo(&mut self, key: ConnKey, message: Message) {
         self.counters.frames_encoded += 1;
         self.counters.frames_enqueued += 1;
-        self.enqueue(now, key, message, None, fx);
+        self.enqueue(key, message, None);
     }
 
     /// A text message: one event, or with `voxhall.v1` a line for each.
@@ -148,7 +151,6 @@ impl Shard {
         member: super::super::ids::MemberNumber,
         subprotocol: Subprotocol,
         text: &mut [u8],
-        fx: &mut Effects,
     ) {
         let whole = subprotocol != Subprotocol::V1;
         for line in text.split_mut(|&byte| byte == b'\n' && !whole) {
@@ -157,8 +159,8 @@ impl Shard {
             }
             let parsed = event::parse(line, self.config.limits.json_depth_max, &mut self.scratch);
             match parsed {
-                Ok(event) => self.command(now, key, room, member, event, fx),
-                Err(error) => self.client_error(now, key, error, fx),
+                Ok(event) => self.command(now, key, room, member, event),
+                Err(error) => self.client_error(now, key, error),
             }
             if !matches!(self.conn(key), Some(Conn { phase: Phase::Open(_), .. })) {
                 return;

@@ -45,8 +45,8 @@ pub struct Shard {
     free_rooms: Vec<RoomKey>,
     /// From session id to room, hashed as routing hashes.
     directory: HashTable<RoomKey>,
-    /// Lingering rooms, the longest first; some may have come back to life.
-    lingering: VecDeque<RoomKey>,
+    /// Lingering rooms with their ends, the earliest first; some may have come back to life since.
+    lingering: VecDeque<(Micros, RoomKey)>,
     wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     /// Lanes whose events wait for company, the longest first; the wait is the same for all.
@@ -57,6 +57,8 @@ pub struct Shard {
     runnable: Vec<RoomKey>,
     /// Connections that may be read again at the end of the turn.
     resuming: Vec<ConnKey>,
+    /// Connections whose lanes control messages have filled: they end once what is being told is told.
+    overflowed: Vec<ConnKey>,
     /// Connections whose heads are being read.
     heads: usize,
     pool: FramePool,
@@ -88,6 +90,7 @@ impl Shard {
             dirty: Vec::new(),
             runnable: Vec::new(),
             resuming: Vec::new(),
+            overflowed: Vec::new(),
             heads: 0,
             pool: FramePool::default(),
             scratch: Scratch::default(),
@@ -126,17 +129,19 @@ impl Shard {
                 let answer = self.answer(now, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
-            Input::Drain { window } => self.drain(now, window, fx),
+            Input::Drain { window } => self.drain(now, window),
         }
+        self.end_overflowed(now, fx);
     }
 
     /// Ends a turn: timers, engines, reading on, and one send for each lane that has something due.
     pub fn end_turn(&mut self, now: Micros, fx: &mut Effects) {
         self.timers(now, fx);
         self.end_waits(now);
-        self.run_engines(now, fx);
+        self.run_engines(now);
         self.resume(now, fx);
-        self.run_engines(now, fx);
+        self.run_engines(now);
+        self.end_overflowed(now, fx);
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
             let Some(conn) = self.conn(key) else { continue };
@@ -151,6 +156,9 @@ impl Shard {
 
     /// When `end_turn` has to be called again at the latest, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Micros> {
+        if !self.resuming.is_empty() {
+            return Some(Micros(0));
+        }
         let waiting = self.waiting.front().map(|&(until, _)| until);
         match (self.wheel.next_deadline(), waiting) {
             (Some(timer), Some(wait)) => Some(timer.min(wait)),
@@ -227,14 +235,10 @@ impl Shard {
             return;
         };
         let drops = conn.lane.take_drops(outbox);
-        let may_resume = conn.paused && !conn.resuming && !conn.lane.quarter_full(outbox);
-        if may_resume && matches!(conn.phase, Phase::Open(_)) {
-            conn.resuming = true;
-            self.resuming.push(key);
-        }
         let (empty, ready, blocked) = (conn.lane.is_empty(), conn.lane.ready(), conn.lane.blocked);
+        self.may_read_on(key);
         if let Some(drops) = drops {
-            self.tell_drops(now, key, &drops, fx);
+            self.tell_drops(now, key, &drops);
         }
         if ready {
             self.mark_dirty(key);
@@ -247,9 +251,24 @@ impl Shard {
         }
     }
 
+    /// A paused connection whose lane has emptied far enough is read on at the end of the turn.
+    fn may_read_on(&mut self, key: ConnKey) {
+        let outbox = &self.config.outbox;
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        if let Some(conn) = conn
+            && conn.paused
+            && !conn.resuming
+            && !conn.lane.quarter_full(outbox)
+            && matches!(conn.phase, Phase::Open(_))
+        {
+            conn.resuming = true;
+            self.resuming.push(key);
+        }
+    }
+
     fn writable(&mut self, key: ConnKey) {
         if let Some(conn) = self.conn(key) {
-            conn.lane.blocked = false;
+            conn.lane.unblock();
             self.mark_dirty(key);
         }
     }

@@ -7,7 +7,7 @@ use super::super::frame::{BINARY, BinaryHeader, Draft, Frame, TEXT};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
 use super::super::time::Micros;
-use super::{Effects, Shard};
+use super::Shard;
 
 /// Binary messages of `kind` 1 carry audio (PROTOCOL 3).
 const KIND_AUDIO: u8 = 1;
@@ -36,11 +36,11 @@ struct Forms {
 
 impl Shard {
     /// Sends an event to one connection: an answer that only it wants.
-    pub(super) fn tell(&mut self, now: Micros, key: ConnKey, event: &ServerEvent, fx: &mut Effects) {
+    pub(super) fn tell(&mut self, now: Micros, key: ConnKey, event: &ServerEvent) {
         let frame = self.encode(event, None);
         let message =
             Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape: Shape::Event };
-        self.enqueue(now, key, message, self.wait(event), fx);
+        self.enqueue(key, message, self.wait(event));
     }
 
     /// Sends an event of the room to those of its members whom it concerns.
@@ -51,7 +51,6 @@ impl Shard {
         to: Audience,
         event: &ServerEvent,
         response: u32,
-        fx: &mut Effects,
     ) {
         let Some(room) = self.room(key) else { return };
         room.seq += 1;
@@ -63,7 +62,7 @@ impl Shard {
             for &listener in &listeners {
                 let frame = frame.clone();
                 let message = Message { frame, at: now, seq, response, class, shape: Shape::Event };
-                self.enqueue(now, listener, message, wait, fx);
+                self.enqueue(listener, message, wait);
             }
             self.pool.recycle(frame);
         }
@@ -111,7 +110,6 @@ impl Shard {
         audio: Draft,
         spurt: Spurt,
         response: u32,
-        fx: &mut Effects,
     ) {
         let Some(room) = self.room(key) else { return self.pool.discard(audio) };
         room.audio_seq += 1;
@@ -129,7 +127,7 @@ impl Shard {
                 self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
             let Some(frame) = (if headed { &forms.headed } else { &forms.bare }).clone() else { continue };
             let message = Message { frame, at: now, seq, response, class, shape: Shape::Audio };
-            self.enqueue(now, listener, message, None, fx);
+            self.enqueue(listener, message, None);
         }
         for frame in [forms.bare, forms.headed].into_iter().flatten() {
             self.pool.recycle(frame);
@@ -170,43 +168,29 @@ impl Shard {
                 self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
             if let Some(conn) = conn {
                 conn.lane.flush_response(response, books);
+                // No send may come back to a lane that was emptied.
+                self.may_read_on(listener);
             }
         }
         self.listeners = listeners;
     }
 
-    pub(super) fn enqueue_control_frame(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        frame: Frame,
-        fx: &mut Effects,
-    ) {
-        self.enqueue(now, key, Message::control(frame, now, Shape::Whole), None, fx);
+    pub(super) fn enqueue_control_frame(&mut self, now: Micros, key: ConnKey, frame: Frame) {
+        self.enqueue(key, Message::control(frame, now, Shape::Whole), None);
     }
 
-    /// Puts a message into an open connection's lane. False when the lane has overflowed, and with it the connection.
-    pub(super) fn enqueue(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        message: Message,
-        wait: Option<Micros>,
-        fx: &mut Effects,
-    ) -> bool {
+    /// Puts a message into an open connection's lane. A lane that overflows ends its connection, but not yet: the
+    /// message may be one of many that say the same.
+    pub(super) fn enqueue(&mut self, key: ConnKey, message: Message, wait: Option<Micros>) {
         let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
         let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
-            self.pool.recycle(message.frame);
-            return true;
+            return self.pool.recycle(message.frame);
         };
         let was_waiting = conn.lane.wait_until();
         let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
         match conn.lane.push(message, wait, &self.config.outbox, books) {
             Enqueue::Queued | Enqueue::Displaced | Enqueue::Dropped => {}
-            Enqueue::Overflow => {
-                self.overflowed(now, key, fx);
-                return false;
-            }
+            Enqueue::Overflow => return self.overflowed.push(key),
         }
         match conn.lane.wait_until() {
             Some(until) if was_waiting != Some(until) => self.waiting.push_back((until, key)),
@@ -216,7 +200,6 @@ impl Shard {
             conn.lane.dirty = true;
             self.dirty.push(key);
         }
-        true
     }
 
     /// Puts the last bytes of a connection that is no longer open into its lane, past every bound.
@@ -229,12 +212,12 @@ impl Shard {
     }
 
     /// Tells a client what it has missed, once, when its lane has room again.
-    pub(super) fn tell_drops(&mut self, now: Micros, key: ConnKey, drops: &[DropNote; 3], fx: &mut Effects) {
+    pub(super) fn tell_drops(&mut self, now: Micros, key: ConnKey, drops: &[DropNote; 3]) {
         for class in [Class::Control, Class::Audio, Class::Droppable] {
             let note = drops[class as usize];
             if note.count > 0 {
                 let seqs = (note.last_seq > 0).then_some((note.first_seq, note.last_seq));
-                self.tell(now, key, &ServerEvent::OutboxDropped { class, count: note.count, seqs }, fx);
+                self.tell(now, key, &ServerEvent::OutboxDropped { class, count: note.count, seqs });
             }
         }
     }

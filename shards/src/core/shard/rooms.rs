@@ -12,7 +12,7 @@ use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId}
 use super::super::room::{Member, Room};
 use super::super::route;
 use super::super::time::Micros;
-use super::{Effects, Shard};
+use super::Shard;
 
 /// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
 #[derive(Debug)]
@@ -132,21 +132,14 @@ impl Shard {
     }
 
     /// The welcome, and the news for the others.
-    pub(super) fn welcome(
-        &mut self,
-        now: Micros,
-        conn: ConnKey,
-        key: RoomKey,
-        number: MemberNumber,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn welcome(&mut self, now: Micros, conn: ConnKey, key: RoomKey, number: MemberNumber) {
         if let Some(view) = self.session_view(key, Member { number, conn }) {
-            self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)), fx);
+            self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)));
         }
         let members = self.room(key).map_or(0, |room| room.members.len());
         if members > 1 {
             let joined = ServerEvent::MemberJoined { member: number, members };
-            self.tell_room(now, key, Audience::AllBut(number), &joined, 0, fx);
+            self.tell_room(now, key, Audience::AllBut(number), &joined, 0);
         }
     }
 
@@ -165,22 +158,15 @@ impl Shard {
     }
 
     /// A member's place is free again. A room without members lingers, then ends.
-    pub(super) fn unseat(
-        &mut self,
-        now: Micros,
-        _conn: ConnKey,
-        key: RoomKey,
-        number: MemberNumber,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn unseat(&mut self, now: Micros, _conn: ConnKey, key: RoomKey, number: MemberNumber) {
         let linger = self.config.room.linger;
         let Some(room) = self.room(key) else { return };
         room.members.retain(|member| member.number != number);
         let members = room.members.len();
         if room.engine.is_some() {
             // What it said before it left is heard first.
-            self.run_engine(now, key, fx);
-            self.drive_engine(now, key, EngineInput::Left { member: number }, fx);
+            self.run_engine(now, key);
+            self.drive_engine(now, key, EngineInput::Left { member: number });
         }
         if members > 0 {
             return self.tell_room(
@@ -189,7 +175,6 @@ impl Shard {
                 Audience::All,
                 &ServerEvent::MemberLeft { member: number, members },
                 0,
-                fx,
             );
         }
         if linger.0 == 0 || self.draining.is_some() {
@@ -198,8 +183,9 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.ends_at = now + linger;
         self.counters.rooms_lingering += 1;
-        self.lingering.push_back(key);
+        self.lingering.push_back((now + linger, key));
         self.arm_room(key);
+        self.forget_revived();
     }
 
     /// Forgets a room without members.
@@ -220,18 +206,32 @@ impl Shard {
             self.pool.discard(draft);
         }
         self.free_rooms.push(RoomKey { index: key.index, generation: key.generation.wrapping_add(1) });
-        // Rooms that came back to life, or have ended, are forgotten here as soon as they are the oldest.
-        while let Some(&oldest) = self.lingering.front()
-            && !self.room(oldest).is_some_and(|room| room.ends_at.0 > 0)
+        while let Some(&(ends_at, oldest)) = self.lingering.front()
+            && !self.lingers(oldest, ends_at)
         {
             self.lingering.pop_front();
         }
     }
 
+    /// Whether the room still waits for the end that it was given then.
+    fn lingers(&self, key: RoomKey, ends_at: Micros) -> bool {
+        let room = self.rooms.get(key.index).filter(|room| room.generation == key.generation);
+        room.is_some_and(|room| room.ends_at == ends_at)
+    }
+
+    /// A room that empties and fills again and again leaves an entry each time: no more than half are kept.
+    fn forget_revived(&mut self) {
+        if self.lingering.len() > 64 + 2 * self.counters.rooms_lingering as usize {
+            let mut lingering = std::mem::take(&mut self.lingering);
+            lingering.retain(|&(ends_at, key)| self.lingers(key, ends_at));
+            self.lingering = lingering;
+        }
+    }
+
     /// Ends the room that has lingered longest.
     fn evict_room(&mut self) -> bool {
-        while let Some(key) = self.lingering.pop_front() {
-            if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
+        while let Some((ends_at, key)) = self.lingering.pop_front() {
+            if self.lingers(key, ends_at) {
                 self.counters.rooms_evicted += 1;
                 self.end_room(key);
                 return true;
@@ -241,28 +241,28 @@ impl Shard {
     }
 
     /// Every engine that has something to do, does it.
-    pub(super) fn run_engines(&mut self, now: Micros, fx: &mut Effects) {
+    pub(super) fn run_engines(&mut self, now: Micros) {
         let mut runnable = std::mem::take(&mut self.runnable);
         for key in runnable.drain(..) {
-            self.run_engine(now, key, fx);
+            self.run_engine(now, key);
         }
         self.runnable = runnable;
     }
 
     /// The engine takes everything that waits for it.
-    pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey, fx: &mut Effects) {
+    pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey) {
         let Some(room) = self.room(key) else { return };
         room.runnable = false;
         while let Some(room) = self.room(key)
             && let Some((from, audio)) = room.inbound.pop_front()
         {
             self.counters.inbound_queued -= 1;
-            self.drive_engine(now, key, EngineInput::Audio { from, audio }, fx);
+            self.drive_engine(now, key, EngineInput::Audio { from, audio });
         }
     }
 
     /// Brings one input to a room's engine, which is started by the first; carries what comes out to the members.
-    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput, fx: &mut Effects) {
+    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput) {
         let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
         else {
             return;
@@ -287,10 +287,10 @@ impl Shard {
             match output {
                 EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
                     let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
-                    self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0), fx);
+                    self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
                 }
                 EngineOutput::Event { to, event, response } => {
-                    self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0), fx);
+                    self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
                 }
                 EngineOutput::Flush(response) => self.flush_response(key, response.0),
             }

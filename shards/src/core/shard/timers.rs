@@ -80,7 +80,7 @@ impl Shard {
             if what & ROOM == 0 {
                 self.conn_timer(now, ConnKey { index: index as u32, generation }, fx);
             } else {
-                self.room_timer(now, RoomKey { index: index as u32, generation }, fx);
+                self.room_timer(now, RoomKey { index: index as u32, generation });
             }
         }
         self.due = due;
@@ -107,7 +107,7 @@ impl Shard {
                 open.pinged = true;
                 conn.lane.shrink();
                 let ping = self.pool.copy(b"").seal(PING);
-                self.enqueue_control_frame(now, key, ping, fx);
+                self.enqueue_control_frame(now, key, ping);
             }
             Phase::Closing(closing) if closing.deadline <= now => {
                 let lingering = closing.stage == Goodbye::Lingering;
@@ -118,7 +118,7 @@ impl Shard {
         self.arm(now, key);
     }
 
-    fn room_timer(&mut self, now: Micros, key: RoomKey, fx: &mut Effects) {
+    fn room_timer(&mut self, now: Micros, key: RoomKey) {
         let Some(room) = self.room(key) else { return };
         if room.armed > now {
             return;
@@ -129,7 +129,7 @@ impl Shard {
             return;
         }
         if room.engine.as_ref().and_then(|engine| engine.deadline()).is_some_and(|at| at <= now) {
-            self.drive_engine(now, key, EngineInput::Tick, fx);
+            self.drive_engine(now, key, EngineInput::Tick);
         }
         self.arm_room(key);
     }

@@ -1,0 +1,321 @@
+//! The oracle: what has to hold between turns, in every send, and when everything is over. It knows a shard only by
+//! the answers that the control plane gets too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Report;
+use super::pipe::Holder;
+use super::world::World;
+use crate::core::counters::Counters;
+use crate::core::message::{Answer, AskId, Query, RoomDetail, RoomSummary, RoomsQuery, RoomsSort};
+use crate::core::{ConnKey, Effect, Effects, Input, Micros, SessionId};
+
+/// Heartbeats are rounded up to about this.
+const HEARTBEAT_GRAIN: Micros = Micros(131_072);
+/// How long after the play the last connection may take to end.
+const REST_MAX: Micros = Micros::from_s(600);
+
+/// What the oracle remembers.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    eyes: Vec<Eye>,
+}
+
+/// What it remembers of one shard.
+#[derive(Debug, Default)]
+struct Eye {
+    rooms: BTreeMap<String, Seen>,
+    evicted: u64,
+    opened: u64,
+}
+
+/// A room, when it was last looked at.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// The last time it had members.
+    alive_at: Micros,
+    /// Since when it has been seen without any.
+    lingering_since: Option<Micros>,
+}
+
+impl Oracle {
+    pub(super) fn new(shards: usize) -> Self {
+        Self { eyes: (0..shards).map(|_| Eye::default()).collect() }
+    }
+}
+
+impl World {
+    fn ask(&mut self, shard: usize, query: Query) -> Answer {
+        let mut fx = Effects::new();
+        self.nodes[shard].shard.handle(self.now, Input::Ask { id: AskId(0), query }, &mut fx);
+        match fx.pop() {
+            Some(Effect::Answer(_, answer)) if fx.is_empty() => answer,
+            other => panic!("a question was answered with {other:?} after {fx:?}"),
+        }
+    }
+
+    fn counters(&mut self, shard: usize) -> Counters {
+        match self.ask(shard, Query::Counters) {
+            Answer::Counters(counters) => *counters,
+            other => panic!("not counters: {other:?}"),
+        }
+    }
+
+    fn rooms(&mut self, shard: usize) -> Vec<RoomSummary> {
+        match self.ask(shard, Query::Rooms(RoomsQuery { limit: usize::MAX, sort: RoomsSort::Id })) {
+            Answer::Rooms(rooms) => rooms,
+            other => panic!("not rooms: {other:?}"),
+        }
+    }
+
+    fn room(&mut self, shard: usize, id: SessionId) -> Option<Box<RoomDetail>> {
+        match self.ask(shard, Query::Room(id)) {
+            Answer::Room(room) => room,
+            other => panic!("not a room: {other:?}"),
+        }
+    }
+
+    /// Looks at a shard between two turns.
+    pub(super) fn look(&mut self, shard: usize) {
+        let late = self.now > self.scenario.play + REST_MAX;
+        self.require(!late, || "the world does not come to rest".into());
+        if !self.nodes[shard].turns.is_multiple_of(self.scenario.look_every) {
+            return;
+        }
+        let counters = self.counters(shard);
+        let rooms = self.rooms(shard);
+        let mut details = Vec::new();
+        for summary in &rooms {
+            match self.room(shard, summary.id.clone()) {
+                Some(detail) => details.push(*detail),
+                None => self.fail(format!("room {} is in the list and can't be found", summary.id)),
+            }
+        }
+        self.look_at_members(shard, &details);
+        self.look_at_counters(shard, &counters, &details);
+        self.look_at_lingering(shard, &counters, &rooms);
+        self.look_at_deadlines(shard, &details);
+    }
+
+    /// A member is in exactly one room, on the shard that owns it, and is an open connection to the client that asked
+    /// for that room. Its lane keeps its bounds.
+    fn look_at_members(&mut self, shard: usize, rooms: &[RoomDetail]) {
+        let mut seen = BTreeSet::new();
+        let limits = self.scenario.config.outbox.clone();
+        for room in rooms {
+            let id = room.summary.id.as_str();
+            let owner = crate::core::route::owner(id, self.nodes.len() as u16);
+            self.require(owner.index() == shard, || format!("room {id} lives on shard {shard}"));
+            let lingering = room.summary.lingering;
+            self.require(lingering == room.connections.is_empty(), || {
+                format!("{room:?} lingers with members")
+            });
+            let mut numbers = BTreeSet::new();
+            for member in &room.connections {
+                let key = member.id.key;
+                let once = seen.insert(key) && numbers.insert(member.member);
+                self.require(once, || format!("{member:?} is a member twice"));
+                let open =
+                    self.nodes[shard].live(key).is_some_and(|live| live.closing.is_none() && !live.head);
+                self.require(open, || format!("{member:?} of {id} is not an open connection"));
+                let bounded = member.queued_messages <= limits.messages_max
+                    && (member.queued_bytes <= limits.bytes_max + 64 || member.queued_messages == 1);
+                self.require(bounded, || format!("the lane of {member:?} is past its bounds: {limits:?}"));
+                if let Some(live) = self.nodes[shard].live(key) {
+                    live.heard_open = Some(live.received_at);
+                    if member.queued_messages == 0 {
+                        (live.blocked_since, live.stuck_since) = (None, None);
+                    }
+                }
+            }
+            let members = room.connections.len();
+            self.require(members == room.summary.members, || format!("{room:?} counts wrongly"));
+            let most = self.scenario.config.limits.members_per_room_max;
+            self.require(members <= most, || format!("{members} members in {id}"));
+        }
+    }
+
+    fn look_at_counters(&mut self, shard: usize, counters: &Counters, rooms: &[RoomDetail]) {
+        let members: u64 = rooms.iter().map(|room| room.connections.len() as u64).sum();
+        let queued: u64 = rooms.iter().map(|room| room.summary.queued_bytes).sum();
+        let lingering = rooms.iter().filter(|room| room.summary.lingering).count() as u64;
+        let node = &self.nodes[shard];
+        let heads = node.slots.iter().filter_map(|slot| slot.live.as_ref());
+        let heads = heads.filter(|live| live.head && live.closing.is_none()).count() as u64;
+        let live = node.slots.iter().filter(|slot| slot.live.is_some()).count();
+        let counts = node.counts;
+        let connections = node.shard.connections();
+        let echo = self.scenario.config.echo_endpoint;
+        let limits = &self.scenario.config.limits;
+        let rooms_max = limits.rooms_max as u64;
+        let checks = [
+            ("open", counters.open == members || echo && counters.open > members),
+            ("opened and closed", counters.opened - counters.closed == counters.open),
+            ("rooms", counters.rooms == rooms.len() as u64 && counters.rooms <= rooms_max),
+            ("lingering rooms", counters.rooms_lingering == lingering),
+            ("heads", counters.heads == heads),
+            ("connections", connections == live),
+            ("queued bytes", counters.queued_bytes >= queued),
+            ("inbound audio", counters.inbound_queued == 0),
+            ("accepted", counters.accepted == counts.accepted),
+            ("moved in", counters.moved_in == counts.moved_in),
+            ("moved out", counters.moved_out == counts.moved_out),
+            ("handed over", counters.handed_over == counts.handed_over),
+            ("bytes received", counters.bytes_received == counts.bytes_received),
+            ("bytes sent", counters.bytes_sent == counts.bytes_sent),
+            ("frames received", counters.frames_received <= self.spoken),
+        ];
+        for (what, holds) in checks {
+            self.require(holds, || {
+                format!(
+                    "{what}: {members} members, {lingering} lingering, {heads} heads, {live} slots, \
+                     {queued} bytes in rooms, {counts:?}, but {counters:?}"
+                )
+            });
+        }
+    }
+
+    /// Rooms linger as long as they should: not less, not more.
+    fn look_at_lingering(&mut self, shard: usize, counters: &Counters, rooms: &[RoomSummary]) {
+        let now = self.now;
+        let linger = self.scenario.config.room.linger;
+        let patience = linger + self.scenario.faults.slack();
+        let drained = self.nodes[shard].drained_at.is_some();
+        let eye = &mut self.oracle.eyes[shard];
+        let excused = drained || eye.evicted != counters.rooms_evicted;
+        let came = eye.opened != counters.opened;
+        (eye.evicted, eye.opened) = (counters.rooms_evicted, counters.opened);
+        let before = std::mem::take(&mut eye.rooms);
+        let mut overdue = None;
+        for room in rooms {
+            let name = room.id.as_str();
+            let seen = before.get(name).copied();
+            let seen = match seen {
+                Some(seen) if room.lingering => {
+                    let since = seen.lingering_since.filter(|_| !came).unwrap_or(now);
+                    Seen { lingering_since: Some(since), ..seen }
+                }
+                // Found lingering: it has come and gone since the last look.
+                _ if room.lingering => Seen { alive_at: Micros(0), lingering_since: Some(now) },
+                _ => Seen { alive_at: now, lingering_since: None },
+            };
+            if seen.lingering_since.is_some_and(|since| now.since(since) > patience) {
+                overdue = Some(name.to_owned());
+            }
+            eye.rooms.insert(name.to_owned(), seen);
+        }
+        let kept = &self.oracle.eyes[shard].rooms;
+        let early = before.iter().find(|(name, seen)| {
+            !excused
+                && !kept.contains_key(*name)
+                && !self.control.closed_rooms.contains(*name)
+                && now < seen.alive_at + linger
+        });
+        let early =
+            early.map(|(name, seen)| format!("room {name} ended early: {seen:?}, lingers {linger:?}"));
+        self.require(early.is_none(), || early.unwrap_or_default());
+        self.require(overdue.is_none(), || format!("room {overdue:?} lingers past {linger:?}"));
+    }
+
+    /// Heads end by their deadline, silent connections end, blocked lanes end, and so does everything once the node
+    /// drains.
+    fn look_at_deadlines(&mut self, shard: usize, rooms: &[RoomDetail]) {
+        let now = self.now;
+        let config = self.scenario.config.clone();
+        let slack = self.scenario.faults.slack();
+        let drained_at = self.nodes[shard].drained_at;
+        let mut wrong = None;
+        for slot in &self.nodes[shard].slots {
+            let Some(live) = &slot.live else { continue };
+            if live.head && live.closing.is_none() && now.since(live.began) > config.limits.head + slack {
+                wrong = Some(format!("a head since {:?}", live.began));
+            }
+        }
+        for member in rooms.iter().flat_map(|room| &room.connections) {
+            let Some(live) = self.nodes[shard].live(member.id.key) else { continue };
+            let silent = now.since(live.received_at.max(live.began));
+            if silent > config.heartbeat.idle + HEARTBEAT_GRAIN + HEARTBEAT_GRAIN + slack {
+                wrong = Some(format!("{member:?} is silent for {silent:?}"));
+            }
+            let stuck = live.stuck_since.map(|since| now.since(since));
+            if stuck.is_some_and(|stuck| stuck > config.outbox.slow_client + slack) {
+                wrong = Some(format!("{member:?} is blocked for {stuck:?}"));
+            }
+            if drained_at.is_some_and(|(at, window)| now > at + window + slack) {
+                wrong = Some(format!("{member:?} has outlived the drain of {drained_at:?}"));
+            }
+        }
+        self.require(wrong.is_none(), || wrong.unwrap_or_default());
+    }
+
+    /// Looks at what one send carries: what is said because time has passed is not said early.
+    pub(super) fn look_at_send(&mut self, shard: usize, key: ConnKey, parts: &[&[u8]]) {
+        let now = self.now;
+        let config = &self.scenario.config;
+        let (head, idle, slow) = (config.limits.head, config.heartbeat.idle, config.outbox.slow_client);
+        let Some(live) = self.nodes[shard].live(key) else { return };
+        let close = parts.last().filter(|part| part.first() == Some(&0x88) && part.len() > 4);
+        let reason = close.map_or(&b""[..], |part| &part[4..]);
+        let heard = live.heard_open.filter(|_| self.scenario.look_every == 1);
+        let early = match reason {
+            b"too slow" => live.blocked_since.is_none_or(|since| now.since(since) < slow),
+            b"no answer to pings" => heard.is_some_and(|heard| now.since(heard) < idle),
+            _ => parts.iter().any(|part| part.starts_with(b"HTTP/1.1 408")) && now.since(live.began) < head,
+        };
+        if early {
+            let why = String::from_utf8_lossy(reason).into_owned();
+            let blocked = live.blocked_since;
+            let what =
+                format!("{key:?} of shard {shard} ends early: {why:?}, heard {heard:?}, blocked {blocked:?}");
+            self.fail(what);
+        }
+        let draining = self.nodes[shard].drained_at.is_some_and(|(at, _)| at < now);
+        let began = self.nodes[shard].live(key).map_or(now, |live| live.began);
+        let welcome = parts.iter().any(|part| part.starts_with(b"HTTP/1.1 101"));
+        let late = draining && welcome && self.nodes[shard].drained_at.is_some_and(|(at, _)| began > at);
+        self.require(!late, || format!("{key:?} of shard {shard} was let in though the node drains"));
+    }
+
+    /// Everybody has gone and time has passed: nothing may be left.
+    pub(super) fn look_at_the_end(&mut self) -> Result<(), String> {
+        let mut frames = 0;
+        for shard in 0..self.nodes.len() {
+            let c = self.counters(shard);
+            frames += c.frames_received;
+            let left = [c.open, c.heads, c.rooms, c.rooms_lingering, c.queued_messages, c.queued_bytes];
+            let rest = self.nodes[shard].shard.connections() + self.nodes[shard].ready.len();
+            if left != [0; 6] || c.inbound_queued + c.timers != 0 || rest != 0 || c.opened != c.closed {
+                return Err(format!("shard {shard} keeps {rest} connections and {c:?}"));
+            }
+        }
+        if let Some(open) = self.sockets.iter().position(|socket| socket.holder != Holder::Closed) {
+            return Err(format!("socket {open} was never closed: {:?}", self.sockets[open].holder));
+        }
+        if !self.control.pending.is_empty() {
+            return Err(format!("questions without an answer: {:?}", self.control.pending));
+        }
+        if frames > self.spoken || self.scenario.gentle && frames != self.spoken {
+            return Err(format!("{} frames were said, {frames} were received", self.spoken));
+        }
+        Ok(())
+    }
+
+    /// What there is to say of a world that went well.
+    pub(super) fn report(&mut self) -> Report {
+        let mut report = Report {
+            hash: self.trace.hash(),
+            steps: self.trace.steps(),
+            virtual_ms: self.now.as_ms(),
+            connections: self.sockets.len() as u64,
+            settled: self.settled,
+            slow_closed: 0,
+            dropped: 0,
+        };
+        for shard in 0..self.nodes.len() {
+            let counters = self.counters(shard);
+            report.slow_closed += counters.slow_closed;
+            report.dropped += counters.dropped.iter().take(3).flatten().sum::<u64>();
+        }
+        report
+    }
+}

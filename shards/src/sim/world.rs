@@ -1,0 +1,209 @@
+//! The world: virtual time, everything that will happen, and everybody it happens to.
+//!
+//! Single-threaded and free of real time and real randomness: the same seed gives the same world, step by step.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use super::client::Client;
+use super::control::ControlPlane;
+use super::dice::Dice;
+use super::oracle::Oracle;
+use super::pipe::{Socket, SocketId};
+use super::pump::Node;
+use super::scenario::Scenario;
+use super::trace::Trace;
+use crate::core::{ConnKey, Micros, Shard, ShardId, ShardMessage};
+
+/// Steps after which clients stop making new ones, so that no seed takes much longer than others.
+const STEPS_MAX: u64 = 60_000;
+
+/// Something that will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    /// A shard wakes, if it has not woken since this was set.
+    Turn(usize),
+    /// The kernel completes a receive.
+    Receive(usize, ConnKey),
+    /// The kernel reports a send.
+    Sent(usize, ConnKey),
+    /// The kernel reports a socket writable, or that the question was withdrawn.
+    Polled(usize, ConnKey),
+    /// Bytes or an end arrived: at the server if `true`.
+    Arrived(SocketId, bool),
+    /// A connection reaches the listeners.
+    Arrival(SocketId),
+    /// A client does something.
+    ClientWake(usize, u64),
+    /// A client reads on.
+    ClientRead(usize, u16),
+    /// A message between two parties may be taken.
+    Mesh(usize),
+    /// The control plane does something.
+    Control,
+    /// The node drains.
+    Drain,
+    /// A share of the connections is cut.
+    Storm,
+}
+
+impl PartialOrd for SocketId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SocketId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+/// A bounded queue between two parties; order holds within it, not between two of them.
+pub(super) type MeshQueue = VecDeque<(Micros, ShardMessage<SocketId>)>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) now: Micros,
+    pub(super) dice: Dice,
+    pub(super) trace: Trace,
+    agenda: BinaryHeap<Reverse<(Micros, u64, Event)>>,
+    scheduled: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) clients: Vec<Client>,
+    pub(super) control: ControlPlane,
+    /// By receiver, then sender; the last of both is the control plane.
+    pub(super) mesh: Vec<Vec<MeshQueue>>,
+    pub(super) oracle: Oracle,
+    violation: Option<String>,
+    /// Binary frames that clients have begun to say.
+    pub(super) spoken: u64,
+    /// Connections whose books were found in order.
+    pub(super) settled: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, line: Option<fn(&str)>) -> Self {
+        let scenario = Scenario::new(seed);
+        let mut dice = Dice::new(seed);
+        let shards = usize::from(scenario.config.shards);
+        let config = Arc::new(scenario.config.clone());
+        let node = |id: usize| Node::new(Shard::new(ShardId(id as u16), Arc::clone(&config), seed));
+        let trace = Trace::new(line);
+        trace.say(Micros(0), format_args!("seed {seed}: {scenario:?}"));
+        let clients = (0..scenario.clients).map(|_| Self::new_client(&mut dice)).collect();
+        let mut world = Self {
+            now: Micros(0),
+            trace,
+            agenda: BinaryHeap::new(),
+            scheduled: 0,
+            nodes: (0..shards).map(node).collect(),
+            sockets: Vec::new(),
+            clients,
+            control: ControlPlane::default(),
+            mesh: (0..=shards).map(|_| (0..=shards).map(|_| VecDeque::new()).collect()).collect(),
+            oracle: Oracle::new(shards),
+            violation: None,
+            spoken: 0,
+            settled: 0,
+            scenario,
+            dice,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for client in 0..self.clients.len() {
+            let first = Micros(self.dice.range(1, 500_000));
+            self.client_wake_in(client, first);
+        }
+        if let Some((at, _)) = self.scenario.drain {
+            self.schedule(at, Event::Drain);
+        }
+        if let Some(at) = self.scenario.storm {
+            self.schedule(at, Event::Storm);
+        }
+        if self.scenario.control_every.0 > 0 {
+            self.schedule(self.scenario.control_every, Event::Control);
+        }
+    }
+
+    /// Lets everything happen, to the end; a sentence when something happened that may not.
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        while let Some(Reverse((at, _, event))) = self.agenda.pop() {
+            debug_assert!(at >= self.now, "time goes forward");
+            self.now = at;
+            self.happen(event);
+            if let Some(violation) = self.violation.take() {
+                return Err(format!("at {}.{:03} ms: {violation}", at.0 / 1_000, at.0 % 1_000));
+            }
+            if self.trace.steps() > STEPS_MAX {
+                self.scenario.play = self.scenario.play.min(self.now);
+            }
+        }
+        self.look_at_the_end()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Turn(shard) => self.turn(shard),
+            Event::Receive(shard, key) => self.kernel_received(shard, key),
+            Event::Sent(shard, key) => self.kernel_sent(shard, key),
+            Event::Polled(shard, key) => self.kernel_polled(shard, key),
+            Event::Arrived(id, at_server) => self.arrived(id, at_server),
+            Event::Arrival(id) => self.arrival(id),
+            Event::ClientWake(client, alarm) => self.client_wake(client, alarm),
+            Event::ClientRead(client, number) => self.client_read(client, number),
+            Event::Mesh(to) => self.mesh_ready(to),
+            Event::Control => self.control_acts(),
+            Event::Drain => self.control_drains(),
+            Event::Storm => self.storm(),
+        }
+    }
+
+    pub(super) fn schedule(&mut self, at: Micros, event: Event) {
+        self.scheduled += 1;
+        self.agenda.push(Reverse((at.max(self.now), self.scheduled, event)));
+    }
+
+    /// Remembers the first thing that may not happen.
+    pub(super) fn fail(&mut self, why: String) {
+        self.violation.get_or_insert(why);
+    }
+
+    pub(super) fn require(&mut self, holds: bool, why: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(why());
+        }
+    }
+
+    fn arrived(&mut self, id: SocketId, at_server: bool) {
+        let now = self.now;
+        let socket = &mut self.sockets[id.0];
+        socket.up.arrive(now);
+        socket.down.arrive(now);
+        if at_server {
+            self.server_notice(id);
+        } else {
+            self.client_notice(id);
+        }
+    }
+
+    /// A connection stands in one listener's queue: the kernel's choice.
+    fn arrival(&mut self, id: SocketId) {
+        let shard = self.dice.size(0, self.nodes.len() - 1);
+        self.nodes[shard].backlog.push_back(id);
+        self.wake(shard);
+    }
+
+    fn client_read(&mut self, client: usize, number: u16) {
+        if self.clients[client].number == number {
+            self.client_hear(client);
+        }
+    }
+}
