@@ -103,6 +103,8 @@ table! {
     Counter, sleeps, "voxhall_sleeps", "Times the shard slept";
     Counter, doorbells, "voxhall_doorbells", "Doorbells heard";
     Counter, completions, "voxhall_completions", "Completions taken";
+    Counter, receives, "voxhall_receives", "Receives that brought bytes";
+    Counter, sends, "voxhall_sends", "Sends handed to the kernel";
     Counter, buffers_exhausted, "voxhall_buffers_exhausted", "Receives that found the buffer pool empty";
     Counter, mesh_full, "voxhall_mesh_full", "Messages that found another shard's queue full";
     Gauge, mesh_depth, "voxhall_mesh_depth", "Messages from other shards waiting for this one";

@@ -200,6 +200,10 @@ pub struct WireCounters {
     pub doorbells: u64,
     /// Completions taken.
     pub completions: u64,
+    /// Receives that brought bytes.
+    pub receives: u64,
+    /// Sends handed to the kernel.
+    pub sends: u64,
     /// Receives that found the buffer pool empty.
     pub buffers_exhausted: u64,
     /// Messages that found another shard's queue full.
@@ -275,6 +279,8 @@ impl Default for WireCounters {
             sleeps: 0,
             doorbells: 0,
             completions: 0,
+            receives: 0,
+            sends: 0,
             buffers_exhausted: 0,
             mesh_full: 0,
             mesh_depth: 0,

@@ -7,7 +7,7 @@
 //! costs speed, never correctness.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -40,15 +40,15 @@ struct Block {
 
 /// A block being written. There is exactly one handle to it.
 #[derive(Debug)]
-pub struct Draft(Arc<Block>);
+pub struct Draft(Rc<Block>);
 
 /// A sealed message: header and payload, encoded once.
 #[derive(Clone, Debug)]
-pub struct Frame(Arc<Block>);
+pub struct Frame(Rc<Block>);
 
 impl Draft {
     fn block(&mut self) -> &mut Block {
-        Arc::get_mut(&mut self.0).expect("a draft is the only handle to its block")
+        Rc::get_mut(&mut self.0).expect("a draft is the only handle to its block")
     }
 
     /// The payload so far.
@@ -206,7 +206,7 @@ impl Frame {
 /// A shard's free blocks.
 #[derive(Debug, Default)]
 pub struct FramePool {
-    free: [Vec<Arc<Block>>; CLASS_BYTES.len()],
+    free: [Vec<Rc<Block>>; CLASS_BYTES.len()],
     /// Blocks taken from the allocator so far: flat in the steady state.
     allocated: u64,
 }
@@ -216,7 +216,7 @@ impl FramePool {
     pub fn draft(&mut self, capacity: usize) -> Draft {
         let class = CLASS_BYTES.iter().position(|&bytes| capacity <= bytes);
         if let Some(mut block) = class.and_then(|class| self.free[class].pop()) {
-            let fresh = Arc::get_mut(&mut block).expect("only blocks without another handle are put back");
+            let fresh = Rc::get_mut(&mut block).expect("only blocks without another handle are put back");
             (fresh.start, fresh.payload, fresh.end) = (HEADROOM as u32, HEADROOM as u32, HEADROOM as u32);
             return Draft(block);
         }
@@ -224,7 +224,7 @@ impl FramePool {
         let bytes = vec![0; HEADROOM + class.map_or(capacity, |class| CLASS_BYTES[class]) + TAILROOM]
             .into_boxed_slice();
         let at = HEADROOM as u32;
-        Draft(Arc::new(Block { bytes, start: at, payload: at, end: at }))
+        Draft(Rc::new(Block { bytes, start: at, payload: at, end: at }))
     }
 
     /// A draft that holds a copy of `payload`.
@@ -244,10 +244,10 @@ impl FramePool {
         self.put_back(draft.0);
     }
 
-    fn put_back(&mut self, mut block: Arc<Block>) {
+    fn put_back(&mut self, mut block: Rc<Block>) {
         let capacity = block.bytes.len() - HEADROOM - TAILROOM;
         let class = CLASS_BYTES.iter().position(|&bytes| bytes == capacity);
-        if let (Some(class), Some(_)) = (class, Arc::get_mut(&mut block)) {
+        if let (Some(class), Some(_)) = (class, Rc::get_mut(&mut block)) {
             let keep = CLASS_RETAINED_BYTES_MAX / CLASS_BYTES[class];
             if self.free[class].len() < keep {
                 self.free[class].push(block);

@@ -19,7 +19,7 @@ use super::wire::{Event, Wire};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
 use crate::core::{
-    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, SendOutcome, Shard, ShardId, ShardMessage,
+    ConnKey, Destination, Effect, Effects, Gather, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
 };
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
@@ -84,7 +84,7 @@ pub(super) struct Pump {
     fx: Effects,
     doing: Effects,
     taken: Vec<Completion>,
-    empty: Vec<ConnKey>,
+    gather: Gather,
 }
 
 impl Pump {
@@ -116,7 +116,7 @@ impl Pump {
             fx: Vec::new(),
             doing: Vec::new(),
             taken: Vec::new(),
-            empty: Vec::new(),
+            gather: Gather::default(),
         }
     }
 
@@ -161,12 +161,6 @@ impl Pump {
         if self.shard.accepting() && matches!(self.stage, Stage::Serving | Stage::Draining) {
             self.wire.arm_accepts(self.now);
         }
-        let Self { wire, shard, empty, .. } = self;
-        wire.fill_sends(empty, |conn, gather| shard.gather(conn, gather));
-        while let Some(conn) = self.empty.pop() {
-            // It was queued for want of room and its messages were dropped meanwhile: the lane asks again.
-            self.tell(Input::Sent { conn, outcome: SendOutcome::WouldBlock });
-        }
     }
 
     /// Submits, sleeps if there is nothing to do, collects. The number of system calls: one.
@@ -188,7 +182,12 @@ impl Pump {
 
     /// How long this turn may sleep; nothing when there is work. The doorbell is armed when it may.
     fn how_long(&mut self, mut now: Micros) -> Option<Wait> {
-        if self.more || self.wire.is_pressed() || self.mesh.may_have_messages() || self.may_admit() {
+        if self.more
+            || self.shard.has_more()
+            || self.wire.is_pressed()
+            || self.mesh.may_have_messages()
+            || self.may_admit()
+        {
             return None;
         }
         let deadline = [self.shard.next_deadline(), self.wire.deadline()].into_iter().flatten().min();
@@ -222,6 +221,7 @@ impl Pump {
             match self.wire.book(completion, self.now) {
                 Event::Nothing => {}
                 Event::Received { conn, buffer, len } => {
+                    self.counters.receives += 1;
                     let bytes = self.wire.bytes(buffer, len);
                     self.shard.handle(self.now, Input::Received { conn, bytes }, &mut self.fx);
                     self.wire.give_back(buffer);
@@ -229,7 +229,6 @@ impl Pump {
                     self.wire.read_on(conn);
                 }
                 Event::Ended { conn, how } => self.tell(Input::Ended { conn, how }),
-                Event::Sent { conn, outcome } => self.tell(Input::Sent { conn, outcome }),
                 Event::Writable { conn } => self.tell(Input::Writable { conn }),
                 Event::Doorbell => self.counters.doorbells += 1,
             }
@@ -299,7 +298,7 @@ impl Pump {
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Receive(conn, mode) => self.wire.receive(conn, mode),
-            Effect::Send(conn) => self.wire.send(conn),
+            Effect::Send(conn) => self.send(conn),
             Effect::AwaitWritable(conn) => self.wire.await_writable(conn),
             Effect::Move { conn, to, head, peer } => {
                 let stays_in_node = matches!(to, Destination::Shard(_));
@@ -310,6 +309,17 @@ impl Pump {
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
+        }
+    }
+
+    fn send(&mut self, conn: ConnKey) {
+        self.shard.gather(conn, &mut self.gather);
+        let outcome = if self.gather.is_empty() { None } else { self.wire.send(conn, &self.gather) };
+        self.counters.sends += u64::from(outcome.is_some());
+        // The frames are let go before the core hears of it, so that it can use their blocks again.
+        self.gather.clear();
+        if let Some(outcome) = outcome {
+            self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
         }
     }
 

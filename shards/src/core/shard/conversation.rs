@@ -64,8 +64,7 @@ impl Shard {
                 }
             }
             command => {
-                self.run_engine(now, room);
-                self.drive_engine(now, room, EngineInput::Command { from: member, event_id, command });
+                self.drive_engine(now, room, Some(EngineInput::Command { from: member, event_id, command }));
             }
         }
     }
@@ -131,7 +130,7 @@ impl Shard {
         let started = room.engine.is_some();
         if started && update.session.is_some() {
             let command = ClientCommand::SessionUpdate(Box::new(update));
-            self.drive_engine(now, key, EngineInput::Command { from: member, event_id, command });
+            self.drive_engine(now, key, Some(EngineInput::Command { from: member, event_id, command }));
         }
         self.tell_session_updated(now, key);
         Ok(())

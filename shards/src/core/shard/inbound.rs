@@ -33,24 +33,29 @@ impl Shard {
 
     /// Takes message after message from the bytes, until they are used up or the lane is too full to answer more.
     pub(super) fn open_bytes(&mut self, now: Micros, key: ConnKey, mut bytes: &mut [u8], fx: &mut Effects) {
-        loop {
-            let message_bytes_max = self.config.limits.message_bytes_max;
-            let outbox = &self.config.outbox;
-            let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
-            let Some(Conn { phase: Phase::Open(open), lane, .. }) = conn else { return };
-            if lane.half_full(outbox) && !bytes.is_empty() {
-                return self.hold(key, bytes, fx);
+        let message_bytes_max = self.config.limits.message_bytes_max;
+        let Some(Conn { phase: Phase::Open(open), .. }) = self.conn(key) else { return };
+        // The decoder leaves its connection while messages that may lie in it are handled.
+        let mut decoder = std::mem::take(&mut open.decoder);
+        let (seat, subprotocol) = (open.seat, open.subprotocol);
+        while let Some(may_answer) = self.may_answer(key) {
+            if !may_answer && !bytes.is_empty() {
+                self.hold(key, bytes, fx);
+                break;
             }
-            // The decoder leaves its connection while the message that may lie in it is handled.
-            let mut decoder = std::mem::take(&mut open.decoder);
-            let (seat, subprotocol) = (open.seat, open.subprotocol);
             match decoder.next(&mut bytes, message_bytes_max) {
-                Ok(None) => return self.put_back(key, decoder),
+                Ok(None) => break,
                 Ok(Some(item)) => self.item(now, key, seat, subprotocol, item, fx),
                 Err(violation) => return self.violated(now, key, violation, fx),
             }
-            self.put_back(key, decoder);
         }
+        self.put_back(key, decoder);
+    }
+
+    /// Whether there is room for answers in an open connection's lane; nothing when it is open no more.
+    fn may_answer(&self, key: ConnKey) -> Option<bool> {
+        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation)?;
+        matches!(conn.phase, Phase::Open(_)).then(|| !conn.lane.half_full(&self.config.outbox))
     }
 
     fn put_back(&mut self, key: ConnKey, decoder: super::super::ws::Decoder) {

@@ -154,6 +154,11 @@ impl Shard {
         self.dirty = dirty;
     }
 
+    /// Whether another turn has work to do already.
+    pub fn has_more(&self) -> bool {
+        !(self.dirty.is_empty() && self.runnable.is_empty() && self.resuming.is_empty())
+    }
+
     /// When `end_turn` has to be called again at the latest, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Micros> {
         if !self.resuming.is_empty() {

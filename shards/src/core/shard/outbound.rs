@@ -6,6 +6,7 @@ use super::super::event::{Class, ServerEvent};
 use super::super::frame::{BINARY, BinaryHeader, Draft, Frame, TEXT};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
+use super::super::room::Room;
 use super::super::time::Micros;
 use super::Shard;
 
@@ -114,20 +115,30 @@ impl Shard {
         let Some(room) = self.room(key) else { return self.pool.discard(audio) };
         room.audio_seq += 1;
         let seq = room.audio_seq;
+        let only = only_listener(room, to);
+        // The first frame of a response says that there is one: it never gives way.
+        let class = if spurt.first && response > 0 { Class::Control } else { Class::Audio };
+        let message = |frame| Message { frame, at: now, seq, response, class, shape: Shape::Audio };
+        if let Some(only) = only {
+            // By far the most frequent case: nothing is shared, so there is no list to make.
+            room.frames_sent += 1;
+            self.counters.frames_enqueued += 1;
+            self.counters.frames_encoded += 1;
+            let headed = self.takes_headers(only);
+            let audio = if headed { audio.with_binary_header(spurt.header()) } else { audio };
+            return self.enqueue(only, message(audio.seal(BINARY)), None);
+        }
         let listeners = self.listeners(key, to);
         if let Some(room) = self.room(key) {
             room.frames_sent += listeners.len() as u64;
         }
-        let forms = self.encode_audio(audio, spurt, &listeners);
-        // The first frame of a response says that there is one: it never gives way.
-        let class = if spurt.first && response > 0 { Class::Control } else { Class::Audio };
         self.counters.frames_enqueued += listeners.len() as u64;
+        let forms = self.encode_audio(audio, spurt, &listeners);
         for &listener in &listeners {
-            let headed =
-                self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
-            let Some(frame) = (if headed { &forms.headed } else { &forms.bare }).clone() else { continue };
-            let message = Message { frame, at: now, seq, response, class, shape: Shape::Audio };
-            self.enqueue(listener, message, None);
+            let form = if self.takes_headers(listener) { &forms.headed } else { &forms.bare };
+            if let Some(frame) = form.clone() {
+                self.enqueue(listener, message(frame), None);
+            }
         }
         for frame in [forms.bare, forms.headed].into_iter().flatten() {
             self.pool.recycle(frame);
@@ -135,13 +146,16 @@ impl Shard {
         self.listeners = listeners;
     }
 
+    /// Whether a connection's binary messages carry a header.
+    fn takes_headers(&self, key: ConnKey) -> bool {
+        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation);
+        matches!(conn.map(|conn| &conn.phase), Some(Phase::Open(open)) if open.subprotocol == Subprotocol::V1)
+    }
+
     /// Encodes a frame once for each form that has a listener.
     fn encode_audio(&mut self, audio: Draft, spurt: Spurt, listeners: &[ConnKey]) -> Forms {
-        let (mut bare, mut headed) = (false, false);
-        for &listener in listeners {
-            let v1 = self.open_conn(listener).is_some_and(|(_, open)| open.subprotocol == Subprotocol::V1);
-            (bare, headed) = (bare || !v1, headed || v1);
-        }
+        let headed = listeners.iter().any(|&listener| self.takes_headers(listener));
+        let bare = listeners.iter().any(|&listener| !self.takes_headers(listener));
         self.counters.frames_encoded += u64::from(bare) + u64::from(headed);
         match (bare, headed) {
             (false, false) => {
@@ -150,11 +164,12 @@ impl Shard {
             }
             (true, false) => Forms { bare: Some(audio.seal(BINARY)), headed: None },
             (false, true) => {
-                Forms { bare: None, headed: Some(audio.with_binary_header(spurt.header()).seal(BINARY)) }
+                let headed = audio.with_binary_header(spurt.header()).seal(BINARY);
+                Forms { bare: None, headed: Some(headed) }
             }
             (true, true) => {
-                let copy = self.pool.copy(audio.payload()).with_binary_header(spurt.header()).seal(BINARY);
-                Forms { bare: Some(audio.seal(BINARY)), headed: Some(copy) }
+                let copy = self.pool.copy(audio.payload()).with_binary_header(spurt.header());
+                Forms { bare: Some(audio.seal(BINARY)), headed: Some(copy.seal(BINARY)) }
             }
         }
     }
@@ -220,5 +235,16 @@ impl Shard {
                 self.tell(now, key, &ServerEvent::OutboxDropped { class, count: note.count, seqs });
             }
         }
+    }
+}
+
+/// The one whom something concerns, where that is plain to see.
+fn only_listener(room: &Room, to: Audience) -> Option<ConnKey> {
+    match (to, &room.members[..]) {
+        (Audience::All, [only]) => Some(only.conn),
+        (Audience::One(one), members) => {
+            members.iter().find(|member| member.number == one).map(|member| member.conn)
+        }
+        _ => None,
     }
 }

@@ -165,8 +165,7 @@ impl Shard {
         let members = room.members.len();
         if room.engine.is_some() {
             // What it said before it left is heard first.
-            self.run_engine(now, key);
-            self.drive_engine(now, key, EngineInput::Left { member: number });
+            self.drive_engine(now, key, Some(EngineInput::Left { member: number }));
         }
         if members > 0 {
             return self.tell_room(
@@ -251,53 +250,60 @@ impl Shard {
 
     /// The engine takes everything that waits for it.
     pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey) {
-        let Some(room) = self.room(key) else { return };
-        room.runnable = false;
-        while let Some(room) = self.room(key)
-            && let Some((from, audio)) = room.inbound.pop_front()
-        {
-            self.counters.inbound_queued -= 1;
-            self.drive_engine(now, key, EngineInput::Audio { from, audio });
+        if self.room(key).is_some_and(|room| !room.inbound.is_empty()) {
+            self.drive_engine(now, key, None);
         }
     }
 
-    /// Brings one input to a room's engine, which is started by the first; carries what comes out to the members.
-    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: EngineInput) {
+    /// Brings a room's engine what waits for it and then one input more; it is started by the first. What comes out
+    /// is carried to the members.
+    pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: Option<EngineInput>) {
         let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
         else {
             return;
         };
-        let mut out = std::mem::take(&mut self.outputs);
+        room.runnable = false;
         let kind = room.kind;
         let engine = room.engine.get_or_insert_with(|| {
             self.counters.engines_started += 1;
             Engine::start(kind)
         });
-        let settings = &room.settings;
+        let mut out = std::mem::take(&mut self.outputs);
         let cx = &mut EngineContext {
             now,
             pool: &mut self.pool,
-            settings,
+            settings: &room.settings,
             last_id: &mut room.last_id,
             out: &mut out,
         };
-        engine.handle(input, cx);
+        self.counters.inbound_queued -= room.inbound.len() as u64;
+        for (from, audio) in room.inbound.drain(..) {
+            engine.handle(EngineInput::Audio { from, audio }, cx);
+        }
+        if let Some(input) = input {
+            engine.handle(input, cx);
+        }
         let timed = engine.deadline().is_some();
         for output in out.drain(..) {
-            match output {
-                EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
-                    let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
-                    self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
-                }
-                EngineOutput::Event { to, event, response } => {
-                    self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
-                }
-                EngineOutput::Flush(response) => self.flush_response(key, response.0),
-            }
+            self.carry(now, key, output);
         }
         self.outputs = out;
         if timed {
             self.arm_room(key);
+        }
+    }
+
+    /// Carries one thing that came out of an engine to the members.
+    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) {
+        match output {
+            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
+                let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
+                self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
+            }
+            EngineOutput::Event { to, event, response } => {
+                self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
+            }
+            EngineOutput::Flush(response) => self.flush_response(key, response.0),
         }
     }
 }

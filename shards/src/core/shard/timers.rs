@@ -129,7 +129,7 @@ impl Shard {
             return;
         }
         if room.engine.as_ref().and_then(|engine| engine.deadline()).is_some_and(|at| at <= now) {
-            self.drive_engine(now, key, EngineInput::Tick);
+            self.drive_engine(now, key, Some(EngineInput::Tick));
         }
         self.arm_room(key);
     }

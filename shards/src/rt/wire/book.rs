@@ -4,7 +4,7 @@ use super::Wire;
 use super::ring::Completion;
 use super::slots::busy;
 use super::token::Kind;
-use crate::core::{ConnKey, Ended, Micros, ReceiveMode, SendOutcome};
+use crate::core::{ConnKey, Ended, Micros, ReceiveMode};
 
 /// What one completion means for the shard.
 #[derive(Debug)]
@@ -15,8 +15,6 @@ pub(crate) enum Event {
     Received { conn: ConnKey, buffer: u16, len: usize },
     /// No more bytes will come.
     Ended { conn: ConnKey, how: Ended },
-    /// A send has come back; its frames have been let go.
-    Sent { conn: ConnKey, outcome: SendOutcome },
     /// A socket takes bytes again.
     Writable { conn: ConnKey },
     /// The doorbell rang.
@@ -29,7 +27,6 @@ impl Wire {
         let token = completion.token;
         match token.kind {
             Kind::Receive => self.book_receive(completion),
-            Kind::Send => self.book_send(token.index, completion.result),
             Kind::Writable => self.book_writable(token.conn()),
             Kind::Accept => {
                 let peer = self.memory.peers[token.index as usize].read();
@@ -92,22 +89,6 @@ impl Wire {
                 }
             },
         }
-    }
-
-    fn book_send(&mut self, index: u32, result: i32) -> Event {
-        let conn = self.memory.sends.release(index);
-        let Some(slot) = self.slots.get(conn) else { return Event::Nothing };
-        slot.busy &= !busy::SEND;
-        if slot.closing.is_some() {
-            self.go_on_closing(conn);
-            return Event::Nothing;
-        }
-        let outcome = match result {
-            sent @ 1.. => SendOutcome::Sent(sent as usize),
-            again if -again == libc::EAGAIN => SendOutcome::WouldBlock,
-            _ => SendOutcome::Broken,
-        };
-        Event::Sent { conn, outcome }
     }
 
     fn book_writable(&mut self, conn: ConnKey) -> Event {

@@ -13,6 +13,10 @@ use io_uring::types::BufRingEntry;
 
 use super::ring::{BUFFER_GROUP, Ring};
 
+/// Bytes between buffers beyond their own: an odd number of cache lines, so that the beginnings of all buffers,
+/// which is what small frames touch, don't compete for the same few sets of the cache.
+const STAGGER: usize = 11 * 64;
+
 /// The pool.
 pub(crate) struct Buffers {
     map: NonNull<u8>,
@@ -32,7 +36,7 @@ impl Buffers {
         let count = count.clamp(2, 1 << 15).next_power_of_two();
         let entries = usize::from(count) * size_of::<BufRingEntry>();
         let offset = entries.next_multiple_of(4_096);
-        let map_len = offset + usize::from(count) * bytes as usize;
+        let map_len = offset + usize::from(count) * stride(bytes);
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         // SAFETY: a fresh anonymous mapping; no existing memory is named.
@@ -65,7 +69,7 @@ impl Buffers {
     /// The first `len` bytes of a buffer that a completion named.
     pub(crate) fn filled(&mut self, id: u16, len: usize) -> &mut [u8] {
         assert!(id < self.count && len <= self.bytes as usize, "the kernel names only buffers it was given");
-        let at = self.offset + usize::from(id) * self.bytes as usize;
+        let at = self.offset + usize::from(id) * stride(self.bytes);
         // SAFETY: within the mapping by the assertion; ours alone between the completion and `give_back`, and
         // borrowed from `self`, so that neither can happen while the slice lives.
         unsafe { std::slice::from_raw_parts_mut(self.map.as_ptr().add(at), len) }
@@ -73,7 +77,7 @@ impl Buffers {
 
     /// Writes the entry that returns a buffer. The kernel sees it after [`Self::publish`].
     pub(crate) fn give_back(&mut self, id: u16) {
-        let at = self.offset + usize::from(id) * self.bytes as usize;
+        let at = self.offset + usize::from(id) * stride(self.bytes);
         let slot = usize::from(self.tail & (self.count - 1));
         // SAFETY: the mapping begins with `count` zeroed or written entries. The kernel reads an entry only below
         // the published tail, and this one lies above it: at most `count` buffers exist, each given back once.
@@ -93,6 +97,10 @@ impl Buffers {
             (*tail.cast::<AtomicU16>()).store(self.tail, Ordering::Release);
         }
     }
+}
+
+const fn stride(bytes: u32) -> usize {
+    (bytes as usize).next_multiple_of(64) + STAGGER
 }
 
 impl Drop for Buffers {

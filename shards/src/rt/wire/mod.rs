@@ -1,12 +1,12 @@
 //! The wire: everything that one shard has asked of the kernel, and what it needs to ask for more.
 //!
 //! It owns the shard's ring, receive buffers, sockets and listener, and lives on the shard's thread. It knows what
-//! is in flight on each socket and keeps the rules that follow from it: one receive and one send at a time, a
+//! is in flight on each socket and keeps the rules that follow from it: one receive at a time, a
 //! socket leaves only when nothing is in flight, a slot is free only when its socket has gone. What bytes mean is
 //! the core's business.
 //!
-//! Bounds: sixteen bytes for each connection, the buffer pool, one send slot for each submission queue entry. The
-//! queues of connections that wait for a send or a buffer hold each connection at most once.
+//! Bounds: sixteen bytes for each connection and the buffer pool. The queue of connections that wait for a buffer
+//! holds each connection at most once.
 
 pub(crate) mod accept;
 mod book;
@@ -15,7 +15,6 @@ mod conns;
 #[cfg(test)]
 mod pins;
 pub(crate) mod ring;
-mod send;
 mod slots;
 mod token;
 
@@ -30,11 +29,10 @@ use socket2::Socket;
 use self::accept::{Acceptor, SocketCount};
 use self::buffers::Buffers;
 use self::ring::{Completion, PeerAddress, Ring, Wait};
-use self::send::SendSlots;
-use self::slots::{Slots, busy};
+use self::slots::Slots;
 use self::token::{Kind, Token};
 use super::WireConfig;
-use crate::core::{ConnKey, Gather, Micros};
+use crate::core::{ConnKey, Micros};
 
 pub(crate) use self::book::Event;
 
@@ -45,7 +43,6 @@ const FAREWELL_ROUNDS_MAX: usize = 200;
 /// What the kernel may read or write while operations are in flight.
 struct Memory {
     buffers: Buffers,
-    sends: SendSlots,
     peers: Box<[PeerAddress]>,
     bell_count: Box<[u8; 8]>,
 }
@@ -59,8 +56,6 @@ pub(crate) struct Wire {
     acceptor: Acceptor,
     sockets: Arc<SocketCount>,
     bell: RawFd,
-    /// Connections with something to send, oldest first.
-    ready: VecDeque<ConnKey>,
     /// Connections whose receive ended for want of a buffer.
     starved: VecDeque<ConnKey>,
     /// Keys that have become free and were not reported yet.
@@ -82,7 +77,6 @@ impl Wire {
         let buffers = Buffers::new(&ring, config.receive_buffers, config.receive_buffer_bytes)?;
         let memory = Memory {
             buffers,
-            sends: SendSlots::default(),
             peers: (0..config.accept_burst.max(1)).map(|_| PeerAddress::new()).collect(),
             bell_count: Box::new([0; 8]),
         };
@@ -93,7 +87,6 @@ impl Wire {
             acceptor: Acceptor::new(listener, config.accept_burst, Arc::clone(&sockets)),
             sockets,
             bell: bell.as_raw_fd(),
-            ready: VecDeque::new(),
             starved: VecDeque::new(),
             closed: Vec::new(),
             backlog_max: config.backlog as usize,
@@ -112,37 +105,6 @@ impl Wire {
         self.acceptor.arm(&mut self.ring, &mut self.memory.peers, now);
     }
 
-    /// Turns waiting sends into operations, as many as the submission queue takes. A lane that has nothing left
-    /// to send by then is named in `empty`.
-    pub(crate) fn fill_sends(
-        &mut self,
-        empty: &mut Vec<ConnKey>,
-        mut gather: impl FnMut(ConnKey, &mut Gather),
-    ) {
-        if self.ready.is_empty() {
-            return;
-        }
-        for _ in 0..self.ring.room() {
-            let Some(conn) = self.ready.pop_front() else { return };
-            let Some(slot) = self.slots.get(conn) else { continue };
-            if slot.closing.is_some() {
-                slot.busy &= !busy::SEND;
-                self.go_on_closing(conn);
-                continue;
-            }
-            let (index, send) = self.memory.sends.take();
-            send.conn = conn;
-            gather(conn, &mut send.gather);
-            if send.gather.is_empty() {
-                empty.push(conn);
-                slot.busy &= !busy::SEND;
-                self.memory.sends.release(index);
-                continue;
-            }
-            self.ring.send(slot.fd(), send, Token::at(Kind::Send, index));
-        }
-    }
-
     /// Asks again for receives that found no buffer: no more than there are buffers, the rest next turn.
     pub(crate) fn feed_starved(&mut self) {
         for _ in 0..self.memory.buffers.count().min(self.starved.len()) {
@@ -154,7 +116,7 @@ impl Wire {
 
     /// Whether there is work that must not wait for a completion.
     pub(crate) fn is_pressed(&self) -> bool {
-        !self.ready.is_empty() || !self.starved.is_empty() || self.ring.has_backlog()
+        !self.starved.is_empty() || self.ring.has_backlog()
     }
 
     /// When the wire itself wants to be woken.

@@ -1,6 +1,6 @@
 //! What the wire relies on in the kernel. When one of these fails on a new kernel, the wire is wrong there.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -8,12 +8,12 @@ use socket2::{SockRef, Socket};
 
 use super::buffers::Buffers;
 use super::ring::{Completion, PeerAddress, Ring, Wait};
-use super::send::SendSlots;
 use super::token::{Kind, Token};
 use crate::core::frame::BINARY;
 use crate::core::{FramePool, Micros};
 use crate::rt::sys;
 
+const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 const TOKEN: Token = Token { kind: Kind::Receive, index: 7, generation: 3 };
 
 fn pair() -> (TcpStream, TcpStream) {
@@ -132,35 +132,25 @@ fn large_frame() -> crate::core::Frame {
 }
 
 #[test]
-fn a_send_never_waits_it_comes_back_short_or_empty_handed_in_the_same_call() {
+fn a_send_never_waits_it_comes_back_short_or_empty_handed() {
     let (client, server) = pair();
-    SockRef::from(&server).set_send_buffer_size(64 << 10).expect("a small buffer");
+    let server = SockRef::from(&server);
+    server.set_send_buffer_size(64 << 10).expect("a small buffer");
     let mut ring = Ring::new(8).expect("a ring");
-    let mut sends = SendSlots::default();
     let frame = large_frame();
+    let (first, second) = frame.wire().split_at(frame.wire().len() / 2);
     let mut sent = 0;
     // In one piece, then in several: both kinds of send behave alike.
-    for pieces in [1, 2] {
-        loop {
-            let (index, slot) = sends.take();
-            let half = frame.wire().len() as u32 / 2;
-            slot.gather.push(frame.clone(), 0..half);
-            if pieces == 2 {
-                slot.gather.push(frame.clone(), half..half * 2);
-            }
-            ring.send(server.as_fd(), slot, Token::at(Kind::Send, index));
-            ring.enter(None).expect("the ring works");
-            let mut taken = Vec::new();
-            ring.take(&mut taken, 8);
-            assert_eq!(taken.len(), 1, "the send has come back with the call that submitted it");
-            sends.release(index);
-            if taken[0].result == -libc::EAGAIN {
-                break;
-            }
-            assert!((1..half as i32 * pieces).contains(&taken[0].result), "short: {}", taken[0].result);
-            sent += taken[0].result as usize;
+    loop {
+        match server.send_with_flags(first, FLAGS) {
+            Ok(bytes) => sent += bytes,
+            Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
     }
+    let pieces = [IoSlice::new(first), IoSlice::new(second)];
+    let again = server.send_vectored_with_flags(&pieces, FLAGS).map_err(|error| error.kind());
+    assert!(again == Err(ErrorKind::WouldBlock) || again.is_ok_and(|bytes| bytes < frame.wire().len()));
+    sent += again.unwrap_or(0);
     assert!(sent > 0);
     ring.poll_writable(server.as_fd(), TOKEN);
     ring.enter(None).expect("the ring works");
@@ -182,20 +172,13 @@ fn a_send_to_a_peer_that_has_gone_is_an_error_and_no_signal() {
     let (client, server) = pair();
     SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
     drop(client);
-    let mut ring = Ring::new(8).expect("a ring");
-    let mut sends = SendSlots::default();
-    let frame = FramePool::default().copy(b"anyone?").seal(BINARY);
-    loop {
-        let (index, slot) = sends.take();
-        slot.gather.push(frame.clone(), 0..frame.wire().len() as u32);
-        ring.send(server.as_fd(), slot, Token::at(Kind::Send, index));
-        let result = next(&mut ring).result;
-        sends.release(index);
-        if result < 0 {
-            assert!([libc::EPIPE, libc::ECONNRESET].contains(&-result), "{result}");
-            break;
+    let server = SockRef::from(&server);
+    let error = loop {
+        if let Err(error) = server.send_with_flags(b"anyone?", FLAGS) {
+            break error;
         }
-    }
+    };
+    assert!([ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&error.kind()), "{error}");
 }
 
 #[test]

@@ -14,7 +14,6 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 use socket2::{SockAddr, SockAddrStorage};
 
-use super::send::SendSlot;
 use super::token::{Kind, Token};
 use crate::core::Micros;
 
@@ -130,13 +129,6 @@ impl Ring {
         self.in_flight
     }
 
-    /// How many more operations the submission queue takes now, the backlog first.
-    pub(crate) fn room(&mut self) -> usize {
-        self.submit_backlog();
-        let queue = self.ring.submission();
-        queue.capacity() - queue.len()
-    }
-
     /// Whether operations wait for room.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
@@ -177,19 +169,6 @@ impl Ring {
         let recv = opcode::Recv::new(Fd(fd.as_raw_fd()), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
         // SAFETY: as in `receive_stream`.
         unsafe { self.queue(recv.build().flags(Flags::BUFFER_SELECT), token) }
-    }
-
-    /// Sends what the slot has gathered, without waiting for a full socket.
-    pub(super) fn send(&mut self, fd: BorrowedFd<'_>, slot: &mut SendSlot, token: Token) {
-        const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        let fd = Fd(fd.as_raw_fd());
-        let entry = match slot.single() {
-            Some(part) => opcode::Send::new(fd, part.as_ptr(), part.len() as u32).flags(FLAGS).build(),
-            None => opcode::SendMsg::new(fd, slot.header()).flags(FLAGS as u32).build(),
-        };
-        // SAFETY: the slot is boxed, owns the frames that its vectors point into, and is not touched again before
-        // its completion is taken.
-        unsafe { self.queue(entry, token) }
     }
 
     /// Completes once when the socket takes bytes again, or is broken.
@@ -282,8 +261,7 @@ impl Ring {
         if let Some(wait) = wait {
             want = 1;
             if self.minimal_wait && wait.batch > Micros(0) {
-                // Sends complete while they are submitted: they are no reason to wake early.
-                want = queued.saturating_add(wait.want).min(self.ring.params().cq_entries());
+                want = wait.want.min(self.ring.params().cq_entries());
                 args = args.min_wait_usec(wait.batch.0.min(timeout.0) as u32);
             }
         }
