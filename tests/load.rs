@@ -50,7 +50,11 @@ fn a_frame_for_many_listeners_is_encoded_once() {
 #[test]
 fn connections_that_come_and_go_leave_nothing_behind() {
     let server = Server::start(&["--shards", "2", "--engine", "echo", "--set", "room.linger_s=0"]);
-    load(&server, "churn", &["--clients", "50", "--total", "2000", "--connect-rate", "1000", "--duration-s", "2"]);
+    load(
+        &server,
+        "churn",
+        &["--clients", "50", "--total", "2000", "--connect-rate", "1000", "--duration-s", "2"],
+    );
     for gauge in [
         "websocket_connections",
         "voxhall_descriptors",
@@ -71,11 +75,22 @@ fn all_come_back_after_a_storm_and_find_their_rooms() {
 
 #[test]
 fn clients_that_stop_reading_are_told_1013_and_cost_the_others_nothing() {
-    let server =
-        Server::start(&["--shards", "1", "--engine", "echo", "--set", "outbox.slow_client_ms=1000"]);
+    let server = Server::start(&["--shards", "1", "--engine", "echo", "--set", "outbox.slow_client_ms=1000"]);
     let arguments = [
-        "--clients", "100", "--slow", "0.05", "--rate", "2000", "--slow-rate", "200", "--warmup-s", "1",
-        "--duration-s", "8", "--expect", "loss=0",
+        "--clients",
+        "100",
+        "--slow",
+        "0.05",
+        "--rate",
+        "2000",
+        "--slow-rate",
+        "200",
+        "--warmup-s",
+        "1",
+        "--duration-s",
+        "8",
+        "--expect",
+        "loss=0",
     ];
     let report = load(&server, "slow", &arguments);
     assert_eq!(report["closes"]["1013"], 5, "{report}");

@@ -22,7 +22,14 @@ impl Bench {
         limits.messages_max = messages_max;
         let mut lane = Lane::default();
         lane.batches = batches;
-        Self { lane, limits, counters: Counters::default(), pool: FramePool::default(), now: Micros(1), seq: 0 }
+        Self {
+            lane,
+            limits,
+            counters: Counters::default(),
+            pool: FramePool::default(),
+            now: Micros(1),
+            seq: 0,
+        }
     }
 
     fn push(&mut self, class: Class, shape: Shape, text: &str, response: u32, waits: bool) -> Enqueue {
