@@ -1,17 +1,11 @@
 //! The program from outside: what it prints, what it refuses, and with which exit code.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+mod support;
 
-/// The program with an environment of its own.
-fn voxhall(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_voxhall"));
-    command.args(arguments).env_clear().stdin(Stdio::null());
-    command
-}
+use std::path::PathBuf;
+use std::process::Output;
+
+use support::{Server, ask, voxhall};
 
 fn run(arguments: &[&str]) -> Output {
     voxhall(arguments).output().expect("the program runs")
@@ -40,90 +34,6 @@ impl Drop for File {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-/// A running server; killed with the test if it has not ended by itself.
-struct Server {
-    child: Child,
-    ready: String,
-    public: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"];
-        all.extend(arguments);
-        let mut child =
-            voxhall(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut ready = String::new();
-        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut ready).expect("a line");
-        let address = |before: &str, after: char| {
-            let rest = ready.split_once(before).map(|(_, rest)| rest);
-            rest.and_then(|rest| rest.split(after).next()).and_then(|text| text.parse().ok())
-        };
-        match (address("ready: http://", ' '), address("(admin http://", ')')) {
-            (Some(public), Some(admin)) => Self { public, admin, ready, child },
-            _ => {
-                let mut errors = String::new();
-                let _ = child.stderr.take().expect("piped").read_to_string(&mut errors);
-                panic!("no ready line but {ready:?}; {errors}");
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
-    }
-
-    fn wait(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().expect("it ends");
-        let mut log = String::new();
-        self.child.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
-        (status, log)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The whole answer to a request on a connection of its own.
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes that");
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).expect("the server reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
-
-/// Opens a room and waits for the first event.
-fn join_room(address: SocketAddr, session: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes that");
-    let request = format!(
-        "GET /ws/{session} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).expect("the server reads");
-    let mut seen = String::new();
-    let mut piece = [0; 4096];
-    while !seen.contains("session.created") {
-        let read = stream.read(&mut piece).expect("an answer");
-        assert!(read > 0, "the server closed after {seen:?}");
-        seen.push_str(&String::from_utf8_lossy(&piece[..read]));
-    }
-    assert!(seen.starts_with("HTTP/1.1 101"), "{seen}");
-    stream
 }
 
 #[test]
@@ -243,50 +153,13 @@ fn serve_refuses_what_check_config_refuses() {
 }
 
 #[test]
-fn a_taken_port_is_a_fault_with_its_remedy() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address").to_string();
-    for arguments in [
-        ["serve", "--shards", "1", "--listen", &address, "--admin", "127.0.0.1:0"],
-        ["serve", "--shards", "1", "--listen", "127.0.0.1:0", "--admin", &address],
-    ] {
-        let output = run(&arguments);
-        let errors = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{errors}");
-        assert!(errors.contains(&address) && errors.contains("ss -ltnp"), "{errors}");
-    }
-}
-
-#[test]
-fn too_few_descriptors_are_a_fault_with_its_remedy() {
-    let limited = format!(
-        "ulimit -n 100 && exec {} serve --shards 1 --listen 127.0.0.1:0 --admin 127.0.0.1:0",
-        env!("CARGO_BIN_EXE_voxhall")
-    );
-    let output = Command::new("sh").args(["-c", &limited]).output().expect("a shell");
-    let errors = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("descriptors") && errors.contains("ulimit -n"), "{errors}");
-}
-
-#[test]
-fn doctor_names_each_check_and_each_limit() {
-    let output = run(&["doctor"]);
-    let report = text(&output.stdout);
-    for word in ["profile laptop", "nofile", "somaxconn", "limits in force", "limits.connections_max"] {
-        assert!(report.contains(word), "{word} is not in\n{report}");
-    }
-    let failed = report.lines().any(|line| line.starts_with("fails "));
-    assert_eq!(output.status.code(), Some(i32::from(failed)), "{report}");
-}
-
-#[test]
 fn a_server_says_when_it_is_ready_and_answers_on_both_addresses() {
-    let server = Server::start(&["--engine", "relay"]);
+    let server = Server::start(&["--shards", "1", "--engine", "relay"]);
     assert!(server.ready.ends_with(", 1 shard, engine relay\n"), "{}", server.ready);
     assert!(ask(server.public, "GET", "/", "").contains("<html"));
     assert!(ask(server.public, "GET", "/readyz", "").starts_with("HTTP/1.1 200"));
-    let _member = join_room(server.public, "kitchen");
+    let mut member = server.join("kitchen", None);
+    member.event("session.created");
     let metrics = ask(server.admin, "GET", "/metrics", "");
     assert!(metrics.contains("\nwebsocket_connections{shard=\"0\"} 1.0\n"), "{metrics}");
     assert!(ask(server.admin, "GET", "/api/v1/rooms/kitchen", "").contains("\"engine\":\"relay\""));
@@ -294,36 +167,14 @@ fn a_server_says_when_it_is_ready_and_answers_on_both_addresses() {
         ask(server.admin, "POST", "/api/v1/rooms/kitchen/send", "{\"data\":1}").contains("{\"delivered\":1}")
     );
     assert!(ask(server.admin, "POST", "/api/v1/rooms/kitchen/close", "").contains("{\"closed\":1}"));
-}
-
-#[test]
-fn sigterm_drains_and_ends_with_0() {
-    let server = Server::start(&["--set", "server.drain_s=1"]);
-    let mut member = join_room(server.public, "kitchen");
-    server.signal("TERM");
-    let mut goodbye = Vec::new();
-    member.read_to_end(&mut goodbye).expect("a polite end");
-    assert!(text(&goodbye).contains("session.draining"), "{}", text(&goodbye));
-    assert!(goodbye.windows(2).any(|two| two == 1001_u16.to_be_bytes()), "closed with 1001");
-    let (status, log) = server.wait();
-    assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("SIGTERM"), "{log}");
-}
-
-#[test]
-fn a_drain_can_be_asked_for_and_a_second_signal_ends_at_once() {
-    let server = Server::start(&["--set", "server.drain_s=600"]);
-    let _silent = join_room(server.public, "kitchen");
-    assert!(ask(server.admin, "POST", "/api/v1/drain", "").starts_with("HTTP/1.1 202"));
-    assert!(ask(server.admin, "GET", "/readyz", "").starts_with("HTTP/1.1 503"));
-    server.signal("TERM");
-    let (status, log) = server.wait();
-    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!(member.event("room.message")["data"], 1);
+    member.goodbye();
 }
 
 #[test]
 fn logs_are_json_on_request() {
-    let server = Server::start(&["--set", "server.log_format=json", "--set", "server.drain_s=0"]);
+    let server =
+        Server::start(&["--shards", "1", "--set", "server.log_format=json", "--set", "server.drain_s=0"]);
     server.signal("INT");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");

@@ -1,5 +1,7 @@
 //! A node as its clients and its operator see it: real sockets, real threads.
 
+#![expect(clippy::disallowed_methods, reason = "an operator has a clock")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

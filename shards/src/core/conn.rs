@@ -23,6 +23,10 @@ pub(super) struct Conn {
     /// When its timer in the wheel goes off; zero when there is none that counts.
     pub(super) armed: Micros,
     /// Received bytes that wait because the lane is too full to answer them.
+    #[expect(
+        clippy::box_collection,
+        reason = "rarely there: eight bytes of an idle connection, not twenty-four"
+    )]
     pub(super) held: Option<Box<Vec<u8>>>,
     /// Whether receives are paused.
     pub(super) paused: bool,

@@ -1,7 +1,6 @@
 //! Writes JSON by hand, straight into the buffer that goes out: no tree, no allocation.
 
-use std::fmt::Display;
-use std::io::Write;
+use std::fmt::{Display, Result, Write};
 
 /// Writes one value; knows whether a comma is due.
 pub(super) struct Json<'o> {
@@ -43,10 +42,10 @@ impl<'o> Json<'o> {
         self.key(key);
         let (whole, fraction) = (value / 1_000, value % 1_000);
         let _ = match fraction {
-            0 => write!(self.out, "{whole}"),
-            tenths if tenths % 100 == 0 => write!(self.out, "{whole}.{}", tenths / 100),
-            hundredths if hundredths % 10 == 0 => write!(self.out, "{whole}.{:02}", hundredths / 10),
-            thousandths => write!(self.out, "{whole}.{thousandths:03}"),
+            0 => write!(self, "{whole}"),
+            tenths if tenths % 100 == 0 => write!(self, "{whole}.{}", tenths / 100),
+            hundredths if hundredths % 10 == 0 => write!(self, "{whole}.{:02}", hundredths / 10),
+            thousandths => write!(self, "{whole}.{thousandths:03}"),
         };
     }
 
@@ -124,7 +123,7 @@ impl<'o> Json<'o> {
 
     fn display(&mut self, value: impl Display) {
         // Writing to memory can't fail.
-        let _ = write!(self.out, "{value}");
+        let _ = write!(self, "{value}");
     }
 
     fn string(&mut self, value: &str) {
@@ -144,11 +143,18 @@ impl<'o> Json<'o> {
                 b'\r' => self.out.extend_from_slice(b"\\r"),
                 b'\t' => self.out.extend_from_slice(b"\\t"),
                 control => {
-                    let _ = write!(self.out, "\\u{control:04x}");
+                    let _ = write!(self, "\\u{control:04x}");
                 }
             }
         }
         self.out.extend_from_slice(&bytes[from..]);
         self.out.push(b'"');
+    }
+}
+
+impl Write for Json<'_> {
+    fn write_str(&mut self, text: &str) -> Result {
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use super::super::config::Outbox;
 use super::super::counters::{Counters, DropReason};
 use super::super::event::Class;
-use super::super::frame::{Frame, FramePool, Gather, TEXT, server_header};
+use super::super::frame::{FramePool, Gather, TEXT, server_header};
 use super::super::time::Micros;
+use super::message::{Message, Shape};
 
 /// Parts of one send at most: what a message header may name cheaply.
 const PARTS_MAX: usize = 64;
@@ -21,79 +22,6 @@ const SEND_BYTES_MAX: usize = 64 * 1024;
 const WAITING_MAX: u16 = 64;
 /// Bytes of the events of one batch at most. A batch that has begun can't be dropped, so it stays small.
 const BATCH_BYTES_MAX: usize = 16 * 1024;
-
-/// How a message is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Header and payload as sealed: a control frame, an HTTP answer, a message of `/echo`.
-    Whole,
-    /// A binary message with audio in it, as sealed.
-    Audio,
-    /// A JSON event as sealed: a text message of its own, unless it finds company.
-    Event,
-    /// The first event of a batch: the header of all, and its line.
-    BatchFirst {
-        /// The header.
-        header: [u8; 4],
-        /// How many bytes of it count.
-        len: u8,
-    },
-    /// An event inside a batch: its line.
-    BatchLine,
-    /// The last event of a batch: its payload, without a line feed.
-    BatchLast,
-}
-
-/// A message in a lane.
-#[derive(Debug)]
-pub struct Message {
-    /// The bytes, shared with every other lane that has them.
-    pub frame: Frame,
-    /// When it was due to leave: enqueued, or the end of its wait.
-    pub at: Micros,
-    /// Its number in the room: of the event, or of the audio frame.
-    pub seq: u64,
-    /// The response whose barge-in takes it away; 0 for none.
-    pub response: u32,
-    /// What gives way to what.
-    pub class: Class,
-    /// How it is framed.
-    pub shape: Shape,
-}
-
-impl Message {
-    /// Bytes it takes on the wire.
-    fn size(&self) -> usize {
-        match self.shape {
-            Shape::Whole | Shape::Audio | Shape::Event => self.frame.wire().len(),
-            Shape::BatchFirst { len, .. } => usize::from(len) + self.frame.payload().len() + 1,
-            Shape::BatchLine => self.frame.payload().len() + 1,
-            Shape::BatchLast => self.frame.payload().len(),
-        }
-    }
-
-    fn in_batch(&self) -> bool {
-        !matches!(self.shape, Shape::Whole | Shape::Audio | Shape::Event)
-    }
-
-    /// Names its bytes from `skip` on.
-    fn gather(&self, skip: u32, into: &mut Gather) {
-        let offset = self.frame.payload_offset() as u32;
-        let wire = self.frame.wire().len() as u32;
-        match self.shape {
-            Shape::Whole | Shape::Audio | Shape::Event => into.push(self.frame.clone(), skip..wire),
-            Shape::BatchFirst { header, len } => {
-                let len = u32::from(len);
-                if skip < len {
-                    into.push_own(header, skip..len);
-                }
-                into.push(self.frame.clone(), offset + skip.saturating_sub(len)..wire + 1);
-            }
-            Shape::BatchLine => into.push(self.frame.clone(), offset + skip..wire + 1),
-            Shape::BatchLast => into.push(self.frame.clone(), offset + skip..wire),
-        }
-    }
-}
 
 /// What became of a message.
 #[must_use]

@@ -4,5 +4,7 @@
 mod lane;
 #[cfg(test)]
 mod lane_tests;
+mod message;
 
-pub use lane::{Books, DropNote, Enqueue, Lane, Message, Shape};
+pub use lane::{Books, DropNote, Enqueue, Lane};
+pub use message::{Message, Shape};

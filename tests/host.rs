@@ -1,0 +1,117 @@
+//! What the host denies: each denial is told in a sentence with its remedy, by `serve` and by `doctor` alike.
+
+mod support;
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use support::{Server, voxhall};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn assert_fault(output: &Output, words: &[&str]) {
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(words.iter().all(|word| errors.contains(word)), "{words:?} are not all in {errors}");
+    assert!(output.stdout.is_empty(), "nothing is ready");
+}
+
+#[test]
+fn a_taken_port_is_a_fault_with_its_remedy() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for [public, admin] in [[&*address, "127.0.0.1:0"], ["127.0.0.1:0", &*address]] {
+        let output = voxhall(&["serve", "--shards", "1", "--listen", public, "--admin", admin]).output();
+        assert_fault(&output.expect("the program runs"), &[&address, "ss -ltnp"]);
+    }
+}
+
+#[test]
+fn a_second_server_does_not_join_the_port_of_the_first() {
+    let first = Server::start(&["--shards", "2"]);
+    let address = first.public.to_string();
+    let output =
+        voxhall(&["serve", "--shards", "2", "--listen", &address, "--admin", "127.0.0.1:0"]).output();
+    assert_fault(&output.expect("the program runs"), &[&address, "ss -ltnp"]);
+}
+
+#[test]
+fn too_few_descriptors_are_a_fault_with_its_remedy() {
+    for limit in [64, 100] {
+        let limited = format!(
+            "ulimit -n {limit} && exec {} serve --shards 1 --listen 127.0.0.1:0 --admin 127.0.0.1:0",
+            env!("CARGO_BIN_EXE_voxhall")
+        );
+        let output = Command::new("sh").args(["-c", &limited]).output().expect("a shell");
+        assert_fault(&output, &["descriptors", "ulimit -n"]);
+    }
+}
+
+#[test]
+fn a_forbidden_io_uring_is_a_fault_with_its_remedy() {
+    let serve =
+        without_io_uring(&["serve", "--shards", "1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    assert_fault(&serve, &["io_uring", "seccomp", "io_uring_setup"]);
+
+    let doctor = without_io_uring(&["doctor", "--shards", "1"]);
+    let report = text(&doctor.stdout);
+    assert_eq!(doctor.status.code(), Some(1), "{report}");
+    let mut lines = report.lines().skip_while(|line| !line.starts_with("fails "));
+    assert!(lines.next().is_some_and(|line| line.contains("io_uring")), "{report}");
+    assert!(lines.any(|line| line.trim_start().starts_with("$ allow io_uring_setup")), "{report}");
+}
+
+/// Runs the program under a seccomp filter like that of container engines: `io_uring_setup` is not permitted.
+fn without_io_uring(arguments: &[&str]) -> Output {
+    const FILTER: &str = "
+import ctypes, os, struct, sys
+SETUP, PERMISSION = 425, 1
+steps = [
+    (0x20, 0, 0, 0),  # load the number of the system call
+    (0x15, 0, 1, SETUP),  # if it is another one, skip the next step
+    (0x06, 0, 0, 0x00050000 | PERMISSION),  # return the error
+    (0x06, 0, 0, 0x7FFF0000),  # allow
+]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))
+program = struct.pack('HxxxxxxP', len(steps), ctypes.addressof(code))
+libc = ctypes.CDLL(None, use_errno=True)
+NO_NEW_PRIVILEGES, SECCOMP, MODE_FILTER = 38, 22, 2
+zero, one, filtering = map(ctypes.c_ulong, (0, 1, MODE_FILTER))
+for call in [(NO_NEW_PRIVILEGES, one, zero, zero, zero), (SECCOMP, filtering, program, zero, zero)]:
+    if libc.prctl(*call) != 0:
+        sys.exit('prctl: ' + os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+";
+    Command::new("python3")
+        .args(["-c", FILTER, env!("CARGO_BIN_EXE_voxhall")])
+        .args(arguments)
+        .output()
+        .expect("Python runs")
+}
+
+#[test]
+fn doctor_judges_each_profile_by_its_own_needs() {
+    for profile in ["laptop", "container", "bare-metal", "latency"] {
+        let output = voxhall(&["doctor", "--profile", profile]).output().expect("the program runs");
+        let report = text(&output.stdout);
+        for word in [
+            &format!("profile {profile},"),
+            "io_uring",
+            "nofile",
+            "somaxconn",
+            "limits in force",
+            "limits.connections_max",
+        ] {
+            assert!(report.contains(word), "{word} is not in\n{report}");
+        }
+        let standing =
+            |line: &&str| ["ok ", "falls short ", "fails "].iter().any(|word| line.starts_with(word));
+        let checks: Vec<_> = report.lines().filter(standing).collect();
+        let failed = checks.iter().filter(|line| line.starts_with("fails ")).count();
+        assert!(checks.len() > 10, "{report}");
+        assert!(report.contains(&format!(" {failed} failed\n")), "{report}");
+        assert_eq!(output.status.code(), Some(i32::from(failed > 0)), "{report}");
+    }
+}
