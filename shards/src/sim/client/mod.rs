@@ -232,7 +232,7 @@ impl World {
         let now = self.now;
         let slack = self.scenario.faults.slack() + self.scenario.config.outbox.coalesce;
         let Some(conn) = self.clients[client].conn.as_mut() else { return };
-        let trusted = conn.plan.proper && conn.plan.reading == Reading::Everything;
+        let trusted = conn.plan.proper && !matches!(conn.plan.reading, Reading::Stopping(_));
         let answered = conn.ledger.pongs == conn.ledger.pings
             && (!conn.plan.pure() || conn.ledger.committed == conn.ledger.commits);
         if !answered {
