@@ -131,18 +131,16 @@ impl RawConfig {
     }
 
     fn set_text(&mut self, name: &str, text: &str, place: Place) {
-        match self.known(name, text.trim().trim_matches('"'), &place) {
-            Some(key) => self.put(key, text, Value::from_text(key, text), place),
-            None => {}
+        if let Some(key) = self.known(name, text.trim().trim_matches('"'), &place) {
+            self.put(key, text, Value::from_text(key, text), place);
         }
     }
 
     fn set_toml(&mut self, name: &str, value: &DeValue<'_>, place: Place) {
         let shown = shown(value);
         let bare = shown.trim_matches('"').to_owned();
-        match self.known(name, &bare, &place) {
-            Some(key) => self.put(key, &shown, Value::from_toml(key, value), place),
-            None => {}
+        if let Some(key) = self.known(name, &bare, &place) {
+            self.put(key, &shown, Value::from_toml(key, value), place);
         }
     }
 

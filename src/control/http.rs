@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How long the head of a request may take.
@@ -30,27 +30,25 @@ pub(crate) enum Keep {
 
 /// Serves a connection until it ends or the time is over. Safe to drop: the socket closes.
 pub(crate) async fn serve(stream: TcpStream, head: Bytes, router: Router, keep: Keep, within: Duration) {
-    let io = TokioIo::new(Prefixed { head, stream });
+    let mut stream = Prefixed { head, stream };
+    // Borrowed: the connection flushes and shuts its side down, and the socket is still ours afterwards.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .keep_alive(keep == Keep::Alive)
         .half_close(true)
         .max_buf_size(64 * 1024)
-        .serve_connection(io, TowerToHyperService::new(router))
-        .without_shutdown();
-    if let Ok(Ok(parts)) = tokio::time::timeout(within, connection).await {
-        part_politely(parts.io.into_inner().stream).await;
+        .serve_connection(TokioIo::new(&mut stream), TowerToHyperService::new(router));
+    if let Ok(Ok(())) = tokio::time::timeout(within, connection).await {
+        read_the_rest(stream.stream).await;
     }
 }
 
 /// Closing a socket with unread bytes resets it, and the reset may overtake the answer. So what the client still
 /// sends is read first, within bounds.
-async fn part_politely(mut stream: TcpStream) {
-    if stream.shutdown().await.is_ok() {
-        let mut rest = stream.take(LINGER_BYTES);
-        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
-    }
+async fn read_the_rest(stream: TcpStream) {
+    let mut rest = stream.take(LINGER_BYTES);
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A stream whose first bytes were read by somebody else.

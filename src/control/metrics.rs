@@ -124,8 +124,9 @@ impl Scrape {
     }
 
     fn node(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let family = out.encode_descriptor("voxhall_build", "What runs here", None, MetricType::Info)?;
-        info(family, &self.build)?;
+        let mut family =
+            out.encode_descriptor("voxhall_build_info", "What runs here", None, MetricType::Gauge)?;
+        family.encode_family(&self.build)?.encode_gauge(&1.0)?;
         gauge(out, "voxhall_ready", "Whether new clients are welcome", f64::from(u8::from(self.ready)))?;
         gauge(out, "voxhall_uptime_seconds", "Time since the start", self.uptime_s)?;
         let held = self.log_lines_held_back;
@@ -240,10 +241,6 @@ impl Scrape {
     }
 }
 
-fn info(mut family: MetricEncoder<'_>, labels: &impl EncodeLabelSet) -> fmt::Result {
-    family.encode_info(labels)
-}
-
 fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
     out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
@@ -290,6 +287,7 @@ mod tests {
                 "voxhall_close_codes_total{code=\"1001\",shard=\"1\"} 1",
                 "voxhall_frames_received_total{shard=\"0\"} 0",
                 "voxhall_limit{key=\"outbox.messages_max\"} 512.0",
+                "voxhall_build_info{version=\"0.1.0\",profile=\"laptop\",engine=\"parrot\"} 1.0",
                 "voxhall_ready 1.0",
                 "voxhall_shard_up{shard=\"1\"} 1.0",
             ] {

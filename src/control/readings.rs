@@ -28,156 +28,88 @@ pub(crate) struct Reading {
     pub(crate) value: u64,
 }
 
-macro_rules! readings {
-    ($(($growth:ident, $field:ident, $metric:literal, $help:literal)),* $(,)?) => {
-        [$(Reading { field: stringify!($field), metric: $metric, growth: Growth::$growth, help: $help, value: *$field }),*]
+/// Makes a function that reads a struct of counters. Naming every field, those in brackets without reading them, is
+/// what the compiler then insists on.
+macro_rules! table {
+    (
+        $(#[$doc:meta])*
+        $name:ident($of:ident), without [$($skipped:ident),*]:
+        $($growth:ident, $field:ident, $metric:literal, $help:literal;)*
+    ) => {
+        $(#[$doc])*
+        fn $name(counters: &$of) -> Vec<Reading> {
+            let $of { $($field,)* $($skipped: _),* } = counters;
+            vec![$(Reading {
+                field: stringify!($field),
+                metric: $metric,
+                growth: Growth::$growth,
+                help: $help,
+                value: *$field,
+            }),*]
+        }
     };
 }
 
-/// The plain numbers of a shard; labelled ones and histograms are in [`Counters`] itself.
+/// The plain numbers of a shard; labelled ones and histograms are read from [`Counters`] itself.
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
-    let Counters {
-        accepted,
-        moved_out,
-        moved_in,
-        handed_over,
-        heads,
-        refused: _,
-        opened,
-        open,
-        closed,
-        close_codes: _,
-        rooms,
-        rooms_lingering,
-        rooms_created,
-        rooms_evicted,
-        engines_started,
-        frames_received,
-        texts_received,
-        bytes_received,
-        frames_sent,
-        texts_sent,
-        events_sent,
-        bytes_sent,
-        frames_encoded,
-        events_encoded,
-        frames_enqueued,
-        inbound_dropped,
-        client_errors,
-        queued_messages,
-        queued_bytes,
-        inbound_queued,
-        dropped: _,
-        send_errors,
-        sends_blocked,
-        slow_closed,
-        batch_size: _,
-        send_latency_us: _,
-        coalesce_wait_us: _,
-        blocks_allocated,
-        timers,
-        state_bytes,
-        wire,
-    } = counters;
-    let mut all = readings![
-        (Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener"),
-        (Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room"),
-        (Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them"),
-        (Counter, handed_over, "voxhall_handed_over", "Connections handed to the control plane"),
-        (Gauge, heads, "voxhall_heads", "Request heads being read"),
-        (Counter, opened, "websocket_connections", "WebSocket connections opened"),
-        (Gauge, open, "websocket_connections", "WebSocket connections open"),
-        (Counter, closed, "voxhall_closed", "WebSocket connections closed"),
-        (Gauge, rooms, "voxhall_rooms", "Rooms, lingering ones included"),
-        (Gauge, rooms_lingering, "voxhall_rooms_lingering", "Rooms that wait for a member to come back"),
-        (Counter, rooms_created, "voxhall_rooms_created", "Rooms made"),
-        (
-            Counter,
-            rooms_evicted,
-            "voxhall_rooms_evicted",
-            "Lingering rooms ended early to stay within the limit"
-        ),
-        (Counter, engines_started, "voxhall_engines_started", "Engines started"),
-        (Counter, frames_received, "voxhall_frames_received", "Binary messages received"),
-        (Counter, texts_received, "voxhall_texts_received", "Text messages received"),
-        (Counter, bytes_received, "voxhall_bytes_received", "Bytes received from sockets"),
-        (Counter, frames_sent, "voxhall_frames_sent", "Binary messages sent completely"),
-        (Counter, texts_sent, "voxhall_texts_sent", "Text messages sent completely, a batch counted once"),
-        (Counter, events_sent, "voxhall_events_sent", "Events sent, each of a batch counted"),
-        (Counter, bytes_sent, "voxhall_bytes_sent", "Bytes the kernel took"),
-        (
-            Counter,
-            frames_encoded,
-            "voxhall_frames_encoded",
-            "Audio frames encoded, however many members take them"
-        ),
-        (Counter, events_encoded, "voxhall_events_encoded", "Events encoded, however many members take them"),
-        (Counter, frames_enqueued, "voxhall_frames_enqueued", "Audio frames put into lanes"),
-        (
-            Counter,
-            inbound_dropped,
-            "voxhall_inbound_dropped",
-            "Inbound audio refused because the room's queue was full"
-        ),
-        (Counter, client_errors, "voxhall_client_errors", "Client events answered with an error"),
-        (Gauge, queued_messages, "ws_outbox_queue_size", "Messages waiting in all lanes"),
-        (Gauge, queued_bytes, "voxhall_queued_bytes", "Bytes waiting in all lanes"),
-        (Gauge, inbound_queued, "voxhall_inbound_queued", "Audio frames waiting for engines"),
-        (Counter, send_errors, "ws_outbox_send_errors", "Sends that failed"),
-        (Counter, sends_blocked, "voxhall_sends_blocked", "Sends that found the socket full"),
-        (Counter, slow_closed, "voxhall_slow_closed", "Connections closed as too slow"),
-        (
-            Counter,
-            blocks_allocated,
-            "voxhall_blocks_allocated",
-            "Blocks the frame pool took from the allocator"
-        ),
-        (Gauge, timers, "voxhall_timers", "Timers set"),
-        (Gauge, state_bytes, "voxhall_state_bytes", "Bytes of bookkeeping for connections and rooms"),
-    ]
-    .to_vec();
-    all.extend(wire_readings(wire));
+    let mut all = shard(counters);
+    all.extend(wire(&counters.wire));
     all
 }
 
-fn wire_readings(counters: &WireCounters) -> impl Iterator<Item = Reading> + use<> {
-    let WireCounters {
-        turns,
-        enters,
-        enters_per_turn_max,
-        sleeps,
-        doorbells,
-        completions,
-        buffers_exhausted,
-        mesh_full,
-        mesh_depth,
-        descriptors,
-        in_flight,
-        accept_paused,
-        executor_turns,
-        turn_us: _,
-    } = counters;
-    readings![
-        (Counter, turns, "voxhall_turns", "Turns of the loop"),
-        (Counter, enters, "voxhall_enters", "io_uring_enter calls"),
-        (Gauge, enters_per_turn_max, "voxhall_enters_per_turn_max", "Most io_uring_enter calls in one turn"),
-        (Counter, sleeps, "voxhall_sleeps", "Times the shard slept"),
-        (Counter, doorbells, "voxhall_doorbells", "Doorbells heard"),
-        (Counter, completions, "voxhall_completions", "Completions taken"),
-        (
-            Counter,
-            buffers_exhausted,
-            "voxhall_buffers_exhausted",
-            "Receives that found the buffer pool empty"
-        ),
-        (Counter, mesh_full, "voxhall_mesh_full", "Messages that found another shard's queue full"),
-        (Gauge, mesh_depth, "voxhall_mesh_depth", "Messages from other shards waiting for this one"),
-        (Gauge, descriptors, "voxhall_descriptors", "Descriptors held by the wire"),
-        (Gauge, in_flight, "voxhall_in_flight", "Operations in flight"),
-        (Counter, accept_paused, "voxhall_accept_paused", "Times accepting paused for want of descriptors"),
-        (Counter, executor_turns, "voxhall_executor_turns", "Turns given to the executor"),
-    ]
-    .into_iter()
+table! {
+    shard(Counters), without [refused, close_codes, dropped, batch_size, send_latency_us, coalesce_wait_us, wire]:
+    Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
+    Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
+    Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
+    Counter, handed_over, "voxhall_handed_over", "Connections handed to the control plane";
+    Gauge, heads, "voxhall_heads", "Request heads being read";
+    Counter, opened, "websocket_connections", "WebSocket connections opened";
+    Gauge, open, "websocket_connections", "WebSocket connections open";
+    Counter, closed, "voxhall_closed", "WebSocket connections closed";
+    Gauge, rooms, "voxhall_rooms", "Rooms, lingering ones included";
+    Gauge, rooms_lingering, "voxhall_rooms_lingering", "Rooms that wait for a member to come back";
+    Counter, rooms_created, "voxhall_rooms_created", "Rooms made";
+    Counter, rooms_evicted, "voxhall_rooms_evicted", "Lingering rooms ended early to stay within the limit";
+    Counter, engines_started, "voxhall_engines_started", "Engines started";
+    Counter, frames_received, "voxhall_frames_received", "Binary messages received";
+    Counter, texts_received, "voxhall_texts_received", "Text messages received";
+    Counter, bytes_received, "voxhall_bytes_received", "Bytes received from sockets";
+    Counter, frames_sent, "voxhall_frames_sent", "Binary messages sent completely";
+    Counter, texts_sent, "voxhall_texts_sent", "Text messages sent completely, a batch counted once";
+    Counter, events_sent, "voxhall_events_sent", "Events sent, each of a batch counted";
+    Counter, bytes_sent, "voxhall_bytes_sent", "Bytes the kernel took";
+    Counter, frames_encoded, "voxhall_frames_encoded", "Audio frames encoded, however many members take them";
+    Counter, events_encoded, "voxhall_events_encoded", "Events encoded, however many members take them";
+    Counter, frames_enqueued, "voxhall_frames_enqueued", "Audio frames put into lanes";
+    Counter, inbound_dropped, "voxhall_inbound_dropped", "Inbound audio refused because the room's queue was full";
+    Counter, client_errors, "voxhall_client_errors", "Client events answered with an error";
+    Gauge, queued_messages, "ws_outbox_queue_size", "Messages waiting in all lanes";
+    Gauge, queued_bytes, "voxhall_queued_bytes", "Bytes waiting in all lanes";
+    Gauge, inbound_queued, "voxhall_inbound_queued", "Audio frames waiting for engines";
+    Counter, send_errors, "ws_outbox_send_errors", "Sends that failed";
+    Counter, sends_blocked, "voxhall_sends_blocked", "Sends that found the socket full";
+    Counter, slow_closed, "voxhall_slow_closed", "Connections closed as too slow";
+    Counter, blocks_allocated, "voxhall_blocks_allocated", "Blocks the frame pool took from the allocator";
+    Gauge, timers, "voxhall_timers", "Timers set";
+    Gauge, state_bytes, "voxhall_state_bytes", "Bytes of bookkeeping for connections and rooms";
+}
+
+table! {
+    wire(WireCounters), without [turn_us]:
+    Counter, turns, "voxhall_turns", "Turns of the loop";
+    Counter, enters, "voxhall_enters", "io_uring_enter calls";
+    Gauge, enters_per_turn_max, "voxhall_enters_per_turn_max", "Most io_uring_enter calls in one turn";
+    Counter, sleeps, "voxhall_sleeps", "Times the shard slept";
+    Counter, doorbells, "voxhall_doorbells", "Doorbells heard";
+    Counter, completions, "voxhall_completions", "Completions taken";
+    Counter, buffers_exhausted, "voxhall_buffers_exhausted", "Receives that found the buffer pool empty";
+    Counter, mesh_full, "voxhall_mesh_full", "Messages that found another shard's queue full";
+    Gauge, mesh_depth, "voxhall_mesh_depth", "Messages from other shards waiting for this one";
+    Gauge, descriptors, "voxhall_descriptors", "Descriptors held by the wire";
+    Gauge, in_flight, "voxhall_in_flight", "Operations in flight";
+    Counter, accept_paused, "voxhall_accept_paused", "Times accepting paused for want of descriptors";
+    Counter, executor_turns, "voxhall_executor_turns", "Turns given to the executor";
 }
 
 #[cfg(test)]

@@ -158,9 +158,8 @@ impl Mailbox for FakeMesh {
         if inner.full.contains(&to) {
             return false;
         }
-        match message {
-            ShardMessage::Ask { id, query } => inner.take_question(to, id, query),
-            _ => {}
+        if let ShardMessage::Ask { id, query } = message {
+            inner.take_question(to, id, query);
         }
         drop(inner);
         self.ring();
