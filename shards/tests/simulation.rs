@@ -53,9 +53,11 @@ fn run(first: u64, seeds: u64) -> (Vec<Violation>, Vec<Report>) {
 
 fn replay(violation: &Violation) -> String {
     let seed = violation.seed;
+    let planted = cfg!(feature = "planted-bug");
+    let (feature, ignored) = if planted { ("--features planted-bug ", " --ignored") } else { ("", "") };
     format!(
         "{violation}\n  replay: VOXHALL_SIM_TRACE=1 VOXHALL_SIM_SEEDS=1 VOXHALL_SIM_FIRST={seed} \
-         cargo test -p voxhall-shards --test simulation seeds -- --nocapture"
+         cargo test -p voxhall-shards {feature}--test simulation seeds -- --nocapture{ignored}"
     )
 }
 

@@ -8,7 +8,7 @@ use super::pipe::Holder;
 use super::world::World;
 use crate::core::counters::Counters;
 use crate::core::message::{Answer, AskId, Query, RoomDetail, RoomSummary, RoomsQuery, RoomsSort};
-use crate::core::{ConnKey, Effect, Effects, Input, Micros, SessionId};
+use crate::core::{ConnKey, Effect, Effects, Input, Micros, ReceiveMode, SessionId};
 
 /// Heartbeats are rounded up to about this.
 const HEARTBEAT_GRAIN: Micros = Micros(131_072);
@@ -102,6 +102,7 @@ impl World {
     fn look_at_members(&mut self, shard: usize, rooms: &[RoomDetail]) {
         let mut seen = BTreeSet::new();
         let limits = self.scenario.config.outbox.clone();
+        let now = self.now;
         for room in rooms {
             let id = room.summary.id.as_str();
             let owner = crate::core::route::owner(id, self.nodes.len() as u16);
@@ -123,6 +124,8 @@ impl World {
                 self.require(bounded, || format!("the lane of {member:?} is past its bounds: {limits:?}"));
                 if let Some(live) = self.nodes[shard].live(key) {
                     live.heard_open = Some(live.received_at);
+                    let unread = live.mode == ReceiveMode::Paused && member.queued_messages == 0;
+                    live.unread_since = live.unread_since.or(Some(now)).filter(|_| unread);
                     if member.queued_messages == 0 {
                         (live.blocked_since, live.stuck_since) = (None, None);
                     }
@@ -236,6 +239,9 @@ impl World {
             let silent = now.since(live.received_at.max(live.began));
             if silent > config.heartbeat.idle + HEARTBEAT_GRAIN + HEARTBEAT_GRAIN + slack {
                 wrong = Some(format!("{member:?} is silent for {silent:?}"));
+            }
+            if live.unread_since.is_some_and(|since| now.since(since) > slack) {
+                wrong = Some(format!("{member:?} is not read though nothing waits for it"));
             }
             let stuck = live.stuck_since.map(|since| now.since(since));
             if stuck.is_some_and(|stuck| stuck > config.outbox.slow_client + slack) {

@@ -35,6 +35,10 @@ impl Pipe {
         }
     }
 
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// How much may be written now.
     pub(super) fn space(&self) -> usize {
         self.capacity - self.under_way_bytes - self.arrived.len()

@@ -77,6 +77,8 @@ pub(super) struct Live {
     pub(super) heard_open: Option<Micros>,
     /// Since when its lane may not have been empty after a block.
     pub(super) blocked_since: Option<Micros>,
+    /// Since when it has been seen unread though nothing waits for it.
+    pub(super) unread_since: Option<Micros>,
     /// Since when no send has gone through whole after a block.
     pub(super) stuck_since: Option<Micros>,
 }
@@ -147,6 +149,7 @@ impl Node {
             received_at: now,
             heard_open: None,
             blocked_since: None,
+            unread_since: None,
             stuck_since: None,
         });
         ConnKey { index, generation: slot.generation }

@@ -12,6 +12,8 @@ pub(super) struct Scenario {
     pub(super) config: ShardConfig,
     /// No faults and roomy limits: here nothing may be lost and nobody may be turned out.
     pub(super) gentle: bool,
+    /// Much is said to clients that read slowly, through small lanes.
+    pub(super) crowded: bool,
     pub(super) clients: usize,
     /// How many rooms are shared; besides, every client has one of its own.
     pub(super) rooms: u64,
@@ -83,9 +85,10 @@ impl Scenario {
         let gentle = dice.permille(250);
         let clients = if dice.permille(150) { dice.size(20, 40) } else { dice.size(2, 14) };
         let play = Micros::from_ms(dice.range(2_000, 15_000));
-        Self {
+        let mut scenario = Self {
             config: config(dice, gentle),
             gentle,
+            crowded: false,
             clients,
             rooms: dice.range(1, 4),
             play,
@@ -97,7 +100,24 @@ impl Scenario {
             control_every: Micros::from_ms(if dice.permille(500) { dice.range(20, 500) } else { 0 }),
             control_closes: !gentle && dice.permille(300),
             look_every: dice.range(1, 6),
+        };
+        if !gentle && dice.permille(350) {
+            scenario.crowd(dice);
         }
+        scenario
+    }
+
+    fn crowd(&mut self, dice: &mut Dice) {
+        self.crowded = true;
+        self.rooms = 1;
+        self.clients = self.clients.min(10);
+        self.config.outbox.messages_max = dice.size(4, 40);
+        self.config.outbox.slow_client = Micros::from_s(60);
+        self.config.limits.members_per_room_max = 64;
+        self.config.limits.connections_max = 100_000;
+        self.faults.capacity = (300, 3_000);
+        self.faults.receive_bytes_max = self.faults.receive_bytes_max.max(64);
+        self.mix.engines = dice.pick(&[[1, 5, 1, 0], [5, 1, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]]);
     }
 }
 
@@ -113,7 +133,8 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     config.heartbeat.idle = config.heartbeat.ping + Micros::from_ms(dice.range(300, 5_000));
     config.outbox.coalesce = Micros::from_ms(dice.pick(&[0, 5, 25, 200]));
     config.outbox.audio_age_max = Micros::from_ms(dice.pick(&[20, 200, 2_000]));
-    config.outbox.slow_client = Micros::from_ms(dice.range(300, 6_000));
+    let patience = if dice.permille(400) { 60_000 } else { dice.range(300, 6_000) };
+    config.outbox.slow_client = Micros::from_ms(patience);
     if gentle {
         return config;
     }

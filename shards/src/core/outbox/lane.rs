@@ -222,10 +222,17 @@ impl Lane {
         }
     }
 
-    /// Empties the lane but for what the kernel has begun: only a goodbye may follow.
+    /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow.
     pub fn abandon(&mut self, books: &mut Books<'_>) {
-        while let Some(at) = self.find_removable(|_| true) {
-            self.remove(at, DropReason::Closed, books);
+        let mut begun = self.begun();
+        while begun > 0
+            && begun < self.queue.len()
+            && matches!(self.queue[begun - 1].shape, Shape::BatchFirst { .. } | Shape::BatchLine)
+        {
+            begun += 1;
+        }
+        while self.queue.len() > begun {
+            self.remove(self.queue.len() - 1, DropReason::Closed, books);
         }
         self.drops = None;
     }
@@ -245,8 +252,12 @@ impl Lane {
     /// The first message that may still be taken out and meets the condition. What the kernel has been given or
     /// has begun, and a batch once formed, has to stay.
     fn find_removable(&self, wanted: impl Fn(&Message) -> bool) -> Option<usize> {
-        let begun = usize::from(self.in_flight).max(usize::from(self.front_sent > 0));
-        (begun..self.queue.len()).find(|&at| !self.queue[at].in_batch() && wanted(&self.queue[at]))
+        (self.begun()..self.queue.len()).find(|&at| !self.queue[at].in_batch() && wanted(&self.queue[at]))
+    }
+
+    /// Messages that the kernel has been given or has taken a part of.
+    fn begun(&self) -> usize {
+        usize::from(self.in_flight).max(usize::from(self.front_sent > 0))
     }
 
     fn remove(&mut self, at: usize, reason: DropReason, books: &mut Books<'_>) {

@@ -211,3 +211,47 @@ fn a_client_is_slow_from_the_first_block_until_its_lane_is_empty() {
     bench.send_all(usize::MAX);
     assert_eq!(bench.lane.blocked_since(), None);
 }
+
+#[test]
+fn a_send_keeps_within_its_parts_when_a_batch_comes_last() {
+    for singles in 60..=64 {
+        let mut bench = Bench::new(512, true);
+        for _ in 0..singles {
+            let _ = bench.audio("pcm");
+        }
+        let _ = bench.event("1");
+        let _ = bench.urgent("2");
+        let mut gather = Gather::default();
+        bench.lane.gather(&mut gather, &mut bench.counters);
+        assert!(gather.parts() <= 64, "{singles} messages, then a batch: {} parts", gather.parts());
+    }
+}
+
+#[test]
+fn of_an_abandoned_lane_only_what_was_begun_still_leaves() {
+    let mut bench = Bench::new(512, true);
+    let _ = bench.event("first");
+    let _ = bench.urgent("of a batch");
+    let _ = bench.audio("pcm");
+    let _ = bench.event("formed");
+    let _ = bench.urgent("not begun");
+    let wire = bench.gather();
+    assert!(bench.sent(4), "a short send");
+    bench.lane.block(bench.now);
+    bench.lane.abandon(&mut Books { counters: &mut bench.counters, pool: &mut bench.pool });
+    bench.lane.blocked = false;
+    let rest = bench.send_all(usize::MAX);
+    assert_eq!([&wire[..4], &rest].concat(), b"\x81\x10first\nof a batch");
+    assert_eq!((bench.counters.queued_messages, bench.counters.queued_bytes), (0, 0));
+}
+
+#[test]
+fn a_lane_that_was_flushed_while_blocked_makes_nobody_slow() {
+    let mut bench = Bench::new(512, false);
+    let _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false);
+    bench.gather();
+    bench.lane.block(Micros(100));
+    bench.lane.flush_response(1, &mut Books { counters: &mut bench.counters, pool: &mut bench.pool });
+    bench.lane.unblock();
+    assert_eq!(bench.lane.blocked_since(), None);
+}

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     messages: u64,
     left: u64,
     rounds: u32,
+    /// What the server had not read when last looked.
+    unread: usize,
     /// Whether the server has said goodbye.
     goodbye: bool,
     /// Whether it reads.
@@ -134,6 +136,7 @@ impl World {
             messages: 0,
             left,
             rounds: 0,
+            unread: 0,
             goodbye: false,
             reading: true,
             progress: self.now,
@@ -232,15 +235,15 @@ impl World {
         let now = self.now;
         let slack = self.scenario.faults.slack() + self.scenario.config.outbox.coalesce;
         let Some(conn) = self.clients[client].conn.as_mut() else { return };
-        let trusted = conn.plan.proper && conn.plan.reading == Reading::Everything;
+        let trusted = conn.plan.proper && !matches!(conn.plan.reading, Reading::Stopping(_));
         let answered = conn.ledger.pongs == conn.ledger.pings
             && (!conn.plan.pure() || conn.ledger.committed == conn.ledger.commits);
         if !answered {
-            let stalled = {
-                let socket = &self.sockets[conn.socket.0];
-                socket.up.stalled_until > now || socket.down.stalled_until > now
-            };
-            if stalled {
+            let socket = &self.sockets[conn.socket.0];
+            let stalled = socket.up.stalled_until > now || socket.down.stalled_until > now;
+            // A long way to go, byte by byte, is a way all the same.
+            let unread = std::mem::replace(&mut conn.unread, socket.up.capacity() - socket.up.space());
+            if stalled || unread > conn.unread {
                 conn.progress = now;
             }
             if trusted && now.since(conn.progress) > SILENCE_MAX {

@@ -119,7 +119,7 @@ impl Plan {
             _ => {}
         }
         if !scenario.gentle {
-            self.spoil(dice);
+            self.spoil(dice, scenario.crowded);
         }
         let fast = scenario.faults.receive_bytes_max >= 1_460 && scenario.faults.capacity.0 >= 16_000;
         if fast && scenario.config.limits.message_bytes_max > 100_000 && dice.permille(20) {
@@ -133,7 +133,10 @@ impl Plan {
     }
 
     /// What happens to the best of clients in a rough world.
-    fn spoil(&mut self, dice: &mut Dice) {
+    fn spoil(&mut self, dice: &mut Dice, crowded: bool) {
+        if crowded {
+            self.weights[6] += dice.range(0, 15);
+        }
         self.leave = match dice.range(0, 9) {
             0 => Leave::Vanish,
             1 => Leave::HalfClose,
@@ -142,8 +145,8 @@ impl Plan {
             _ => Leave::Polite,
         };
         self.answers_pings = dice.permille(900);
-        if self.reading == Reading::Everything && dice.permille(150) {
-            self.reading = Reading::Sipping(dice.size(1, 3_000));
+        if self.reading == Reading::Everything && dice.permille(if crowded { 600 } else { 150 }) {
+            self.reading = Reading::Sipping(dice.size(60, 3_000));
         }
     }
 
