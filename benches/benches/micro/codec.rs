@@ -10,29 +10,17 @@ use shards::core::FramePool;
 use shards::core::frame::{BINARY, TEXT};
 use shards::core::ws::{Decoder, Item, OpCode};
 
+use crate::client::frame;
+
 /// A small event, 20 ms of audio, a large event.
 const SIZES: [usize; 3] = [40, 640, 16_384];
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
-/// A client's frame.
-fn frame(opcode: OpCode, len: usize, key: [u8; 4]) -> Vec<u8> {
-    let mut frame = vec![0x80 | u8::from(opcode)];
-    match u16::try_from(len).expect("no size here is larger") {
-        short @ 0..126 => frame.push(0x80 | short as u8),
-        long => {
-            frame.push(0x80 | 126);
-            frame.extend(long.to_be_bytes());
-        }
-    }
-    frame.extend(key);
-    frame.extend((0..len).map(|at| b'a' + (at % 26) as u8));
-    frame
-}
-
 /// Decodes one frame that arrives in two pieces, or in one where `cut` is its length.
 fn decode(bencher: Bencher, opcode: OpCode, len: usize, key: [u8; 4], cut: impl Fn(usize) -> usize) {
-    let mut frame = frame(opcode, len, key);
+    let payload: Vec<u8> = (0..len).map(|at| b'a' + (at % 26) as u8).collect();
+    let mut frame = frame(opcode.into(), key, &payload);
     let cut = cut(frame.len());
     let mut decoder = Decoder::new();
     bencher.counter(BytesCount::new(len)).bench_local(|| {

@@ -4,6 +4,7 @@
 //! with the allocator of the server; only [`mesh`] starts another thread, on another core. Names after `--` choose
 //! benches: `cargo bench -p voxhall-benches -- codec`.
 
+mod client;
 mod codec;
 mod head;
 mod mesh;
