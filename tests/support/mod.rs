@@ -109,6 +109,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what it printed")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
