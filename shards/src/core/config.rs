@@ -4,7 +4,7 @@
 use super::engine::EngineKind;
 use super::time::Micros;
 
-/// What a shard is told when it starts. Valid as a whole: see [`ShardConfig::check`].
+/// What a shard is told when it starts. Whoever makes one sees to it that its limits agree with each other.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
     /// How many shards the node has; with the session id it decides who owns a room.
