@@ -86,7 +86,8 @@ impl Worker {
         {
             let conn = &mut self.conns[index as usize];
             conn.frames_left = self.plan.churn_frames;
-            conn.voice = Some(Voice::short(&self.plan, now - run.start_us));
+            // The first to connect may be ready before the run begins.
+            conn.voice = Some(Voice::short(&self.plan, now.saturating_sub(run.start_us)));
             self.wheel.insert(index, now);
         }
         if !self.welcomes() {
