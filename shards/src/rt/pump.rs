@@ -32,8 +32,8 @@ const ACCEPTS_PER_TURN_MAX: usize = 128;
 const BATCH_COMPLETIONS: u32 = 64;
 /// Busy time after which the executor gets a turn.
 const EXECUTOR_EVERY: Micros = Micros::from_ms(1);
-/// After so many completions the clock is read again before timers are looked at.
-const LONG_TURN_COMPLETIONS: usize = 64;
+/// After so many sends the clock is read again, so that how long they took shows.
+const SENDS_PER_READING: u64 = 8;
 
 /// Why the pump gave control back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,12 +144,10 @@ impl Pump {
         self.counters.turns += 1;
         self.counters.enters += enters;
         self.counters.enters_per_turn_max = self.counters.enters_per_turn_max.max(enters);
-        let completions = self.completions();
+        self.completions();
         self.messages();
         self.accepted();
-        if completions > LONG_TURN_COMPLETIONS {
-            self.now = self.clock.now();
-        }
+        self.now = self.clock.now();
         self.shard.end_turn(self.now, &mut self.fx);
         self.carry_out();
         self.go_on_leaving()
@@ -212,11 +210,10 @@ impl Pump {
         self.wire.holds_accepted() && self.shard.accepting()
     }
 
-    fn completions(&mut self) -> usize {
+    fn completions(&mut self) {
         let mut taken = std::mem::take(&mut self.taken);
         self.more = self.wire.take(&mut taken, COMPLETIONS_PER_TURN_MAX);
-        let count = taken.len();
-        self.counters.completions += count as u64;
+        self.counters.completions += taken.len() as u64;
         for completion in taken.drain(..) {
             match self.wire.book(completion, self.now) {
                 Event::Nothing => {}
@@ -236,7 +233,6 @@ impl Pump {
         self.taken = taken;
         self.report_closed();
         self.carry_out();
-        count
     }
 
     fn tell(&mut self, input: Input<'_>) {
@@ -316,6 +312,9 @@ impl Pump {
         self.shard.gather(conn, &mut self.gather);
         let outcome = if self.gather.is_empty() { None } else { self.wire.send(conn, &self.gather) };
         self.counters.sends += u64::from(outcome.is_some());
+        if self.counters.sends.is_multiple_of(SENDS_PER_READING) {
+            self.now = self.clock.now();
+        }
         // The frames are let go before the core hears of it, so that it can use their blocks again.
         self.gather.clear();
         if let Some(outcome) = outcome {
