@@ -5,6 +5,7 @@
 //! collects; completions up to a budget; messages of the mesh up to a budget; the end of the core's turn. The shard
 //! sleeps only in that one call, until a completion, the next deadline, or the doorbell.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::wire::{Event, Wire};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
 use crate::core::{
-    ConnKey, Destination, Effect, Effects, Gather, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
+    Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
 };
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
@@ -32,8 +33,6 @@ const ACCEPTS_PER_TURN_MAX: usize = 128;
 const BATCH_COMPLETIONS: u32 = 64;
 /// Busy time after which the executor gets a turn.
 const EXECUTOR_EVERY: Micros = Micros::from_ms(1);
-/// After so many sends the clock is read again, so that how long they took shows.
-const SENDS_PER_READING: u64 = 8;
 
 /// Why the pump gave control back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +76,12 @@ pub(super) struct Pump {
     woke: Micros,
     /// Set by the node when its patience is over.
     stop: Arc<AtomicBool>,
-    /// Completions were left in the queue.
-    more: bool,
     busy: Micros,
     counters: WireCounters,
     fx: Effects,
     doing: Effects,
-    taken: Vec<Completion>,
-    gather: Gather,
+    /// Completions that were not handled yet.
+    taken: VecDeque<Completion>,
 }
 
 impl Pump {
@@ -110,13 +107,11 @@ impl Pump {
             now,
             woke: now,
             stop,
-            more: false,
             busy: Micros(0),
             counters: WireCounters::default(),
             fx: Vec::new(),
             doing: Vec::new(),
-            taken: Vec::new(),
-            gather: Gather::default(),
+            taken: VecDeque::new(),
         }
     }
 
@@ -144,6 +139,7 @@ impl Pump {
         self.counters.turns += 1;
         self.counters.enters += enters;
         self.counters.enters_per_turn_max = self.counters.enters_per_turn_max.max(enters);
+        self.sent();
         self.completions();
         self.messages();
         self.accepted();
@@ -159,6 +155,8 @@ impl Pump {
         if self.shard.accepting() && matches!(self.stage, Stage::Serving | Stage::Draining) {
             self.wire.arm_accepts(self.now);
         }
+        let Self { wire, shard, .. } = self;
+        wire.queue_waiting_sends(|conn, gather| shard.gather(conn, gather));
     }
 
     /// Submits, sleeps if there is nothing to do, collects. The number of system calls: one.
@@ -180,7 +178,7 @@ impl Pump {
 
     /// How long this turn may sleep; nothing when there is work. The doorbell is armed when it may.
     fn how_long(&mut self, mut now: Micros) -> Option<Wait> {
-        if self.more
+        if !self.taken.is_empty()
             || self.shard.has_more()
             || self.wire.is_pressed()
             || self.mesh.may_have_messages()
@@ -210,11 +208,20 @@ impl Pump {
         self.wire.holds_accepted() && self.shard.accepting()
     }
 
+    /// The sends of this turn's system call are over.
+    fn sent(&mut self) {
+        self.wire.take(&mut self.taken);
+        while let Some((conn, outcome)) = self.wire.next_sent() {
+            self.counters.sends += 1;
+            self.tell(Input::Sent { conn, outcome });
+        }
+        self.report_closed();
+    }
+
     fn completions(&mut self) {
-        let mut taken = std::mem::take(&mut self.taken);
-        self.more = self.wire.take(&mut taken, COMPLETIONS_PER_TURN_MAX);
-        self.counters.completions += taken.len() as u64;
-        for completion in taken.drain(..) {
+        for _ in 0..COMPLETIONS_PER_TURN_MAX {
+            let Some(completion) = self.taken.pop_front() else { break };
+            self.counters.completions += 1;
             match self.wire.book(completion, self.now) {
                 Event::Nothing => {}
                 Event::Received { conn, buffer, len } => {
@@ -230,7 +237,6 @@ impl Pump {
                 Event::Doorbell => self.counters.doorbells += 1,
             }
         }
-        self.taken = taken;
         self.report_closed();
         self.carry_out();
     }
@@ -294,7 +300,10 @@ impl Pump {
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Receive(conn, mode) => self.wire.receive(conn, mode),
-            Effect::Send(conn) => self.send(conn),
+            Effect::Send(conn) => {
+                let Self { wire, shard, .. } = self;
+                wire.send(conn, |conn, gather| shard.gather(conn, gather));
+            }
             Effect::AwaitWritable(conn) => self.wire.await_writable(conn),
             Effect::Move { conn, to, head, peer } => {
                 let stays_in_node = matches!(to, Destination::Shard(_));
@@ -305,20 +314,6 @@ impl Pump {
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
-        }
-    }
-
-    fn send(&mut self, conn: ConnKey) {
-        self.shard.gather(conn, &mut self.gather);
-        let outcome = if self.gather.is_empty() { None } else { self.wire.send(conn, &self.gather) };
-        self.counters.sends += u64::from(outcome.is_some());
-        if self.counters.sends.is_multiple_of(SENDS_PER_READING) {
-            self.now = self.clock.now();
-        }
-        // The frames are let go before the core hears of it, so that it can use their blocks again.
-        self.gather.clear();
-        if let Some(outcome) = outcome {
-            self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
         }
     }
 

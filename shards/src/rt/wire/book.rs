@@ -37,7 +37,8 @@ impl Wire {
                 self.listen_to_doorbell();
                 Event::Doorbell
             }
-            Kind::Cancel => Event::Nothing,
+            // A send's was noted when it was taken.
+            Kind::Send | Kind::Cancel => Event::Nothing,
         }
     }
 

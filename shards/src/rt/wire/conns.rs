@@ -1,18 +1,16 @@
 //! What the core asks for on its connections: how they are read, sent to, moved and closed.
 
-use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::ring::Ring;
 use super::slots::{Slot, busy};
 use super::token::{Kind, Token};
 use super::{Wire, accept};
-use crate::core::{CloseMode, ConnKey, Gather, ReceiveMode, SendOutcome};
+use crate::core::{CloseMode, ConnKey, ReceiveMode};
 
 impl Wire {
     /// Makes a socket that the node counts already this shard's; it is refused when every key is in use.
@@ -63,32 +61,6 @@ impl Wire {
         slot.busy |= busy::RECEIVE;
     }
 
-    /// Sends what a lane has gathered as one, as far as the socket takes it at once. Nothing when the connection is
-    /// being closed.
-    ///
-    /// A plain system call: a send in the ring costs a request and a completion on top of the same work in the
-    /// kernel, and the frames would have to be kept until it came back (ARCHITECTURE.md has the measurement).
-    pub(crate) fn send(&mut self, conn: ConnKey, gather: &Gather) -> Option<SendOutcome> {
-        const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        let slot = self.slots.get(conn).filter(|slot| slot.closing.is_none())?;
-        let fd = slot.fd();
-        let socket = SockRef::from(&fd);
-        let mut parts = gather.slices();
-        let sent = if parts.len() == 1 {
-            socket.send_with_flags(parts.next().unwrap_or_default(), FLAGS)
-        } else {
-            let parts: SmallVec<[IoSlice<'_>; 64]> = parts.map(IoSlice::new).collect();
-            socket.send_vectored_with_flags(&parts, FLAGS)
-        };
-        Some(match sent {
-            Ok(0) => SendOutcome::Broken,
-            Ok(bytes) => SendOutcome::Sent(bytes),
-            // A send that does not wait is not interrupted either.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendOutcome::WouldBlock,
-            Err(_) => SendOutcome::Broken,
-        })
-    }
-
     /// Says when a full socket takes bytes again.
     pub(crate) fn await_writable(&mut self, conn: ConnKey) {
         let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
@@ -101,6 +73,7 @@ impl Wire {
     /// Shuts our side down.
     pub(crate) fn shut_down(&mut self, conn: ConnKey) {
         if let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) {
+            debug_assert!(!slot.is_busy(busy::SEND), "our side is shut down when everything has been sent");
             // When the peer has gone already there is nobody left to tell.
             let _ = SockRef::from(&slot.fd()).shutdown(Shutdown::Write);
         }
@@ -156,7 +129,8 @@ impl Wire {
             self.closed.push(conn);
             return;
         }
-        if slot.ending {
+        // A send is over with the next system call: shutting down before would cut it off.
+        if slot.is_busy(busy::SEND) || slot.ending {
             return;
         }
         slot.ending = true;

@@ -1,12 +1,12 @@
 //! The wire: everything that one shard has asked of the kernel, and what it needs to ask for more.
 //!
 //! It owns the shard's ring, receive buffers, sockets and listener, and lives on the shard's thread. It knows what
-//! is in flight on each socket and keeps the rules that follow from it: one receive at a time, a
+//! is in flight on each socket and keeps the rules that follow from it: one receive and one send at a time, a
 //! socket leaves only when nothing is in flight, a slot is free only when its socket has gone. What bytes mean is
 //! the core's business.
 //!
-//! Bounds: sixteen bytes for each connection and the buffer pool. The queue of connections that wait for a buffer
-//! holds each connection at most once.
+//! Bounds: sixteen bytes for each connection, the buffer pool, one send slot for each submission queue entry. The
+//! queues of connections that wait for a send or a buffer hold each connection at most once.
 
 pub(crate) mod accept;
 mod book;
@@ -15,6 +15,7 @@ mod conns;
 #[cfg(test)]
 mod pins;
 pub(crate) mod ring;
+mod send;
 mod slots;
 mod token;
 
@@ -29,6 +30,7 @@ use socket2::Socket;
 use self::accept::{Acceptor, SocketCount};
 use self::buffers::Buffers;
 use self::ring::{Completion, PeerAddress, Ring, Wait};
+use self::send::Sends;
 use self::slots::Slots;
 use self::token::{Kind, Token};
 use super::WireConfig;
@@ -43,6 +45,7 @@ const FAREWELL_ROUNDS_MAX: usize = 200;
 /// What the kernel may read or write while operations are in flight.
 struct Memory {
     buffers: Buffers,
+    sends: Sends,
     peers: Box<[PeerAddress]>,
     bell_count: Box<[u8; 8]>,
 }
@@ -77,6 +80,7 @@ impl Wire {
         let buffers = Buffers::new(&ring, config.receive_buffers, config.receive_buffer_bytes)?;
         let memory = Memory {
             buffers,
+            sends: Sends::default(),
             peers: (0..config.accept_burst.max(1)).map(|_| PeerAddress::new()).collect(),
             bell_count: Box::new([0; 8]),
         };
@@ -116,7 +120,7 @@ impl Wire {
 
     /// Whether there is work that must not wait for a completion.
     pub(crate) fn is_pressed(&self) -> bool {
-        !self.starved.is_empty() || self.ring.has_backlog()
+        self.is_sending() || !self.starved.is_empty() || self.ring.has_backlog()
     }
 
     /// When the wire itself wants to be woken.
@@ -135,9 +139,13 @@ impl Wire {
         self.ring.enter(wait)
     }
 
-    /// Copies completions; whether more are there.
-    pub(crate) fn take(&mut self, taken: &mut Vec<Completion>, budget: usize) -> bool {
-        self.ring.take(taken, budget)
+    /// Moves all completions to the end of `taken`.
+    pub(crate) fn take(&mut self, taken: &mut VecDeque<Completion>) {
+        let before = taken.len();
+        self.ring.take(taken, usize::MAX);
+        for send in taken.range(before..).filter(|completion| completion.token.kind == Kind::Send) {
+            self.memory.sends.came_back(send.token.index, send.result);
+        }
     }
 
     /// Cancels the accepts that are out.
@@ -158,7 +166,7 @@ impl Wire {
     /// Ends everything: sockets close, operations are cancelled and waited for.
     pub(crate) fn leave(&mut self) -> io::Result<()> {
         self.ring.cancel_all();
-        let mut taken = Vec::new();
+        let mut taken = VecDeque::new();
         let wait = Wait { timeout: Some(FAREWELL), want: 1, batch: Micros(0) };
         for _ in 0..FAREWELL_ROUNDS_MAX {
             if self.ring.in_flight() == 0 {
@@ -193,7 +201,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        if self.ring.in_flight() == 0 {
+        if self.ring.in_flight() == 0 && !self.ring.has_submissions() {
             // SAFETY: dropped once, here; nothing is in flight that could use the memory.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         }

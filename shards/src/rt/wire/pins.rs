@@ -1,6 +1,7 @@
 //! What the wire relies on in the kernel. When one of these fails on a new kernel, the wire is wrong there.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -8,12 +9,12 @@ use socket2::{SockRef, Socket};
 
 use super::buffers::Buffers;
 use super::ring::{Completion, PeerAddress, Ring, Wait};
+use super::send::SendSlot;
 use super::token::{Kind, Token};
 use crate::core::frame::BINARY;
-use crate::core::{FramePool, Micros};
+use crate::core::{Frame, FramePool, Micros};
 use crate::rt::sys;
 
-const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 const TOKEN: Token = Token { kind: Kind::Receive, index: 7, generation: 3 };
 
 fn pair() -> (TcpStream, TcpStream) {
@@ -25,7 +26,7 @@ fn pair() -> (TcpStream, TcpStream) {
 
 /// Enters until a completion is there.
 fn next(ring: &mut Ring) -> Completion {
-    let mut taken = Vec::new();
+    let mut taken = VecDeque::new();
     while taken.is_empty() {
         let wait = Wait { timeout: Some(Micros::from_s(10)), want: 1, batch: Micros(0) };
         ring.enter(Some(wait)).expect("the ring works");
@@ -126,31 +127,54 @@ fn a_shutdown_ends_what_waits_on_the_socket() {
     assert_eq!((end.result, end.more()), (0, false));
 }
 
-/// A frame larger than any socket buffer here.
-fn large_frame() -> crate::core::Frame {
-    FramePool::default().copy(&vec![5; 16 << 20]).seal(BINARY)
+/// Sends `pieces` copies of a frame in one call: what the completion said, if one came.
+fn send(ring: &mut Ring, socket: &TcpStream, frame: &Frame, pieces: u32) -> Option<i32> {
+    let mut slot = Box::new(SendSlot::new());
+    for _ in 0..pieces {
+        slot.gather().push(frame.clone(), 0..frame.wire().len() as u32);
+    }
+    ring.send(socket.as_fd(), &mut slot, Token::at(Kind::Send, 5));
+    ring.enter(None).expect("the ring works");
+    assert!(ring.has_submitted_all());
+    let mut taken = VecDeque::new();
+    ring.take(&mut taken, 8);
+    assert!(taken.len() <= 1 && taken.iter().all(|completion| completion.token == Token::at(Kind::Send, 5)));
+    assert_eq!(ring.in_flight(), 0, "a send is over with the call that submits it");
+    taken.front().map(|completion| completion.result)
 }
 
 #[test]
-fn a_send_never_waits_it_comes_back_short_or_empty_handed() {
-    let (client, server) = pair();
-    let server = SockRef::from(&server);
-    server.set_send_buffer_size(64 << 10).expect("a small buffer");
+fn a_send_that_went_through_whole_says_nothing() {
+    let (mut client, server) = pair();
     let mut ring = Ring::new(8).expect("a ring");
-    let frame = large_frame();
-    let (first, second) = frame.wire().split_at(frame.wire().len() / 2);
+    let frame = FramePool::default().copy(b"whole").seal(BINARY);
+    assert_eq!(send(&mut ring, &server, &frame, 1), None);
+    assert_eq!(send(&mut ring, &server, &frame, 3), None);
+    let mut all = vec![0; frame.wire().len() * 4];
+    client.read_exact(&mut all).expect("it has been sent");
+    assert_eq!(all, frame.wire().repeat(4));
+}
+
+#[test]
+fn a_send_never_waits_it_comes_back_short_or_empty_handed_in_the_same_call() {
+    let (client, server) = pair();
+    SockRef::from(&server).set_send_buffer_size(64 << 10).expect("a small buffer");
+    let mut ring = Ring::new(8).expect("a ring");
+    // Larger than any socket buffer here.
+    let frame = FramePool::default().copy(&vec![5; 8 << 20]).seal(BINARY);
     let mut sent = 0;
     // In one piece, then in several: both kinds of send behave alike.
-    loop {
-        match server.send_with_flags(first, FLAGS) {
-            Ok(bytes) => sent += bytes,
-            Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
+    for pieces in [1, 2] {
+        loop {
+            let result = send(&mut ring, &server, &frame, pieces).expect("it can't have gone through whole");
+            if result == -libc::EAGAIN {
+                break;
+            }
+            let size = frame.wire().len() * pieces as usize;
+            assert!((1..size as i32).contains(&result), "short: {result}");
+            sent += result as usize;
         }
     }
-    let pieces = [IoSlice::new(first), IoSlice::new(second)];
-    let again = server.send_vectored_with_flags(&pieces, FLAGS).map_err(|error| error.kind());
-    assert!(again == Err(ErrorKind::WouldBlock) || again.is_ok_and(|bytes| bytes < frame.wire().len()));
-    sent += again.unwrap_or(0);
     assert!(sent > 0);
     ring.poll_writable(server.as_fd(), TOKEN);
     ring.enter(None).expect("the ring works");
@@ -172,13 +196,14 @@ fn a_send_to_a_peer_that_has_gone_is_an_error_and_no_signal() {
     let (client, server) = pair();
     SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
     drop(client);
-    let server = SockRef::from(&server);
-    let error = loop {
-        if let Err(error) = server.send_with_flags(b"anyone?", FLAGS) {
-            break error;
+    let mut ring = Ring::new(8).expect("a ring");
+    let frame = FramePool::default().copy(b"anyone?").seal(BINARY);
+    let result = loop {
+        if let Some(result) = send(&mut ring, &server, &frame, 1) {
+            break result;
         }
     };
-    assert!([ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&error.kind()), "{error}");
+    assert!([libc::EPIPE, libc::ECONNRESET].contains(&-result), "{result}");
 }
 
 #[test]
@@ -249,7 +274,7 @@ fn a_batch_window_gathers_and_still_ends() {
     client.write_all(b"one").expect("sent");
     // Sixty-four are wanted, one is there: the window ends the wait long before the timeout.
     let wait = Wait { timeout: Some(Micros::from_s(60)), want: 64, batch: Micros(500) };
-    let mut taken = Vec::new();
+    let mut taken = VecDeque::new();
     ring.enter(Some(wait)).expect("the ring works");
     ring.take(&mut taken, 8);
     assert_eq!(taken.len(), 1);

@@ -14,6 +14,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 use socket2::{SockAddr, SockAddrStorage};
 
+use super::send::SendSlot;
 use super::token::{Kind, Token};
 use crate::core::Micros;
 
@@ -124,7 +125,7 @@ impl Ring {
         &self.ring
     }
 
-    /// Operations begun and not completed.
+    /// Operations begun and not completed; without sends, which are over with the call that submits them.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight
     }
@@ -132,6 +133,17 @@ impl Ring {
     /// Whether operations wait for room.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
+    }
+
+    /// Whether a send can be queued.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.backlog.is_empty() && !self.ring.submission().is_full()
+    }
+
+    /// Whether everything queued has been submitted, and what came back at once lies in the completion queue.
+    pub(super) fn has_submitted_all(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.is_empty() && !queue.cq_overflow()
     }
 
     /// Whether operations wait to be submitted.
@@ -155,9 +167,9 @@ impl Ring {
     pub(crate) fn probe_receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
         self.receive_stream(fd, Token::at(Kind::Receive, 0));
         self.enter(Some(Wait { timeout: Some(Micros::from_s(1)), want: 1, batch: Micros(0) }))?;
-        let mut taken = Vec::new();
+        let mut taken = VecDeque::new();
         self.take(&mut taken, 1);
-        let first = taken.first().ok_or_else(|| io::Error::other("nothing arrived"))?;
+        let first = taken.front().ok_or_else(|| io::Error::other("nothing arrived"))?;
         match first.result {
             error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
             _ => Ok(first.more()),
@@ -169,6 +181,24 @@ impl Ring {
         let recv = opcode::Recv::new(Fd(fd.as_raw_fd()), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
         // SAFETY: as in `receive_stream`.
         unsafe { self.queue(recv.build().flags(Flags::BUFFER_SELECT), token) }
+    }
+
+    /// Sends what the slot has gathered, without waiting for a full socket. It completes only when the socket does
+    /// not take everything, and then with the call that submits it.
+    pub(super) fn send(&mut self, fd: BorrowedFd<'_>, slot: &mut SendSlot, token: Token) {
+        // With WAITALL a short send counts as failed, which is what makes it complete; DONTWAIT keeps it from
+        // waiting for the rest.
+        const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+        let fd = Fd(fd.as_raw_fd());
+        let entry = match slot.single() {
+            Some(part) => opcode::Send::new(fd, part.as_ptr(), part.len() as u32).flags(FLAGS).build(),
+            None => opcode::SendMsg::new(fd, slot.header()).flags(FLAGS as u32).build(),
+        };
+        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(token.to_bits());
+        // SAFETY: the slot is boxed, owns the frames that its vectors point into, and is not touched again before
+        // the call that submits it has returned.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("a send is queued only when there is room for it");
     }
 
     /// Completes once when the socket takes bytes again, or is broken.
@@ -277,20 +307,15 @@ impl Ring {
         }
     }
 
-    /// Copies up to `budget` completions into `taken`; whether more are there.
-    pub(crate) fn take(&mut self, taken: &mut Vec<Completion>, budget: usize) -> bool {
-        let mut queue = self.ring.completion();
-        let fresh = queue.by_ref().take(budget).map(|entry| Completion {
+    /// Moves up to `budget` completions to the end of `taken`.
+    pub(crate) fn take(&mut self, taken: &mut VecDeque<Completion>, budget: usize) {
+        let before = taken.len();
+        taken.extend(self.ring.completion().by_ref().take(budget).map(|entry| Completion {
             token: Token::from_bits(entry.user_data()),
             result: entry.result(),
             flags: entry.flags(),
-        });
-        let before = taken.len();
-        taken.extend(fresh);
-        let more = !queue.is_empty();
-        drop(queue);
-        let ended = taken[before..].iter().filter(|completion| !completion.more()).count();
-        self.in_flight -= ended as u64;
-        more
+        }));
+        let ended = |completion: &&Completion| !completion.more() && completion.token.kind != Kind::Send;
+        self.in_flight -= taken.range(before..).filter(ended).count() as u64;
     }
 }

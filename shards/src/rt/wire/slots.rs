@@ -9,6 +9,8 @@ use crate::core::{CloseMode, ConnKey, ReceiveMode};
 pub(super) mod busy {
     /// A receive.
     pub(in crate::rt) const RECEIVE: u8 = 1;
+    /// A send, from the moment the core asked for it.
+    pub(in crate::rt) const SEND: u8 = 2;
     /// A wait for room to send.
     pub(in crate::rt) const WRITABLE: u8 = 4;
 }

@@ -12,6 +12,8 @@ pub(super) const INDEX_MAX: u32 = (1 << 24) - 1;
 pub(super) enum Kind {
     /// A receive, single or standing, on a connection.
     Receive = 1,
+    /// The send of a send slot.
+    Send = 2,
     /// A wait for a connection to take bytes.
     Writable = 3,
     /// A cancellation: its own outcome does not matter.
@@ -58,6 +60,7 @@ impl Token {
     pub(super) fn from_bits(bits: u64) -> Self {
         let kind = match bits >> 56 {
             1 => Kind::Receive,
+            2 => Kind::Send,
             3 => Kind::Writable,
             5 => Kind::Accept,
             6 => Kind::Doorbell,
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn a_token_survives_the_kernel() {
         let conn = ConnKey { index: INDEX_MAX, generation: u32::MAX };
-        for kind in [Kind::Receive, Kind::Writable, Kind::Cancel, Kind::Accept, Kind::Doorbell] {
+        for kind in [Kind::Receive, Kind::Send, Kind::Writable, Kind::Cancel, Kind::Accept, Kind::Doorbell] {
             let token = Token::of(kind, conn);
             assert_eq!(Token::from_bits(token.to_bits()), token);
             assert_eq!(token.conn(), conn);

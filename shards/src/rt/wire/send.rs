@@ -1,0 +1,184 @@
+//! Sends that the kernel is being given: their bytes stay where they are until it has answered.
+//!
+//! A send never waits in the kernel, so it is over when the call that submitted it returns. It completes only when
+//! the socket did not take everything; without a completion it went through whole, and costs no second visit of the
+//! completion queue. Between two calls there are never more sends than submission queue entries, whatever the
+//! number of connections, and a slot's vectors are used again: the steady state allocates nothing.
+
+use std::collections::VecDeque;
+
+use super::slots::busy;
+use super::token::{Kind, Token};
+use super::Wire;
+use crate::core::{ConnKey, Gather, SendOutcome};
+
+/// One send.
+pub(super) struct SendSlot {
+    conn: ConnKey,
+    /// The frames: their bytes stay valid while they are here.
+    gather: Gather,
+    /// What a completion said: the bytes taken, or a negated error. Without one everything was taken.
+    result: Option<i32>,
+    vectors: Vec<libc::iovec>,
+    header: libc::msghdr,
+}
+
+impl SendSlot {
+    pub(super) fn new() -> Self {
+        // SAFETY: `msghdr` is plain integers and pointers, for which all zeros is a valid, empty header.
+        let header = unsafe { std::mem::zeroed() };
+        let conn = ConnKey { index: 0, generation: 0 };
+        Self { conn, gather: Gather::default(), result: None, vectors: Vec::new(), header }
+    }
+
+    /// The bytes, when they are in one piece.
+    pub(super) fn single(&self) -> Option<&[u8]> {
+        let mut slices = self.gather.slices();
+        if slices.len() == 1 { slices.next() } else { None }
+    }
+
+    /// A header that lists all pieces; valid until the slot is touched again.
+    pub(super) fn header(&mut self) -> *const libc::msghdr {
+        self.vectors.clear();
+        self.vectors.extend(
+            self.gather
+                .slices()
+                .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() }),
+        );
+        self.header.msg_iov = self.vectors.as_mut_ptr();
+        self.header.msg_iovlen = self.vectors.len() as _;
+        &raw const self.header
+    }
+
+    /// What it carries.
+    #[cfg(test)]
+    pub(super) fn gather(&mut self) -> &mut Gather {
+        &mut self.gather
+    }
+
+    fn outcome(&mut self) -> SendOutcome {
+        match self.result.take() {
+            None => SendOutcome::Sent(self.gather.len()),
+            Some(sent @ 1..) => SendOutcome::Sent(sent as usize),
+            Some(again) if -again == libc::EAGAIN => SendOutcome::WouldBlock,
+            Some(_) => SendOutcome::Broken,
+        }
+    }
+}
+
+/// The sends between two system calls.
+#[derive(Default)]
+pub(super) struct Sends {
+    /// Boxed because the kernel is given their address. The first `queued` are in use.
+    #[expect(clippy::vec_box, reason = "the kernel holds a slot's address while the vector may grow")]
+    slots: Vec<Box<SendSlot>>,
+    queued: usize,
+    /// How many of them have been told of; all have been submitted when the first is.
+    told: usize,
+    /// Connections that found the submission queue full, oldest first.
+    waiting: VecDeque<ConnKey>,
+}
+
+impl Sends {
+    /// Whether anything waits to be submitted or told of.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0 && self.waiting.is_empty()
+    }
+
+    /// Notes what a completion says of a send.
+    pub(super) fn came_back(&mut self, index: u32, result: i32) {
+        self.slots[index as usize].result = Some(result);
+    }
+
+    fn take(&mut self) -> (u32, &mut SendSlot) {
+        if self.queued == self.slots.len() {
+            self.slots.push(Box::new(SendSlot::new()));
+        }
+        self.queued += 1;
+        (self.queued as u32 - 1, &mut self.slots[self.queued - 1])
+    }
+
+    /// The next send that is over; after the last one all slots are free.
+    fn tell(&mut self) -> Option<(ConnKey, SendOutcome)> {
+        if self.told == self.queued {
+            (self.told, self.queued) = (0, 0);
+            return None;
+        }
+        let send = &mut self.slots[self.told];
+        self.told += 1;
+        let outcome = send.outcome();
+        send.gather.clear();
+        Some((send.conn, outcome))
+    }
+
+    /// Whether slots may be taken into use: not while earlier ones are being told of.
+    fn is_open(&self) -> bool {
+        self.told == 0
+    }
+}
+
+impl Wire {
+    /// Queues what a lane has gathered as one send, to leave with the next system call. `gather` is asked now, or
+    /// when there is room.
+    pub(crate) fn send(&mut self, conn: ConnKey, gather: impl FnMut(ConnKey, &mut Gather)) {
+        let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
+        assert!(!slot.is_busy(busy::SEND), "one send at a time on a connection");
+        slot.busy |= busy::SEND;
+        let sends = &self.memory.sends;
+        if sends.waiting.is_empty() && sends.is_open() && self.ring.has_room() {
+            self.queue_send(conn, gather);
+        } else {
+            self.memory.sends.waiting.push_back(conn);
+        }
+    }
+
+    /// Queues sends that had to wait, as many as there is room for.
+    pub(crate) fn queue_waiting_sends(&mut self, mut gather: impl FnMut(ConnKey, &mut Gather)) {
+        while !self.memory.sends.waiting.is_empty() && self.ring.has_room() {
+            if let Some(conn) = self.memory.sends.waiting.pop_front() {
+                self.queue_send(conn, &mut gather);
+            }
+        }
+    }
+
+    fn queue_send(&mut self, conn: ConnKey, mut gather: impl FnMut(ConnKey, &mut Gather)) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        if slot.closing.is_some() {
+            slot.busy &= !busy::SEND;
+            return self.go_on_closing(conn);
+        }
+        let (index, send) = self.memory.sends.take();
+        send.conn = conn;
+        gather(conn, &mut send.gather);
+        if send.gather.is_empty() {
+            // Its messages were dropped while it waited.
+            slot.busy &= !busy::SEND;
+            self.memory.sends.queued -= 1;
+            return;
+        }
+        self.ring.send(slot.fd(), send, Token::at(Kind::Send, index));
+    }
+
+    /// Whether sends wait for the system call: it has to come back at once, since they come back with it.
+    pub(crate) fn is_sending(&self) -> bool {
+        !self.memory.sends.is_empty()
+    }
+
+    /// After the system call and [`Self::take`]: the next send that is over. Its frames have been let go, so that
+    /// the core can use their blocks again.
+    pub(crate) fn next_sent(&mut self) -> Option<(ConnKey, SendOutcome)> {
+        let sends = &self.memory.sends;
+        if sends.told == 0 && (sends.queued == 0 || !self.ring.has_submitted_all()) {
+            return None;
+        }
+        while let Some((conn, outcome)) = self.memory.sends.tell() {
+            let Some(slot) = self.slots.get(conn) else { continue };
+            slot.busy &= !busy::SEND;
+            if slot.closing.is_none() {
+                return Some((conn, outcome));
+            }
+            self.go_on_closing(conn);
+        }
+        None
+    }
+}
