@@ -20,6 +20,7 @@ pub(crate) mod rng;
 mod room;
 pub mod route;
 mod shard;
+pub mod spare;
 pub mod time;
 pub mod timer;
 pub mod ws;

@@ -19,9 +19,7 @@ use super::wire::ring::{Completion, Wait};
 use super::wire::{Event, Wire};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
-use crate::core::{
-    Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
-};
+use crate::core::{Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage};
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
 const COMPLETIONS_PER_TURN_MAX: usize = 2_048;

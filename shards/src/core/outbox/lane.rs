@@ -11,6 +11,7 @@ use super::super::config::Outbox;
 use super::super::counters::{Counters, DropReason};
 use super::super::event::Class;
 use super::super::frame::{FramePool, Gather, TEXT, server_header};
+use super::super::spare::SpareQueues;
 use super::super::time::Micros;
 use super::message::{Message, Shape};
 
@@ -44,6 +45,8 @@ pub struct Books<'a> {
     pub counters: &'a mut Counters,
     /// Where blocks go back to.
     pub pool: &'a mut FramePool,
+    /// What empty lanes have left for the next one that gets a message.
+    pub queues: &'a mut SpareQueues<Message>,
 }
 
 /// Drops of one class that the client has not been told of yet.
@@ -163,7 +166,7 @@ impl Lane {
         self.bytes += size;
         books.counters.queued_messages += 1;
         books.counters.queued_bytes += size as u64;
-        self.queue.push_back(message);
+        books.queues.push(&mut self.queue, message);
         if self.waiting >= WAITING_MAX {
             self.end_wait(now, books.counters);
         }
@@ -247,6 +250,7 @@ impl Lane {
             self.count_out(&message, books.counters);
             books.pool.recycle(message.frame);
         }
+        books.queues.reclaim(&mut self.queue);
     }
 
     /// The first message that may still be taken out and meets the condition. What the kernel has been given or
@@ -276,6 +280,7 @@ impl Lane {
             _ => self.note_drop(message.class, message.seq, reason, books.counters),
         }
         books.pool.recycle(message.frame);
+        books.queues.reclaim(&mut self.queue);
     }
 
     fn note_drop(&mut self, class: Class, seq: u64, reason: DropReason, counters: &mut Counters) {
@@ -368,6 +373,7 @@ impl Lane {
         self.front_sent = left as u32;
         if self.queue.is_empty() {
             self.blocked_since = None;
+            books.queues.reclaim(&mut self.queue);
         }
         short
     }
@@ -378,7 +384,7 @@ impl Lane {
         self.bytes += message.size();
         books.counters.queued_messages += 1;
         books.counters.queued_bytes += message.size() as u64;
-        self.queue.push_back(message);
+        books.queues.push(&mut self.queue, message);
     }
 
     fn leave(&mut self, now: Micros, books: &mut Books<'_>) {
@@ -422,13 +428,6 @@ impl Lane {
         self.blocked = false;
         if self.queue.is_empty() {
             self.blocked_since = None;
-        }
-    }
-
-    /// Gives unused capacity back: an idle lane costs nothing.
-    pub fn shrink(&mut self) {
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
         }
     }
 }

@@ -4,6 +4,7 @@ use super::super::config::{Outbox, ShardConfig};
 use super::super::counters::{Counters, DropReason};
 use super::super::event::Class;
 use super::super::frame::{BINARY, FramePool, Gather, TEXT};
+use super::super::spare::SpareQueues;
 use super::super::time::Micros;
 use super::{Books, Enqueue, Lane, Message, Shape};
 
@@ -12,6 +13,7 @@ struct Bench {
     limits: Outbox,
     counters: Counters,
     pool: FramePool,
+    queues: SpareQueues<Message>,
     now: Micros,
     seq: u64,
 }
@@ -27,6 +29,7 @@ impl Bench {
             limits,
             counters: Counters::default(),
             pool: FramePool::default(),
+            queues: SpareQueues::default(),
             now: Micros(1),
             seq: 0,
         }
@@ -37,7 +40,8 @@ impl Bench {
         let opcode = if shape == Shape::Event { TEXT } else { BINARY };
         let frame = self.pool.copy(text.as_bytes()).seal(opcode);
         let message = Message { frame, at: self.now, seq: self.seq, response, class, shape };
-        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books =
+            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.queues };
         self.lane.push(message, waits.then_some(self.limits.coalesce), &self.limits, books)
     }
 
@@ -60,7 +64,8 @@ impl Bench {
     }
 
     fn sent(&mut self, bytes: usize) -> bool {
-        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books =
+            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.queues };
         self.lane.sent(self.now, bytes, books)
     }
 
@@ -167,7 +172,8 @@ fn what_the_kernel_has_begun_is_finished_before_anything_gives_way() {
     assert!(bench.sent(3), "a short send");
     bench.lane.block(bench.now);
     assert_eq!(bench.urgent("now"), Enqueue::Displaced);
-    let books = &mut Books { counters: &mut bench.counters, pool: &mut bench.pool };
+    let books =
+        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
     bench.lane.flush_response(7, books);
     bench.lane.blocked = false;
     let rest = bench.send_all(usize::MAX);
@@ -180,7 +186,8 @@ fn a_barge_in_takes_the_response_out_of_the_lane_and_nothing_else() {
     let _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false);
     let _ = bench.push(Class::Audio, Shape::Audio, "b", 2, false);
     let _ = bench.push(Class::Droppable, Shape::Event, "delta", 1, true);
-    let books = &mut Books { counters: &mut bench.counters, pool: &mut bench.pool };
+    let books =
+        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
     bench.lane.flush_response(1, books);
     assert_eq!(bench.lane.wait_until(), None, "nothing is left that waits");
     assert_eq!(bench.send_all(usize::MAX), b"\x82\x01b");
@@ -238,7 +245,11 @@ fn of_an_abandoned_lane_only_what_was_begun_still_leaves() {
     let wire = bench.gather();
     assert!(bench.sent(4), "a short send");
     bench.lane.block(bench.now);
-    bench.lane.abandon(&mut Books { counters: &mut bench.counters, pool: &mut bench.pool });
+    bench.lane.abandon(&mut Books {
+        counters: &mut bench.counters,
+        pool: &mut bench.pool,
+        queues: &mut bench.queues,
+    });
     bench.lane.blocked = false;
     let rest = bench.send_all(usize::MAX);
     assert_eq!([&wire[..4], &rest].concat(), b"\x81\x10first\nof a batch");
@@ -251,7 +262,10 @@ fn a_lane_that_was_flushed_while_blocked_makes_nobody_slow() {
     let _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false);
     bench.gather();
     bench.lane.block(Micros(100));
-    bench.lane.flush_response(1, &mut Books { counters: &mut bench.counters, pool: &mut bench.pool });
+    bench.lane.flush_response(
+        1,
+        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues },
+    );
     bench.lane.unblock();
     assert_eq!(bench.lane.blocked_since(), None);
 }

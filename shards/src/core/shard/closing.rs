@@ -158,7 +158,8 @@ impl Shard {
 
     fn abandon(&mut self, now: Micros, key: ConnKey, reason: &str, fx: &mut Effects) {
         self.counters.slow_closed += 1;
-        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books =
+            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
         let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
         if let Some(conn) = conn {
             conn.lane.abandon(books);
@@ -190,7 +191,8 @@ impl Shard {
     }
 
     fn gone(&mut self, key: ConnKey, mode: CloseMode, fx: &mut Effects) {
-        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books =
+            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
         let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
         if let Some(conn) = conn {
             conn.phase = Phase::Gone;

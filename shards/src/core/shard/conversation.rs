@@ -26,7 +26,7 @@ impl Shard {
             return self.pool.discard(draft);
         };
         room.frames_received += 1;
-        room.inbound.push_back((member, draft));
+        self.inbound_queues.push(&mut room.inbound, (member, draft));
         self.counters.inbound_queued += 1;
         if !room.runnable {
             room.runnable = true;

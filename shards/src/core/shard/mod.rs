@@ -25,11 +25,13 @@ use super::counters::Counters;
 use super::effect::{Effect, Effects, Input, ReceiveMode, SendOutcome};
 use super::engine::EngineOutput;
 use super::event::{EventId, Scratch};
-use super::frame::{FramePool, Gather};
-use super::ids::{ConnKey, RoomKey, ShardId};
+use super::frame::{Draft, FramePool, Gather};
+use super::ids::{ConnKey, MemberNumber, RoomKey, ShardId};
+use super::outbox::Message;
 use super::paged::Paged;
 use super::rng::SplitMix64;
 use super::room::Room;
+use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use timers::Timer;
@@ -62,6 +64,8 @@ pub struct Shard {
     /// Connections whose heads are being read.
     heads: usize,
     pool: FramePool,
+    lane_queues: SpareQueues<Message>,
+    inbound_queues: SpareQueues<(MemberNumber, Draft)>,
     scratch: Scratch,
     json: Vec<u8>,
     outputs: Vec<EngineOutput>,
@@ -93,6 +97,8 @@ impl Shard {
             overflowed: Vec::new(),
             heads: 0,
             pool: FramePool::default(),
+            lane_queues: SpareQueues::default(),
+            inbound_queues: SpareQueues::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
             outputs: Vec::new(),
@@ -207,7 +213,11 @@ impl Shard {
         else {
             return;
         };
-        let books = &mut super::outbox::Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books = &mut super::outbox::Books {
+            counters: &mut self.counters,
+            pool: &mut self.pool,
+            queues: &mut self.lane_queues,
+        };
         match outcome {
             SendOutcome::Sent(bytes) => {
                 books.counters.bytes_sent += bytes as u64;
@@ -283,7 +293,11 @@ impl Shard {
         let Some(conn) = self.conn(key) else { return };
         debug_assert!(matches!(conn.phase, Phase::Gone), "only what was moved or closed here is gone");
         if let Some(mut conn) = self.conns.remove(key.index) {
-            conn.lane.clear(&mut super::outbox::Books { counters: &mut self.counters, pool: &mut self.pool });
+            conn.lane.clear(&mut super::outbox::Books {
+                counters: &mut self.counters,
+                pool: &mut self.pool,
+                queues: &mut self.lane_queues,
+            });
         }
     }
 

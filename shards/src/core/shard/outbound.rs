@@ -178,7 +178,11 @@ impl Shard {
     pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) {
         let listeners = self.listeners(key, Audience::All);
         for &listener in &listeners {
-            let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+            let books = &mut Books {
+                counters: &mut self.counters,
+                pool: &mut self.pool,
+                queues: &mut self.lane_queues,
+            };
             let conn =
                 self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
             if let Some(conn) = conn {
@@ -202,7 +206,8 @@ impl Shard {
             return self.pool.recycle(message.frame);
         };
         let was_waiting = conn.lane.wait_until();
-        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books =
+            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
         match conn.lane.push(message, wait, &self.config.outbox, books) {
             Enqueue::Queued | Enqueue::Displaced | Enqueue::Dropped => {}
             Enqueue::Overflow => return self.overflowed.push(key),
@@ -221,7 +226,8 @@ impl Shard {
     pub(super) fn enqueue_raw(&mut self, now: Micros, key: ConnKey, message: Message) {
         let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
         let Some(conn) = conn else { return self.pool.recycle(message.frame) };
-        let books = &mut Books { counters: &mut self.counters, pool: &mut self.pool };
+        let books =
+            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
         conn.lane.force(message, now, books);
         self.mark_dirty(key);
     }

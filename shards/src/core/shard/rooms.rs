@@ -280,6 +280,7 @@ impl Shard {
         for (from, audio) in room.inbound.drain(..) {
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
+        self.inbound_queues.reclaim(&mut room.inbound);
         if let Some(input) = input {
             engine.handle(input, cx);
         }

@@ -105,7 +105,6 @@ impl Shard {
             Phase::Open(open) if open.pinged && silent >= heartbeat.idle => self.idle_too_long(now, key, fx),
             Phase::Open(open) if !open.pinged && silent >= heartbeat.ping => {
                 open.pinged = true;
-                conn.lane.shrink();
                 let ping = self.pool.copy(b"").seal(PING);
                 self.enqueue_control_frame(now, key, ping);
             }

@@ -7,9 +7,9 @@
 
 use std::collections::VecDeque;
 
+use super::Wire;
 use super::slots::busy;
 use super::token::{Kind, Token};
-use super::Wire;
 use crate::core::{ConnKey, Gather, SendOutcome};
 
 /// One send.
