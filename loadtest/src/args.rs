@@ -68,9 +68,10 @@ pub(crate) struct Args {
     /// Frames due within a tick leave together at its end
     #[arg(long, default_value_t = 250)]
     tick_us: u64,
-    /// Arrivals wait for the next tick too: fewer wake-ups, cheaper generator, latencies longer by up to a tick
-    #[arg(long)]
-    receive_at_ticks: bool,
+    /// After arrivals were read, the next ones are read so much later: fewer wake-ups and a cheaper generator, for
+    /// latencies that are longer by up to this
+    #[arg(long, default_value_t = 100)]
+    read_gap_us: u64,
     /// The process to measure [default: whoever listens at the address]
     #[arg(long)]
     server_pid: Option<u32>,
@@ -178,7 +179,7 @@ impl Args {
             rate,
             frame_bytes: self.frame_bytes,
             tick_us: self.tick_us,
-            receive_at_ticks: self.receive_at_ticks,
+            read_gap_us: self.read_gap_us,
             connect_rate: self.connect_rate.unwrap_or(if scenario == Scenario::Churn { 500.0 } else { 0.0 }),
             connect_concurrency: self.connect_concurrency.unwrap_or(if scenario == Scenario::Storm {
                 1024

@@ -187,12 +187,12 @@ impl Worker {
         let mut ready = Vec::new();
         loop {
             let now = now_us();
-            ready.clear();
             let mut sleep_us = self.sleep_us(now);
-            if self.plan.receive_at_ticks && self.run.is_some() {
-                clock::sleep(sleep_us.min(self.plan.tick_us));
+            if self.plan.read_gap_us > 0 && self.run.is_some() && !ready.is_empty() {
+                clock::sleep(sleep_us.min(self.plan.read_gap_us));
                 sleep_us = 0;
             }
+            ready.clear();
             self.poll.wait(sleep_us, &mut ready).map_err(|error| format!("epoll: {error}"))?;
             for &(token, flags) in &ready {
                 if token == COMMANDS {

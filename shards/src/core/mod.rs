@@ -4,6 +4,7 @@
 //! [`Micros`], bytes as mutable slices, randomness as a seed; what should happen comes out as [`Effect`]s. No
 //! socket, clock, thread, random source or runtime is known here, and `tests/tidy.rs` keeps it so.
 
+mod arrivals;
 pub mod config;
 mod conn;
 pub mod counters;

@@ -176,21 +176,21 @@ impl EngineContext<'_> {
 #[derive(Debug)]
 pub enum Engine {
     /// See [`EngineKind::Echo`].
-    Echo(Box<Spurts>),
+    Echo(Spurts),
     /// See [`EngineKind::Relay`].
-    Relay(Box<Spurts>),
+    Relay(Spurts),
     /// See [`EngineKind::Parrot`].
     Parrot(Box<Parrot>),
 }
 
-const _: () = assert!(size_of::<Engine>() <= 16);
+const _: () = assert!(size_of::<Engine>() <= 40);
 
 impl Engine {
     /// A fresh engine.
     pub fn start(kind: EngineKind) -> Self {
         match kind {
-            EngineKind::Echo => Self::Echo(Box::default()),
-            EngineKind::Relay => Self::Relay(Box::default()),
+            EngineKind::Echo => Self::Echo(Spurts::default()),
+            EngineKind::Relay => Self::Relay(Spurts::default()),
             EngineKind::Parrot => Self::Parrot(Box::default()),
         }
     }

@@ -70,8 +70,6 @@ pub struct Lane {
     front_sent: u32,
     /// Messages from the front that the current send names.
     in_flight: u16,
-    /// Bytes that the current send names.
-    in_flight_bytes: usize,
     /// Events at the tail that wait for company.
     waiting: u16,
     /// Whether a send is out.
@@ -82,10 +80,10 @@ pub struct Lane {
     pub dirty: bool,
     /// Whether events may share a text frame.
     pub batches: bool,
-    /// When the waiting events leave at the latest.
-    wait_until: Option<Micros>,
-    /// When the socket was first found full since the lane was last empty.
-    blocked_since: Option<Micros>,
+    /// When the waiting events leave at the latest, while there are any.
+    wait_until: Micros,
+    /// When the socket was first found full since the lane was last empty; zero when it was not.
+    blocked_since: Micros,
     /// Lines of the front batch that have left.
     batch_lines: u16,
     drops: Option<Box<[DropNote; 3]>>,
@@ -115,12 +113,12 @@ impl Lane {
 
     /// When the socket was first found full since the lane was last empty.
     pub fn blocked_since(&self) -> Option<Micros> {
-        self.blocked_since
+        (self.blocked_since.0 > 0).then_some(self.blocked_since)
     }
 
     /// When the waiting events leave at the latest.
     pub fn wait_until(&self) -> Option<Micros> {
-        self.wait_until
+        (self.waiting > 0).then_some(self.wait_until)
     }
 
     /// Whether there is something that should leave now.
@@ -158,8 +156,10 @@ impl Lane {
         }
         match wait.filter(|_| self.batches && message.shape == Shape::Event) {
             Some(span) => {
+                if self.waiting == 0 {
+                    self.wait_until = now + span;
+                }
                 self.waiting += 1;
-                self.wait_until.get_or_insert(now + span);
             }
             None => self.end_wait(now, books.counters),
         }
@@ -175,7 +175,6 @@ impl Lane {
 
     /// The wait is over: what waited is due now.
     pub fn end_wait(&mut self, now: Micros, counters: &mut Counters) {
-        self.wait_until = None;
         let from = self.queue.len() - usize::from(std::mem::take(&mut self.waiting));
         for message in self.queue.range_mut(from..).filter(|message| message.shape == Shape::Event) {
             counters.coalesce_wait_us.observe(now.since(message.at).0);
@@ -243,7 +242,7 @@ impl Lane {
     /// Empties the lane: the connection is gone.
     pub fn clear(&mut self, books: &mut Books<'_>) {
         (self.in_flight, self.front_sent, self.sending) = (0, 0, false);
-        (self.waiting, self.wait_until, self.drops) = (0, None, None);
+        (self.waiting, self.drops) = (0, None);
         while let Some(message) = self.queue.pop_front() {
             self.dropped += 1;
             books.counters.dropped[DropReason::Closed as usize][message.class as usize] += 1;
@@ -267,7 +266,6 @@ impl Lane {
     fn remove(&mut self, at: usize, reason: DropReason, books: &mut Books<'_>) {
         if at + usize::from(self.waiting) >= self.queue.len() {
             self.waiting -= 1;
-            self.wait_until = self.wait_until.filter(|_| self.waiting > 0);
         }
         let Some(message) = self.queue.remove(at) else { return };
         self.count_out(&message, books.counters);
@@ -323,7 +321,6 @@ impl Lane {
             at += 1;
         }
         self.in_flight = at as u16;
-        self.in_flight_bytes = into.len();
         self.sending = at > 0;
     }
 
@@ -359,8 +356,8 @@ impl Lane {
     /// take everything.
     pub fn sent(&mut self, now: Micros, bytes: usize, books: &mut Books<'_>) -> bool {
         self.sending = false;
-        self.in_flight = 0;
-        let short = bytes < std::mem::take(&mut self.in_flight_bytes);
+        let named = std::mem::take(&mut self.in_flight);
+        let mut whole = 0;
         let mut left = bytes + self.front_sent as usize;
         while let Some(front) = self.queue.front() {
             let size = front.size();
@@ -368,14 +365,15 @@ impl Lane {
                 break;
             }
             left -= size;
+            whole += 1;
             self.leave(now, books);
         }
         self.front_sent = left as u32;
         if self.queue.is_empty() {
-            self.blocked_since = None;
+            self.blocked_since = Micros(0);
             books.queues.reclaim(&mut self.queue);
         }
-        short
+        whole < named
     }
 
     /// Adds a message past every bound: the last one before the end.
@@ -419,7 +417,7 @@ impl Lane {
         self.in_flight = 0;
         self.blocked = true;
         if !self.queue.is_empty() {
-            self.blocked_since.get_or_insert(now);
+            self.blocked_since = self.blocked_since().unwrap_or(now);
         }
     }
 
@@ -427,7 +425,7 @@ impl Lane {
     pub fn unblock(&mut self) {
         self.blocked = false;
         if self.queue.is_empty() {
-            self.blocked_since = None;
+            self.blocked_since = Micros(0);
         }
     }
 }

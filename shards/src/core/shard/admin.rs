@@ -75,7 +75,7 @@ impl Shard {
                 id: ConnectionId { shard: self.id, key },
                 member: number,
                 subprotocol: open.subprotocol.name().unwrap_or("none"),
-                peer: conn.peer,
+                peer: conn.peer.into(),
                 connected_ms: now.since(open.since).as_ms(),
                 queued_messages: conn.lane.len(),
                 queued_bytes: conn.lane.bytes(),

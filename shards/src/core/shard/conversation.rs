@@ -26,12 +26,11 @@ impl Shard {
             return self.pool.discard(draft);
         };
         room.frames_received += 1;
-        self.inbound_queues.push(&mut room.inbound, (member, draft));
-        self.counters.inbound_queued += 1;
-        if !room.runnable {
-            room.runnable = true;
+        if room.inbound.len() == 0 {
             self.runnable.push(key);
         }
+        self.arrivals.push(&mut room.inbound, member, draft);
+        self.counters.inbound_queued += 1;
     }
 
     /// One event of a member.
@@ -113,7 +112,7 @@ impl Shard {
         }
         let Some(room) = self.room(key) else { return Ok(()) };
         let merged = match &update.state {
-            Some(patch) => Some(merge_state(room.state.as_deref(), patch)?),
+            Some(patch) => Some(merge_state(room.state.as_deref().map(|state| &**state), patch)?),
             None => None,
         };
         let mut settings = room.settings;
@@ -125,7 +124,7 @@ impl Shard {
             room.settings = settings;
         }
         if merged.is_some() {
-            room.state = merged;
+            room.state = merged.map(Box::new);
         }
         let started = room.engine.is_some();
         if started && update.session.is_some() {

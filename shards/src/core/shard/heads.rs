@@ -54,7 +54,7 @@ impl Shard {
         let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head };
         let conn = Conn {
             generation: key.generation,
-            peer,
+            peer: peer.into(),
             phase: Phase::Head(Box::new(head)),
             lane: Lane::default(),
             heard: now,
@@ -175,7 +175,7 @@ impl Shard {
         }
         let Some(conn) = self.conn(key) else { return };
         conn.phase = Phase::Gone;
-        let peer = conn.peer;
+        let peer = conn.peer.into();
         self.head_done();
         fx.push(Effect::Move { conn: key, to, head: bytes.to_vec(), peer });
     }

@@ -14,19 +14,21 @@ mod outbound;
 mod rooms;
 mod timers;
 
+use ::core::hint::black_box;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::arrivals::Arrivals;
 use super::config::ShardConfig;
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, Open, Phase, Seat};
 use super::counters::Counters;
 use super::effect::{Effect, Effects, Input, ReceiveMode, SendOutcome};
 use super::engine::EngineOutput;
 use super::event::{EventId, Scratch};
-use super::frame::{Draft, FramePool, Gather};
-use super::ids::{ConnKey, MemberNumber, RoomKey, ShardId};
+use super::frame::{FramePool, Gather};
+use super::ids::{ConnKey, RoomKey, ShardId};
 use super::outbox::Message;
 use super::paged::Paged;
 use super::rng::SplitMix64;
@@ -65,7 +67,7 @@ pub struct Shard {
     heads: usize,
     pool: FramePool,
     lane_queues: SpareQueues<Message>,
-    inbound_queues: SpareQueues<(MemberNumber, Draft)>,
+    arrivals: Arrivals,
     scratch: Scratch,
     json: Vec<u8>,
     outputs: Vec<EngineOutput>,
@@ -98,7 +100,7 @@ impl Shard {
             heads: 0,
             pool: FramePool::default(),
             lane_queues: SpareQueues::default(),
-            inbound_queues: SpareQueues::default(),
+            arrivals: Arrivals::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
             outputs: Vec::new(),
@@ -182,6 +184,16 @@ impl Shard {
         let counters = &mut self.counters;
         if let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation) {
             conn.lane.gather(into, counters);
+        }
+    }
+
+    /// Looks at what an input for a connection will need, so that it is in the cache by then: the misses of all
+    /// inputs of a turn overlap instead of following one another.
+    pub fn expect(&self, key: ConnKey) {
+        let Some(conn) = self.conns.get(key.index) else { return };
+        black_box(conn.lane.bytes());
+        if let Phase::Open(Open { seat: Seat::Member(room, _), .. }) = &conn.phase {
+            black_box(self.rooms.get(room.index).map(|room| (room.frames_received, room.frames_sent)));
         }
     }
 

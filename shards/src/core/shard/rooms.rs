@@ -1,10 +1,10 @@
 //! Rooms: made by their first member, run by their engine, ended some time after their last member has left.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::super::arrivals::Queue;
 use super::super::counters::Refusal;
 use super::super::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
 use super::super::event::{Codec, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView};
@@ -99,8 +99,7 @@ impl Shard {
             settings: wishes.settings,
             state: None,
             members: SmallVec::new(),
-            inbound: VecDeque::new(),
-            runnable: false,
+            inbound: Queue::default(),
             last_member: 0,
             seq: 0,
             audio_seq: 0,
@@ -151,7 +150,7 @@ impl Shard {
             engine: room.kind,
             member: member.number,
             settings: room.settings,
-            state: room.state.clone(),
+            state: room.state.as_deref().cloned(),
             resume: None,
             limits: SessionLimits::from(&*self.config),
         })
@@ -197,11 +196,11 @@ impl Shard {
         if let Ok(entry) = self.directory.find_entry(hash, |other| *other == key) {
             entry.remove();
         }
-        let Some(room) = self.rooms.remove(key.index) else { return };
+        let Some(mut room) = self.rooms.remove(key.index) else { return };
         self.counters.rooms -= 1;
         self.counters.rooms_lingering -= u64::from(room.ends_at.0 > 0);
         self.counters.inbound_queued -= room.inbound.len() as u64;
-        for (_, draft) in room.inbound {
+        while let Some((_, draft)) = self.arrivals.pop(&mut room.inbound) {
             self.pool.discard(draft);
         }
         self.free_rooms.push(RoomKey { index: key.index, generation: key.generation.wrapping_add(1) });
@@ -250,7 +249,7 @@ impl Shard {
 
     /// The engine takes everything that waits for it.
     pub(super) fn run_engine(&mut self, now: Micros, key: RoomKey) {
-        if self.room(key).is_some_and(|room| !room.inbound.is_empty()) {
+        if self.room(key).is_some_and(|room| room.inbound.len() > 0) {
             self.drive_engine(now, key, None);
         }
     }
@@ -262,7 +261,6 @@ impl Shard {
         else {
             return;
         };
-        room.runnable = false;
         let kind = room.kind;
         let engine = room.engine.get_or_insert_with(|| {
             self.counters.engines_started += 1;
@@ -277,10 +275,9 @@ impl Shard {
             out: &mut out,
         };
         self.counters.inbound_queued -= room.inbound.len() as u64;
-        for (from, audio) in room.inbound.drain(..) {
+        while let Some((from, audio)) = self.arrivals.pop(&mut room.inbound) {
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
-        self.inbound_queues.reclaim(&mut room.inbound);
         if let Some(input) = input {
             engine.handle(input, cx);
         }

@@ -16,7 +16,7 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use super::send::SendSlot;
 use super::token::{Kind, Token};
-use crate::core::Micros;
+use crate::core::{ConnKey, Micros};
 
 /// The one buffer group: receives of every connection draw from it.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -48,6 +48,11 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
+    /// The connection that has received something.
+    pub(crate) fn conn(&self) -> Option<ConnKey> {
+        (self.token.kind == Kind::Receive).then(|| self.token.conn())
+    }
+
     /// Whether the operation goes on.
     pub(super) fn more(&self) -> bool {
         cqueue::more(self.flags)
