@@ -257,8 +257,8 @@ impl Args {
             let why = format!("a frame carries a stamp of {STAMP_BYTES} bytes, and a server takes 1 MiB");
             return Err(format!("--frame-bytes {}: {why}", self.frame_bytes));
         }
-        if self.sources > 250 || self.tick_us > 100_000 {
-            return Err("--sources goes to 250, --tick-us to 100000".into());
+        if self.sources > 250 || self.tick_us.max(self.read_gap_us) > 100_000 {
+            return Err("--sources goes to 250, --tick-us and --read-gap-us to 100000".into());
         }
         if self.rate.is_some() && !self.scenario.has_rate() {
             let name = self.scenario.name();

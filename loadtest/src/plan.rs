@@ -106,7 +106,7 @@ pub(crate) struct Plan {
     pub(crate) rate: f64,
     pub(crate) frame_bytes: usize,
     pub(crate) tick_us: u64,
-    /// Whether arrivals are taken once a tick instead of at once.
+    /// How long arrivals are left alone after some were read.
     pub(crate) read_gap_us: u64,
     pub(crate) connect_rate: f64,
     pub(crate) connect_concurrency: u32,
@@ -214,7 +214,7 @@ pub(crate) mod tests {
             rate: 100.0,
             frame_bytes: 640,
             tick_us: 250,
-            read_gap_us: 0,
+            read_gap_us: 100,
             connect_rate: 0.0,
             connect_concurrency: 64,
             connect_timeout_us: 5_000_000,

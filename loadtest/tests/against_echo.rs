@@ -72,7 +72,7 @@ fn frames_that_return_twice_are_counted_apart() {
 #[test]
 fn a_server_without_events_is_served_too() {
     let server = Server::start(Manner { silent: true, ..Manner::default() });
-    for line in ["echo --clients 5 --rate 50", "echo --clients 5 --rate 50 --peer --receive-at-ticks"] {
+    for line in ["echo --clients 5 --rate 50", "echo --clients 5 --rate 50 --peer --read-gap-us 0"] {
         let (code, report, complaint) = run(&server, &format!("{line} {SHORT} --expect loss=0,errors=0"));
         assert_eq!(code, 0, "{complaint}");
         assert_eq!(report["events_received"], 0);

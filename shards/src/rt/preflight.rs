@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use io_uring::IoUring;
+use socket2::SockRef;
 
 use super::error::StartError;
 use super::sys::{self, Resource};
@@ -67,6 +68,7 @@ fn probe_all() -> Vec<Probe> {
         probes.push(deferred_work());
         probes.push(provided_buffers());
         probes.push(standing_receive());
+        probes.push(short_send());
         probes.push(minimal_wait());
     }
     probes.push(locked_memory());
@@ -216,6 +218,27 @@ fn try_standing_receive() -> io::Result<bool> {
     drop(ring);
     drop(buffers);
     Ok(stays)
+}
+
+fn short_send() -> Probe {
+    const NAME: &str = "short sends";
+    match try_short_send() {
+        Ok(Some(1..)) => Probe::good(NAME, "a send that is not taken whole says so"),
+        Ok(Some(error)) => {
+            let error = io::Error::from_raw_os_error(-error);
+            Probe::bad(NAME, format!("a send in the ring fails: {error}"), NEWER_KERNEL, true)
+        }
+        Ok(None) => Probe::bad(NAME, "a send that is not taken whole counts as complete", NEWER_KERNEL, true),
+        Err(error) => Probe::bad(NAME, format!("a send in the ring fails: {error}"), NEWER_KERNEL, true),
+    }
+}
+
+/// What comes back of a send that is too long for its socket: sends that go through whole don't complete, so a
+/// kernel that said nothing here would lose the rest silently.
+fn try_short_send() -> io::Result<Option<i32>> {
+    let (writer, _reader) = UnixStream::pair()?;
+    let too_long = vec![0; 2 * SockRef::from(&writer).send_buffer_size()?];
+    Ring::new(2)?.probe_send(writer.as_fd(), &too_long)
 }
 
 fn minimal_wait() -> Probe {

@@ -1,9 +1,10 @@
 //! The pump: a shard's main loop. It carries what happens to the core and does what the core asks for; it decides
 //! nothing.
 //!
-//! Lives on the shard's thread as the main task of its executor. A turn is: one system call that submits, waits and
-//! collects; completions up to a budget; messages of the mesh up to a budget; the end of the core's turn. The shard
-//! sleeps only in that one call, until a completion, the next deadline, or the doorbell.
+//! Lives on the shard's thread as the main task of its executor. A turn is: one system call that submits (the sends
+//! of the turn before among it), waits and collects; what became of those sends; completions up to a budget; messages
+//! of the mesh up to a budget; the end of the core's turn, which queues sends. The shard sleeps only in that one call,
+//! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
 use std::collections::VecDeque;
 use std::io;

@@ -123,8 +123,7 @@ impl World {
             let mut gather = Gather::default();
             node.shard.gather(key, &mut gather);
             if gather.is_empty() {
-                self.tell(shard, Input::Sent { conn: key, outcome: SendOutcome::WouldBlock });
-                self.wake(shard);
+                // Its messages were dropped while it waited.
                 continue;
             }
             self.kernel_sends(shard, key, gather);

@@ -25,6 +25,10 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 /// connection; what overflows is kept by the kernel at a higher price.
 const COMPLETIONS_PER_SUBMISSION: u32 = 4;
 
+/// With WAITALL a short send counts as failed, which is what makes it complete; DONTWAIT keeps it from waiting for
+/// the rest.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
 /// The kernel needs some timeout to honour a minimal wait, so "no deadline" is a day.
 const NO_DEADLINE: Micros = Micros::from_s(86_400);
 
@@ -191,19 +195,38 @@ impl Ring {
     /// Sends what the slot has gathered, without waiting for a full socket. It completes only when the socket does
     /// not take everything, and then with the call that submits it.
     pub(super) fn send(&mut self, fd: BorrowedFd<'_>, slot: &mut SendSlot, token: Token) {
-        // With WAITALL a short send counts as failed, which is what makes it complete; DONTWAIT keeps it from
-        // waiting for the rest.
-        const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
         let fd = Fd(fd.as_raw_fd());
         let entry = match slot.single() {
-            Some(part) => opcode::Send::new(fd, part.as_ptr(), part.len() as u32).flags(FLAGS).build(),
-            None => opcode::SendMsg::new(fd, slot.header()).flags(FLAGS as u32).build(),
+            Some(part) => opcode::Send::new(fd, part.as_ptr(), part.len() as u32).flags(SEND_FLAGS).build(),
+            None => opcode::SendMsg::new(fd, slot.header()).flags(SEND_FLAGS as u32).build(),
         };
-        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(token.to_bits());
         // SAFETY: the slot is boxed, owns the frames that its vectors point into, and is not touched again before
         // the call that submits it has returned.
+        unsafe { self.queue_send(entry, token) }
+    }
+
+    /// Puts a send into the submission queue.
+    ///
+    /// # Safety
+    /// All memory that the entry points to stays valid until the call that submits it has returned.
+    // SAFETY: the kernel follows the entry's pointers after this returns, hence the promise asked for above.
+    unsafe fn queue_send(&mut self, entry: Entry, token: Token) {
+        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(token.to_bits());
+        // SAFETY: the caller's promise.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.expect("a send is queued only when there is room for it");
+    }
+
+    /// What comes back, with the call that submits it, of a send that `fd` can't take whole; nothing would mean
+    /// that the kernel takes it for complete.
+    pub(crate) fn probe_send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<i32>> {
+        let send = opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), bytes.len() as u32);
+        // SAFETY: the bytes are borrowed until this function has made the call.
+        unsafe { self.queue_send(send.flags(SEND_FLAGS).build(), Token::at(Kind::Send, 0)) }
+        self.enter(None)?;
+        let mut taken = VecDeque::new();
+        self.take(&mut taken, 1);
+        Ok(taken.front().map(|completion| completion.result))
     }
 
     /// Completes once when the socket takes bytes again, or is broken.
