@@ -78,6 +78,8 @@ pub(super) struct Pump {
     /// Set by the node when its patience is over.
     stop: Arc<AtomicBool>,
     busy: Micros,
+    /// What the last turn took, its system call included unless it slept there.
+    spent: Micros,
     counters: WireCounters,
     fx: Effects,
     doing: Effects,
@@ -109,6 +111,7 @@ impl Pump {
             woke: now,
             stop,
             busy: Micros(0),
+            spent: Micros(0),
             counters: WireCounters::default(),
             fx: Vec::new(),
             doing: Vec::new(),
@@ -152,7 +155,7 @@ impl Pump {
 
     /// Queues what is to be submitted with this turn's system call.
     fn prepare(&mut self) {
-        self.wire.feed_starved();
+        self.wire.feed_waiting(self.spent);
         if self.shard.accepting() && matches!(self.stage, Stage::Serving | Stage::Draining) {
             self.wire.arm_accepts(self.now);
         }
@@ -173,6 +176,7 @@ impl Pump {
         self.counters.turn_us.observe(spent.0);
         self.counters.sleeps += u64::from(wait.is_some());
         self.busy = self.busy + spent;
+        self.spent = spent;
         self.woke = self.now;
         Ok(1)
     }

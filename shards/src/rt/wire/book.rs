@@ -68,6 +68,7 @@ impl Wire {
                 if slot.mode == ReceiveMode::Once {
                     slot.mode = ReceiveMode::Paused;
                 }
+                slot.behind = self.memory.buffers.is_full(len as usize);
                 Event::Received { conn, buffer, len: len as usize }
             }
             (0, _) => {
@@ -77,7 +78,11 @@ impl Wire {
             (error, _) => match -error {
                 libc::ENOBUFS => {
                     self.buffers_exhausted += 1;
-                    self.starved.push_back(conn);
+                    if slot.behind {
+                        self.arm_receive(conn);
+                    } else {
+                        self.starved.push_back(conn);
+                    }
                     Event::Nothing
                 }
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {

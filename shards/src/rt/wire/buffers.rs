@@ -66,6 +66,11 @@ impl Buffers {
         usize::from(self.count)
     }
 
+    /// Whether so many bytes fill a buffer, so that more may be waiting.
+    pub(crate) fn is_full(&self, len: usize) -> bool {
+        len >= self.bytes as usize
+    }
+
     /// The first `len` bytes of a buffer that a completion named.
     pub(crate) fn filled(&mut self, id: u16, len: usize) -> &mut [u8] {
         assert!(id < self.count && len <= self.bytes as usize, "the kernel names only buffers it was given");

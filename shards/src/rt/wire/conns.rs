@@ -41,7 +41,11 @@ impl Wire {
         slot.mode = mode;
         if mode != ReceiveMode::Paused {
             self.arm_receive(conn);
-        } else if slot.is_busy(busy::RECEIVE) && !slot.ending {
+            return;
+        }
+        // Nobody knows how much will wait by the time it goes on.
+        slot.behind = true;
+        if slot.is_busy(busy::RECEIVE) && !slot.ending {
             slot.ending = true;
             self.ring.cancel(Token::of(Kind::Receive, conn));
         }
@@ -56,9 +60,25 @@ impl Wire {
         match slot.mode {
             ReceiveMode::Paused => return,
             ReceiveMode::Once => self.ring.receive_once(slot.fd(), token),
+            ReceiveMode::Stream if slot.behind => {
+                if !std::mem::replace(&mut slot.queued, true) {
+                    self.behind.push_back(conn);
+                }
+                return;
+            }
             ReceiveMode::Stream => self.ring.receive_stream(slot.fd(), token),
         }
         slot.busy |= busy::RECEIVE;
+    }
+
+    /// Reads one buffer of a connection that is behind.
+    pub(super) fn receive_piece(&mut self, conn: ConnKey) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        slot.queued = false;
+        if slot.mode == ReceiveMode::Stream && !slot.is_busy(busy::RECEIVE) && slot.closing.is_none() {
+            slot.busy |= busy::RECEIVE;
+            self.ring.receive_once(slot.fd(), Token::of(Kind::Receive, conn));
+        }
     }
 
     /// Says when a full socket takes bytes again.
@@ -153,5 +173,92 @@ fn cancel_busy(ring: &mut Ring, slot: &Slot, conn: ConnKey) {
     }
     if slot.is_busy(busy::WRITABLE) {
         ring.cancel(Token::of(Kind::Writable, conn));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::core::Micros;
+    use crate::rt::WireConfig;
+    use crate::rt::sys;
+    use crate::rt::wire::Event;
+    use crate::rt::wire::accept::SocketCount;
+
+    const FLOODS: usize = 40;
+    const FLOOD_BYTES: usize = 64 << 10;
+
+    fn client_of(wire: &mut Wire, listener: &TcpListener) -> (TcpStream, ConnKey) {
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (server, _) = listener.accept().expect("somebody connects");
+        (client, wire.adopt(server.into()).expect("room"))
+    }
+
+    /// One turn of a pump that only counts: what each connection brought, in order.
+    fn turn(wire: &mut Wire) -> Vec<(ConnKey, usize)> {
+        wire.feed_waiting(Micros(0));
+        wire.enter(None).expect("the ring works");
+        let mut taken = VecDeque::new();
+        wire.take(&mut taken);
+        let mut brought = Vec::new();
+        for completion in taken {
+            if let Event::Received { conn, buffer, len } = wire.book(completion, Micros(0)) {
+                brought.push((conn, len));
+                wire.give_back(buffer);
+                wire.read_on(conn);
+            }
+        }
+        brought
+    }
+
+    #[test]
+    fn those_with_much_to_read_leave_buffers_to_those_with_little() {
+        let bell = sys::eventfd(false).expect("an eventfd");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let own = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let config =
+            WireConfig { receive_buffers: 8, receive_buffer_bytes: 1 << 10, ..WireConfig::default() };
+        let mut wire = Wire::new(&config, own.into(), bell.as_fd(), SocketCount::new(100)).expect("a wire");
+        // All are paused while their bytes pile up, and go on at once, as when many slow clients are let go.
+        let mut clients = Vec::new();
+        for index in 0..=FLOODS {
+            let (mut client, conn) = client_of(&mut wire, &listener);
+            wire.receive(conn, ReceiveMode::Paused);
+            let bytes = if index < FLOODS { FLOOD_BYTES } else { 10 };
+            client.write_all(&vec![7; bytes]).expect("the kernel holds it");
+            clients.push((client, conn, bytes));
+        }
+        // And one that is read all the time, and says little every now and then.
+        let (mut lively, lively_conn) = client_of(&mut wire, &listener);
+        wire.receive(lively_conn, ReceiveMode::Stream);
+        turn(&mut wire);
+        clients.iter().for_each(|&(_, conn, _)| wire.receive(conn, ReceiveMode::Stream));
+
+        let mut left: usize = clients.iter().map(|&(.., bytes)| bytes).sum();
+        let mut waits = 0;
+        let mut said = false;
+        while left > 0 {
+            if !said {
+                lively.write_all(b"hello").expect("connected");
+                (said, waits) = (true, 0);
+            }
+            let brought = turn(&mut wire);
+            if brought.iter().any(|&(conn, _)| conn == lively_conn) {
+                said = false;
+            }
+            waits += 1;
+            assert!(waits <= 3, "five bytes waited for {waits} turns behind {left} bytes of others");
+            let read = brought.iter().filter(|&&(conn, _)| conn != lively_conn);
+            left -= read.map(|&(_, len)| len).sum::<usize>();
+        }
+        for _ in 0..=FLOODS {
+            turn(&mut wire);
+        }
+        assert_eq!(wire.behind.len() + wire.starved.len(), 0, "all wait in the kernel again");
     }
 }

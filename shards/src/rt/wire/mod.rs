@@ -38,6 +38,8 @@ use crate::core::{ConnKey, Micros};
 
 pub(crate) use self::book::Event;
 
+/// While turns stay under this, they read more of the connections that are behind.
+const TURN_AIM: Micros = Micros(250);
 /// How long the last completions are waited for when a shard leaves.
 const FAREWELL: Micros = Micros::from_ms(10);
 const FAREWELL_ROUNDS_MAX: usize = 200;
@@ -61,6 +63,10 @@ pub(crate) struct Wire {
     bell: RawFd,
     /// Connections whose receive ended for want of a buffer.
     starved: VecDeque<ConnKey>,
+    /// Connections that have more to read than fits into a buffer.
+    behind: VecDeque<ConnKey>,
+    /// How many of them are read in one turn.
+    share: usize,
     /// Keys that have become free and were not reported yet.
     closed: Vec<ConnKey>,
     backlog_max: usize,
@@ -92,6 +98,8 @@ impl Wire {
             sockets,
             bell: bell.as_raw_fd(),
             starved: VecDeque::new(),
+            behind: VecDeque::new(),
+            share: 1,
             closed: Vec::new(),
             backlog_max: config.backlog as usize,
             buffers_exhausted: 0,
@@ -109,18 +117,27 @@ impl Wire {
         self.acceptor.arm(&mut self.ring, &mut self.memory.peers, now);
     }
 
-    /// Asks again for receives that found no buffer: no more than there are buffers, the rest next turn.
-    pub(crate) fn feed_starved(&mut self) {
-        for _ in 0..self.memory.buffers.count().min(self.starved.len()) {
-            if let Some(conn) = self.starved.pop_front() {
-                self.arm_receive(conn);
-            }
+    /// Asks for the receives that had to wait for a buffer, as many as there are buffers, the rest next turn. Those
+    /// that are behind get one each, and together a share: reading one lets its sender go on, in our time, which can
+    /// cost more than ten frames of others. So the share follows what the last turn took.
+    pub(crate) fn feed_waiting(&mut self, last_turn: Micros) {
+        let buffers = self.memory.buffers.count();
+        self.share = if last_turn > TURN_AIM { self.share / 2 } else { self.share + 1 };
+        self.share = self.share.clamp(1, (buffers / 4).max(1));
+        let pieces = self.share.min(self.behind.len());
+        for _ in 0..pieces {
+            let Some(conn) = self.behind.pop_front() else { break };
+            self.receive_piece(conn);
+        }
+        for _ in 0..(buffers - pieces).min(self.starved.len()) {
+            let Some(conn) = self.starved.pop_front() else { break };
+            self.arm_receive(conn);
         }
     }
 
     /// Whether there is work that must not wait for a completion.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.is_sending() || !self.starved.is_empty() || self.ring.has_backlog()
+        self.is_sending() || !self.starved.is_empty() || !self.behind.is_empty() || self.ring.has_backlog()
     }
 
     /// When the wire itself wants to be woken.

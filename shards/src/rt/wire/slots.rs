@@ -26,6 +26,10 @@ pub(super) struct Slot {
     pub(super) busy: u8,
     /// Set when it is being closed: nothing more is told to the core but that it is closed.
     pub(super) closing: Option<CloseMode>,
+    /// The kernel may hold more of it than fits into a buffer: it is read one buffer at a time, with others between.
+    pub(super) behind: bool,
+    /// Whether it stands in the queue of those that are behind.
+    pub(super) queued: bool,
     /// A cancellation or shutdown is on its way to end what is in flight.
     pub(super) ending: bool,
 }
@@ -72,6 +76,8 @@ impl Slots {
             mode: ReceiveMode::Paused,
             busy: 0,
             closing: None,
+            behind: false,
+            queued: false,
             ending: false,
         });
         Ok(ConnKey { index, generation: 0 })
@@ -90,6 +96,7 @@ impl Slots {
         assert_eq!(slot.busy, 0, "a slot is freed only when nothing is in flight on it");
         let fd = slot.fd.take();
         (slot.mode, slot.closing, slot.ending) = (ReceiveMode::Paused, None, false);
+        (slot.behind, slot.queued) = (false, false);
         self.free.push(conn.index);
         fd
     }
