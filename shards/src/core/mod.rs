@@ -4,6 +4,7 @@
 //! [`Micros`], bytes as mutable slices, randomness as a seed; what should happen comes out as [`Effect`]s. No
 //! socket, clock, thread, random source or runtime is known here, and `tests/tidy.rs` keeps it so.
 
+mod allowance;
 mod arrivals;
 pub mod config;
 mod conn;
@@ -24,6 +25,7 @@ mod shard;
 pub mod spare;
 pub mod time;
 pub mod timer;
+mod upgrades;
 pub mod ws;
 
 pub use config::ShardConfig;

@@ -1,8 +1,9 @@
 //! From an accepted socket to an open WebSocket: the request head, who owns it, and the answer.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
-use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol};
+use super::super::allowance::Allowance;
+use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
 use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
@@ -31,7 +32,7 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
         self.counters.accepted += 1;
-        self.begin_head(now, key, peer);
+        self.begin_head(now, key, peer, false);
         self.receive(key, ReceiveMode::Once, fx);
     }
 
@@ -46,12 +47,12 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, peer);
+        self.begin_head(now, key, peer, true);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr) {
-        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head };
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, adopted: bool) {
+        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, adopted };
         let conn = Conn {
             generation: key.generation,
             peer: peer.into(),
@@ -62,6 +63,9 @@ impl Shard {
             held: None,
             paused: false,
             resuming: false,
+            told: Told::Nothing,
+            refused: 0,
+            allowance: Allowance::default(),
         };
         let before = self.conns.insert(key.index, conn);
         debug_assert!(before.is_none(), "the pump gave a key twice");
@@ -82,7 +86,9 @@ impl Shard {
     }
 
     fn judge_head(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
-        match self.verdict(bytes) {
+        let Some(Conn { phase: Phase::Head(head), peer, .. }) = self.conn(key) else { return };
+        let counted = if head.adopted { None } else { Some(SocketAddr::from(*peer).ip()) };
+        match self.verdict(now, counted, bytes) {
             Verdict::More => {
                 if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) {
                     head.bytes = bytes.to_vec();
@@ -108,13 +114,19 @@ impl Shard {
         }
     }
 
-    fn verdict(&self, bytes: &[u8]) -> Verdict {
+    /// `counted` is the address whose upgrades this one is counted among.
+    fn verdict(&mut self, now: Micros, counted: Option<IpAddr>, bytes: &[u8]) -> Verdict {
         let request = match http::parse(bytes, self.config.limits.head_bytes_max) {
             Ok(Parsed::Partial) => return Verdict::More,
             Ok(Parsed::Complete(request)) => request,
             Err(error) => return bad_head(error),
         };
-        match http::classify(&request, self.config.echo_endpoint) {
+        let route = http::classify(&request, self.config.echo_endpoint);
+        let asks = matches!(route, Route::Room(_) | Route::Echo);
+        if asks && counted.is_some_and(|address| !self.may_upgrade(now, address)) {
+            return self.too_often();
+        }
+        match route {
             Route::ControlPlane => Verdict::Elsewhere(Destination::ControlPlane),
             Route::BadSessionId => {
                 let detail = super::super::ids::BadSessionId.to_string();
@@ -166,6 +178,13 @@ impl Shard {
     fn unavailable(&self) -> Vec<u8> {
         let detail = if self.draining.is_some() { "this node is draining" } else { "this node is full" };
         problem(503, detail, Some(2))
+    }
+
+    /// Who is sent away together should not come back together.
+    fn too_often(&mut self) -> Verdict {
+        let detail = "too many connections from this address at once";
+        let after_s = 1 + self.rng.below(4);
+        Verdict::Refuse(Refusal::TooOften, problem(429, detail, Some(after_s as u32)))
     }
 
     fn move_away(&mut self, key: ConnKey, to: Destination, bytes: &[u8], fx: &mut Effects) {

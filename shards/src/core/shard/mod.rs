@@ -10,6 +10,7 @@ mod conversation;
 mod drain;
 mod heads;
 mod inbound;
+mod limits;
 mod outbound;
 mod rooms;
 mod timers;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::allowance::Tariff;
 use super::arrivals::Arrivals;
 use super::config::ShardConfig;
 use super::conn::{Conn, Open, Phase, Seat};
@@ -36,6 +38,7 @@ use super::room::Room;
 use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
+use super::upgrades::Upgrades;
 use timers::Timer;
 
 /// A shard: its connections, its rooms, and what they wait for.
@@ -65,6 +68,8 @@ pub struct Shard {
     overflowed: Vec<ConnKey>,
     /// Connections whose heads are being read.
     heads: usize,
+    tariff: Tariff,
+    upgrades: Upgrades,
     pool: FramePool,
     lane_queues: SpareQueues<Message>,
     arrivals: Arrivals,
@@ -84,6 +89,8 @@ impl Shard {
     pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64) -> Self {
         Self {
             id,
+            tariff: Tariff::of(&config.limits),
+            upgrades: Upgrades::new(config.limits.upgrades_per_s_per_ip, seed),
             config,
             conns: Paged::default(),
             rooms: Paged::default(),
