@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Address,
     /// Core numbers: `[0, 2]`, or `"0,2-5"`.
     Cores,
+    /// Networks separated by commas: `"10.0.0.0/8, fd00::/8"`.
+    Networks,
 }
 
 /// The value of a key that nobody sets.
@@ -96,6 +98,7 @@ pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
 
 const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+const FORWARDED: &[&str] = &["none", "x-forwarded-for", "forwarded"];
 const FORMATS: &[&str] = &["text", "json"];
 
 const FROM_PROFILE: &str = "from the profile";
@@ -181,6 +184,22 @@ pub(crate) const KEYS: &[Key] = &[
     switch(
         "server.insecure",
         "Allows an address that other machines can reach although there is no authentication.",
+    ),
+    Key {
+        name: "server.trusted_proxies",
+        kind: Kind::Networks,
+        default: Default::Text(""),
+        reason: "Networks of proxies whose word about a client's address is taken, as \"10.0.0.0/8, fd00::/8\".",
+    },
+    switch(
+        "server.proxy_protocol",
+        "Connections from trusted proxies begin with a PROXY header, of version 1 or 2.",
+    ),
+    choice(
+        "server.forwarded_by",
+        FORWARDED,
+        "x-forwarded-for",
+        "The header line in which trusted proxies name the client. Clients can write the other one themselves.",
     ),
     choice("server.log_level", LEVELS, "info", "How much is logged."),
     choice(

@@ -2,6 +2,8 @@
 //! and the effective values are exported.
 
 use super::engine::EngineKind;
+use super::http::ForwardedBy;
+use super::networks::Networks;
 use super::time::Micros;
 
 /// What a shard is told when it starts. Whoever makes one sees to it that its limits agree with each other.
@@ -19,8 +21,21 @@ pub struct ShardConfig {
     pub audio: Audio,
     /// `room.*`
     pub room: RoomDefaults,
+    /// What is believed of proxies.
+    pub proxies: Proxies,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
+}
+
+/// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// Whose word about a client's address is taken.
+    pub trusted: Networks,
+    /// Whether their connections begin with a PROXY header.
+    pub protocol: bool,
+    /// Which header line names the client.
+    pub forwarded_by: ForwardedBy,
 }
 
 /// `limits.*`
@@ -126,6 +141,7 @@ impl Default for ShardConfig {
             },
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
+            proxies: Proxies::default(),
             echo_endpoint: false,
         }
     }

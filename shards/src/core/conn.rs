@@ -98,8 +98,19 @@ pub(super) struct Head {
     pub(super) bytes: Vec<u8>,
     /// When it has to be complete.
     pub(super) deadline: Micros,
-    /// Whether another shard has accepted it, and counted it for its address.
-    pub(super) adopted: bool,
+    /// How far it is known whose it is.
+    pub(super) origin: Origin,
+}
+
+/// How far it is known where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A PROXY header has to come first.
+    Proxied,
+    /// Its head may name a client behind the peer.
+    Peer,
+    /// Another shard has found out, and counted it for its address.
+    Known,
 }
 
 /// An open WebSocket.

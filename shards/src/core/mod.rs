@@ -16,6 +16,7 @@ pub mod frame;
 pub mod http;
 pub mod ids;
 pub mod message;
+pub mod networks;
 pub mod outbox;
 mod paged;
 pub(crate) mod rng;

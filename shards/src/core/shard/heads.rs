@@ -1,9 +1,9 @@
 //! From an accepted socket to an open WebSocket: the request head, who owns it, and the answer.
 
-use ::core::net::{IpAddr, SocketAddr};
+use ::core::net::SocketAddr;
 
 use super::super::allowance::Allowance;
-use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol, Told};
+use super::super::conn::{Conn, Head, Open, Origin, Phase, Seat, Subprotocol, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
 use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
@@ -32,7 +32,7 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
         self.counters.accepted += 1;
-        self.begin_head(now, key, peer, false);
+        self.begin_head(now, key, peer, self.origin(peer));
         self.receive(key, ReceiveMode::Once, fx);
     }
 
@@ -47,12 +47,12 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, peer, true);
+        self.begin_head(now, key, peer, Origin::Known);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, adopted: bool) {
-        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, adopted };
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, origin: Origin) {
+        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, origin };
         let conn = Conn {
             generation: key.generation,
             peer: peer.into(),
@@ -86,9 +86,9 @@ impl Shard {
     }
 
     fn judge_head(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
-        let Some(Conn { phase: Phase::Head(head), peer, .. }) = self.conn(key) else { return };
-        let counted = if head.adopted { None } else { Some(SocketAddr::from(*peer).ip()) };
-        match self.verdict(now, counted, bytes) {
+        let Some(skipped) = self.take_proxy_header(now, key, bytes, fx) else { return };
+        let bytes = &mut bytes[skipped..];
+        match self.verdict(now, key, bytes) {
             Verdict::More => {
                 if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) {
                     head.bytes = bytes.to_vec();
@@ -114,8 +114,7 @@ impl Shard {
         }
     }
 
-    /// `counted` is the address whose upgrades this one is counted among.
-    fn verdict(&mut self, now: Micros, counted: Option<IpAddr>, bytes: &[u8]) -> Verdict {
+    fn verdict(&mut self, now: Micros, key: ConnKey, bytes: &[u8]) -> Verdict {
         let request = match http::parse(bytes, self.config.limits.head_bytes_max) {
             Ok(Parsed::Partial) => return Verdict::More,
             Ok(Parsed::Complete(request)) => request,
@@ -123,7 +122,10 @@ impl Shard {
         };
         let route = http::classify(&request, self.config.echo_endpoint);
         let asks = matches!(route, Route::Room(_) | Route::Echo);
-        if asks && counted.is_some_and(|address| !self.may_upgrade(now, address)) {
+        if let Some(from) = self.settle_origin(key, &request)
+            && asks
+            && !self.may_upgrade(now, from)
+        {
             return self.too_often();
         }
         match route {
@@ -263,7 +265,7 @@ fn full_answer(refusal: Refusal) -> Vec<u8> {
     }
 }
 
-fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
+pub(super) fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
     let title = match status {
         408 => "Request Timeout",
         429 => "Too Many Requests",

@@ -11,6 +11,7 @@ mod drain;
 mod heads;
 mod inbound;
 mod limits;
+mod origin;
 mod outbound;
 mod rooms;
 mod timers;
