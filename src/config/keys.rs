@@ -476,6 +476,9 @@ mod tests {
                 (Kind::Address, Default::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
                 }
+                (Kind::Networks, Default::Text(text)) => {
+                    assert!(text.parse::<shards::core::networks::Networks>().is_ok(), "{}", key.name);
+                }
                 (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
                 (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),
             }

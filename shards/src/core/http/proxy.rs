@@ -71,7 +71,8 @@ where
         let plain = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse::<u16>().ok().filter(|_| plain).ok_or(BadProxyHeader)
     };
-    (address(to)?, number(to_port)?);
+    address(to)?;
+    number(to_port)?;
     Ok(SocketAddr::new(address(from)?.into(), number(port)?))
 }
 
