@@ -17,7 +17,9 @@ use tungstenite::{Message, WebSocket};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config(shards: u16) -> NodeConfig {
-    let shard = ShardConfig { shards, echo_endpoint: true, ..ShardConfig::default() };
+    let mut shard = ShardConfig { shards, echo_endpoint: true, ..ShardConfig::default() };
+    // What is tested here is the wire, as hard as a client can.
+    (shard.limits.messages_per_s, shard.limits.bytes_per_s) = (0, 0);
     NodeConfig {
         listen: "127.0.0.1:0".parse().expect("an address"),
         cores: vec![None; usize::from(shards)],

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Address,
     /// Core numbers: `[0, 2]`, or `"0,2-5"`.
     Cores,
+    /// Networks separated by commas: `"10.0.0.0/8, fd00::/8"`.
+    Networks,
 }
 
 /// The value of a key that nobody sets.
@@ -96,6 +98,7 @@ pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
 
 const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+const FORWARDED: &[&str] = &["none", "x-forwarded-for", "forwarded"];
 const FORMATS: &[&str] = &["text", "json"];
 
 const FROM_PROFILE: &str = "from the profile";
@@ -182,6 +185,22 @@ pub(crate) const KEYS: &[Key] = &[
         "server.insecure",
         "Allows an address that other machines can reach although there is no authentication.",
     ),
+    Key {
+        name: "server.trusted_proxies",
+        kind: Kind::Networks,
+        default: Default::Text(""),
+        reason: "Networks of proxies whose word about a client's address is taken, as \"10.0.0.0/8, fd00::/8\".",
+    },
+    switch(
+        "server.proxy_protocol",
+        "Connections from trusted proxies begin with a PROXY header, of version 1 or 2.",
+    ),
+    choice(
+        "server.forwarded_by",
+        FORWARDED,
+        "x-forwarded-for",
+        "The header line in which trusted proxies name the client. Clients can write the other one themselves.",
+    ),
     choice("server.log_level", LEVELS, "info", "How much is logged."),
     choice(
         "server.log_format",
@@ -225,6 +244,34 @@ pub(crate) const KEYS: &[Key] = &[
         1_048_576,
         (1_024, 1 << 26),
         "Longest message, over all its fragments, and longest body of a management request.",
+    ),
+    number(
+        "limits.messages_per_s",
+        "messages a second per connection",
+        200,
+        (0, 1_000_000),
+        "What a client may send, over time; 0 is no limit. Speech takes 50.",
+    ),
+    number(
+        "limits.messages_burst",
+        "messages",
+        400,
+        (1, 1_000_000),
+        "What a client may send at once, such as what piled up while it was out of reach.",
+    ),
+    number(
+        "limits.bytes_per_s",
+        "bytes a second per connection",
+        2_097_152,
+        (0, 1 << 32),
+        "What a client may send, over time; 0 is no limit. As many, and one longest message, may come at once.",
+    ),
+    number(
+        "limits.upgrades_per_s_per_ip",
+        "upgrades a second",
+        200,
+        (0, 1_000_000),
+        "WebSockets that one address may ask for; 0 is no limit. Connections from this host are not counted.",
     ),
     number("limits.json_depth_max", "levels", 64, (4, 512), "Deepest JSON nesting."),
     number(
@@ -365,10 +412,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "cluster.", neutral: None },
     Later { name: "limits.connections_per_user_max", neutral: None },
     Later { name: "limits.subscriptions_max", neutral: None },
-    Later { name: "limits.messages_per_s", neutral: None },
-    Later { name: "limits.messages_burst", neutral: None },
-    Later { name: "limits.bytes_per_s", neutral: None },
-    Later { name: "limits.upgrades_per_s_per_ip", neutral: None },
     Later { name: "room.history_events_max", neutral: None },
     Later { name: "room.history_bytes_max", neutral: None },
     Later { name: "server.allowed_origins", neutral: None },
@@ -432,6 +475,9 @@ mod tests {
                 (Kind::Choice(of), Default::Text(word)) => assert!(of.contains(word), "{}", key.name),
                 (Kind::Address, Default::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
+                }
+                (Kind::Networks, Default::Text(text)) => {
+                    assert!(text.parse::<shards::core::networks::Networks>().is_ok(), "{}", key.name);
                 }
                 (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
                 (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),

@@ -302,7 +302,7 @@ mod tests {
             ("auth.mode", "jwt"),
             ("deflate.enabled", "true"),
             ("tls.cert", "a.pem"),
-            ("limits.messages_per_s", "5"),
+            ("limits.subscriptions_max", "5"),
             ("room.history_events_max", "1"),
         ] {
             let mut raw = RawConfig::gather(None, [], &[flag(key, value)]);

@@ -59,6 +59,7 @@ fn bounds(key: &Key) -> String {
         Kind::Choice(of) => of.join(", "),
         Kind::Address => "IP address and port".to_owned(),
         Kind::Cores => "core numbers".to_owned(),
+        Kind::Networks => "networks".to_owned(),
     };
     write!(text, "; {}", key.variable()).expect("writing to a string");
     if let Some((short, _)) = SHORT_VARIABLES.iter().find(|(_, name)| *name == key.name) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shards::core::config::{Audio, Heartbeat, Limits, Outbox, RoomDefaults};
+use shards::core::config::{Audio, Heartbeat, Limits, Outbox, Proxies, RoomDefaults};
+use shards::core::http::ForwardedBy;
 use shards::core::{Micros, ShardConfig};
 use shards::rt::WireConfig;
 use tuning::{Host, Profile};
@@ -166,6 +167,13 @@ impl Resolver<'_> {
                 self.blame_pair(small, large, reason);
             }
         }
+        if self.switch("server.proxy_protocol") && self.text("server.trusted_proxies").is_empty() {
+            self.blame(
+                "server.proxy_protocol",
+                "trusts nobody: server.trusted_proxies is empty".to_owned(),
+                "list the proxies' networks in server.trusted_proxies".to_owned(),
+            );
+        }
         for name in ["wire.receive_buffers", "wire.ring_entries"] {
             let value = self.number(name);
             if !value.is_power_of_two() {
@@ -244,6 +252,10 @@ impl Resolver<'_> {
                 connections_max: share(count("limits.connections_max"), shards),
                 rooms_max: share(count("limits.rooms_max"), shards),
                 members_per_room_max: count("limits.members_per_room_max"),
+                messages_per_s: self.number("limits.messages_per_s"),
+                messages_burst: self.number("limits.messages_burst"),
+                bytes_per_s: self.number("limits.bytes_per_s"),
+                upgrades_per_s_per_ip: share(count("limits.upgrades_per_s_per_ip"), shards) as u64,
                 message_bytes_max: count("limits.message_bytes_max"),
                 json_depth_max: count("limits.json_depth_max"),
                 close: seconds("limits.close_s"),
@@ -263,6 +275,15 @@ impl Resolver<'_> {
             room: RoomDefaults {
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
+            },
+            proxies: Proxies {
+                trusted: self.text("server.trusted_proxies").parse().expect("checked when it was read"),
+                protocol: self.switch("server.proxy_protocol"),
+                forwarded_by: match self.text("server.forwarded_by") {
+                    "forwarded" => ForwardedBy::Forwarded,
+                    "none" => ForwardedBy::Nothing,
+                    _ => ForwardedBy::XForwardedFor,
+                },
             },
             echo_endpoint: self.switch("server.echo_endpoint"),
         }
@@ -407,6 +428,7 @@ mod tests {
             (&[("limits.connections_max", "50000")], "this process may open 20000"),
             (&[("server.cores", "4000")], "no core 4000"),
             (&[("server.shards", "1000")], "say --shards"),
+            (&[("server.proxy_protocol", "true")], "list the proxies' networks in server.trusted_proxies"),
             (&[("server.listen", "0.0.0.0:80")], "--insecure"),
             (&[("server.admin", "[::]:80")], "--insecure"),
             (&[("server.admin", "127.0.0.1:8080")], "the same address"),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use shards::core::networks::Networks;
+
 use super::keys::{Key, Kind};
 
 /// A value of the right kind and within its bounds.
@@ -12,7 +14,7 @@ pub(crate) enum Value {
     Number(u64),
     /// Of [`Kind::Switch`].
     Switch(bool),
-    /// Of [`Kind::Choice`] or [`Kind::Address`].
+    /// Of [`Kind::Choice`], [`Kind::Address`] or [`Kind::Networks`].
     Text(String),
     /// Of [`Kind::Cores`].
     Cores(Vec<usize>),
@@ -56,6 +58,7 @@ impl Value {
             },
             Kind::Choice(of) => chosen(of, bare),
             Kind::Address => addressed(key, bare),
+            Kind::Networks => networks(bare),
             Kind::Cores => cores(bare.trim_start_matches('[').trim_end_matches(']')),
         }
     }
@@ -73,6 +76,7 @@ impl Value {
             (Kind::Switch, DeValue::Boolean(on)) => Ok(Self::Switch(*on)),
             (Kind::Choice(of), DeValue::String(word)) => chosen(of, word),
             (Kind::Address, DeValue::String(text)) => addressed(key, text),
+            (Kind::Networks, DeValue::String(text)) => networks(text),
             (Kind::Cores, DeValue::String(text)) => cores(text),
             (Kind::Cores, DeValue::Array(list)) => {
                 let number = |item: &toml::Spanned<DeValue<'_>>| {
@@ -109,6 +113,16 @@ fn chosen(of: &[&str], word: &str) -> Result<Value, Unfit> {
     let later = of == super::keys::ENGINES && ["realtime", "worker"].contains(&word);
     let problem = if later { "is not available in this release" } else { "is not known" };
     Err(Unfit { problem: problem.to_owned(), remedy: format!("choose one of {list}") })
+}
+
+fn networks(text: &str) -> Result<Value, Unfit> {
+    match text.parse::<Networks>() {
+        Ok(_) => Ok(Value::Text(text.to_owned())),
+        Err(bad) => Err(Unfit {
+            problem: format!("lists something else: {bad}"),
+            remedy: "write it like \"10.0.0.0/8, fd00::/8\"".to_owned(),
+        }),
+    }
 }
 
 fn addressed(key: &Key, text: &str) -> Result<Value, Unfit> {
@@ -157,6 +171,7 @@ fn mistyped(key: &Key, kind: &Kind) -> Unfit {
                 key.default.value().map_or_else(String::new, |value| value.to_string())
             ),
         ),
+        Kind::Networks => ("is not text".to_owned(), "write it like \"10.0.0.0/8, fd00::/8\"".to_owned()),
         Kind::Cores => ("is not a list of cores".to_owned(), "write it like [0, 1] or \"0,2-5\"".to_owned()),
     };
     Unfit { problem, remedy }

@@ -84,6 +84,7 @@ table! {
     Counter, frames_enqueued, "voxhall_frames_enqueued", "Audio frames put into lanes";
     Counter, inbound_dropped, "voxhall_inbound_dropped", "Inbound audio refused because the room's queue was full";
     Counter, client_errors, "voxhall_client_errors", "Client events answered with an error";
+    Counter, rate_limited, "voxhall_rate_limited", "Messages refused because their connection had passed a limit";
     Gauge, queued_messages, "ws_outbox_queue_size", "Messages waiting in all lanes";
     Gauge, queued_bytes, "voxhall_queued_bytes", "Bytes waiting in all lanes";
     Gauge, inbound_queued, "voxhall_inbound_queued", "Audio frames waiting for engines";

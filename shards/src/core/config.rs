@@ -2,6 +2,8 @@
 //! and the effective values are exported.
 
 use super::engine::EngineKind;
+use super::http::ForwardedBy;
+use super::networks::Networks;
 use super::time::Micros;
 
 /// What a shard is told when it starts. Whoever makes one sees to it that its limits agree with each other.
@@ -19,8 +21,21 @@ pub struct ShardConfig {
     pub audio: Audio,
     /// `room.*`
     pub room: RoomDefaults,
+    /// What is believed of proxies.
+    pub proxies: Proxies,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
+}
+
+/// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// Whose word about a client's address is taken.
+    pub trusted: Networks,
+    /// Whether their connections begin with a PROXY header.
+    pub protocol: bool,
+    /// Which header line names the client.
+    pub forwarded_by: ForwardedBy,
 }
 
 /// `limits.*`
@@ -38,6 +53,15 @@ pub struct Limits {
     pub rooms_max: usize,
     /// Members of one room.
     pub members_per_room_max: usize,
+    /// Messages of one connection a second, over time; zero is no limit. Speech takes 50.
+    pub messages_per_s: u64,
+    /// Messages that one connection may send at once: what piled up on a phone that was out of reach for seconds.
+    pub messages_burst: u64,
+    /// Bytes of one connection a second, over time; zero is no limit. Each may send as many at once, and a message.
+    pub bytes_per_s: u64,
+    /// Upgrades from one address a second at one shard: the node's limit divided among the shards, with slack for an
+    /// uneven hash; zero is no limit. The host itself has none.
+    pub upgrades_per_s_per_ip: u64,
     /// Longest message, over all its fragments.
     pub message_bytes_max: usize,
     /// Deepest JSON nesting.
@@ -99,6 +123,10 @@ impl Default for ShardConfig {
                 connections_max: 100_000,
                 rooms_max: 1_000_000,
                 members_per_room_max: 64,
+                messages_per_s: 200,
+                messages_burst: 400,
+                bytes_per_s: 2_097_152,
+                upgrades_per_s_per_ip: 200,
                 message_bytes_max: 1_048_576,
                 json_depth_max: 64,
                 close: Micros::from_s(15),
@@ -113,6 +141,7 @@ impl Default for ShardConfig {
             },
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
+            proxies: Proxies::default(),
             echo_endpoint: false,
         }
     }

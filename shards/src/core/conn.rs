@@ -2,6 +2,7 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
+use super::allowance::Allowance;
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -24,6 +25,10 @@ pub(super) struct Conn {
     pub(super) paused: bool,
     /// Whether it stands on the list of those that may read on.
     pub(super) resuming: bool,
+    /// What it was told of its limits.
+    pub(super) told: Told,
+    /// What it owes for what it sent.
+    pub(super) allowance: Allowance,
     /// What is to be sent to it.
     pub(super) lane: Lane,
     /// When its timer in the wheel goes off; zero when there is none that counts.
@@ -36,9 +41,23 @@ pub(super) struct Conn {
     pub(super) held: Option<Box<Vec<u8>>>,
     /// Where it comes from.
     pub(super) peer: Peer,
+    /// Messages refused since it was last told how many.
+    pub(super) refused: u32,
 }
 
 const _: () = assert!(size_of::<Option<Conn>>() == 192, "three cache lines for each connection");
+
+/// What a connection was told of its limits, until it has used little of them for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it comes near one.
+    Near,
+    /// That it has passed one.
+    Over,
+}
 
 /// Where a connection comes from: a socket address without what only its own host needs of it.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +98,19 @@ pub(super) struct Head {
     pub(super) bytes: Vec<u8>,
     /// When it has to be complete.
     pub(super) deadline: Micros,
+    /// How far it is known whose it is.
+    pub(super) origin: Origin,
+}
+
+/// How far it is known where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A PROXY header has to come first.
+    Proxied,
+    /// Its head may name a client behind the peer.
+    Peer,
+    /// Another shard has found out, and counted it for its address.
+    Known,
 }
 
 /// An open WebSocket.
@@ -112,8 +144,9 @@ pub(super) enum Seat {
 pub(super) struct Closing {
     /// Where the goodbye stands.
     pub(super) stage: Goodbye,
-    /// Understands the peer's close; nothing when what it sends can't be understood.
-    pub(super) decoder: Option<Decoder>,
+    /// Understands the peer's close; nothing when what it sends can't be understood. Boxed so that an open connection
+    /// stays within its cache lines.
+    pub(super) decoder: Option<Box<Decoder>>,
     /// When the connection is cut.
     pub(super) deadline: Micros,
 }

@@ -93,10 +93,13 @@ pub enum Refusal {
     Unavailable,
     /// 429: the room is full.
     RoomFull,
+    /// 429: the address asks too often.
+    TooOften,
 }
 
 /// The labels of [`Refusal`], in its order.
-pub const REFUSALS: [&str; 5] = ["bad_request", "head_timeout", "head_too_long", "unavailable", "room_full"];
+pub const REFUSALS: [&str; 6] =
+    ["bad_request", "head_timeout", "head_too_long", "unavailable", "room_full", "too_often"];
 
 /// Everything one shard counts. Gauges are marked; the rest only grows.
 #[derive(Clone, Debug)]
@@ -155,6 +158,8 @@ pub struct Counters {
     pub inbound_dropped: u64,
     /// Client events that were answered with an `error`.
     pub client_errors: u64,
+    /// Messages refused because their connection had passed a limit.
+    pub rate_limited: u64,
     /// Messages waiting in all lanes (gauge).
     pub queued_messages: u64,
     /// Bytes waiting in all lanes (gauge).
@@ -252,6 +257,7 @@ impl Default for Counters {
             frames_enqueued: 0,
             inbound_dropped: 0,
             client_errors: 0,
+            rate_limited: 0,
             queued_messages: 0,
             queued_bytes: 0,
             inbound_queued: 0,

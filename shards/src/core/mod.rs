@@ -4,6 +4,7 @@
 //! [`Micros`], bytes as mutable slices, randomness as a seed; what should happen comes out as [`Effect`]s. No
 //! socket, clock, thread, random source or runtime is known here, and `tests/tidy.rs` keeps it so.
 
+mod allowance;
 mod arrivals;
 pub mod config;
 mod conn;
@@ -15,6 +16,7 @@ pub mod frame;
 pub mod http;
 pub mod ids;
 pub mod message;
+pub mod networks;
 pub mod outbox;
 mod paged;
 pub(crate) mod rng;
@@ -24,6 +26,7 @@ mod shard;
 pub mod spare;
 pub mod time;
 pub mod timer;
+mod upgrades;
 pub mod ws;
 
 pub use config::ShardConfig;

@@ -38,7 +38,7 @@ impl<'o> Json<'o> {
     }
 
     /// Thousandths as a decimal fraction.
-    pub(super) fn permille(&mut self, key: &str, value: u16) {
+    pub(super) fn permille(&mut self, key: &str, value: u64) {
         self.key(key);
         let (whole, fraction) = (value / 1_000, value % 1_000);
         let _ = match fraction {

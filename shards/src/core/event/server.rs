@@ -8,6 +8,7 @@ use super::ids::{ItemId, ItemName, ResponseId};
 use super::item::{Item, Response};
 use super::session::SessionView;
 use crate::core::ids::MemberNumber;
+use crate::core::time::Micros;
 
 /// One event to a client.
 #[derive(Clone, Debug)]
@@ -57,6 +58,19 @@ pub enum ServerEvent {
         count: u64,
         /// The first and last sequence number among them, if any had one.
         seqs: Option<(u64, u64)>,
+    },
+    /// `rate_limits.updated`: a limit is near.
+    RateLimits {
+        /// What is limited.
+        name: &'static str,
+        /// The burst.
+        limit: u64,
+        /// What is left of it.
+        remaining: u64,
+        /// Until all of it is there again.
+        reset: Micros,
+        /// Messages refused in the meantime.
+        refused: u32,
     },
     /// `input_audio_buffer.speech_started`.
     SpeechStarted {
@@ -231,6 +245,7 @@ impl ServerEvent {
             | Self::SessionDraining { .. }
             | Self::Error(_)
             | Self::Pong { .. }
+            | Self::RateLimits { .. }
             | Self::SpeechStarted { .. }
             | Self::SpeechStopped { .. }
             | Self::Committed { .. }

@@ -44,6 +44,12 @@ pub struct SessionLimits {
     pub message_bytes_max: usize,
     /// Deepest JSON nesting.
     pub json_depth_max: usize,
+    /// Messages a second, over time; zero is no limit.
+    pub messages_per_s: u64,
+    /// Messages at once.
+    pub messages_burst: u64,
+    /// Bytes a second, over time; zero is no limit.
+    pub bytes_per_s: u64,
     /// Frames that wait for the engine.
     pub inbound_frames_max: usize,
     /// Messages that wait for the client.
@@ -63,6 +69,9 @@ impl From<&ShardConfig> for SessionLimits {
         Self {
             message_bytes_max: config.limits.message_bytes_max,
             json_depth_max: config.limits.json_depth_max,
+            messages_per_s: config.limits.messages_per_s,
+            messages_burst: config.limits.messages_burst,
+            bytes_per_s: config.limits.bytes_per_s,
             inbound_frames_max: config.audio.inbound_frames_max,
             outgoing_messages_max: config.outbox.messages_max,
             slow_client_ms: config.outbox.slow_client.as_ms(),

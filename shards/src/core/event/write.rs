@@ -21,6 +21,7 @@ impl ServerEvent {
             Self::MemberLeft { .. } => "room.member_left",
             Self::RoomMessage { .. } => "room.message",
             Self::OutboxDropped { .. } => "outbox.dropped",
+            Self::RateLimits { .. } => "rate_limits.updated",
             Self::SpeechStarted { .. } => "input_audio_buffer.speech_started",
             Self::SpeechStopped { .. } => "input_audio_buffer.speech_stopped",
             Self::Committed { .. } => "input_audio_buffer.committed",
@@ -72,6 +73,17 @@ impl ServerEvent {
                 json.raw("data", data);
             }
             Self::OutboxDropped { class, count, seqs } => dropped(*class, *count, *seqs, json),
+            Self::RateLimits { name, limit, remaining, reset, refused } => {
+                json.array("rate_limits", |json| {
+                    json.element(|json| {
+                        json.plain("name", name);
+                        json.number("limit", *limit);
+                        json.number("remaining", *remaining);
+                        json.permille("reset_seconds", reset.as_ms());
+                    });
+                });
+                json.number("refused", (*refused).into());
+            }
             Self::SpeechStarted { item, audio_start_ms } => {
                 json.number("audio_start_ms", *audio_start_ms);
                 json.plain("item_id", item);
@@ -153,6 +165,9 @@ fn session(view: &SessionView, json: &mut Json<'_>) {
         let limits = &view.limits;
         json.number("message_bytes_max", limits.message_bytes_max as u64);
         json.number("json_depth_max", limits.json_depth_max as u64);
+        json.number("messages_per_s", limits.messages_per_s);
+        json.number("messages_burst", limits.messages_burst);
+        json.number("bytes_per_s", limits.bytes_per_s);
         json.number("inbound_frames_max", limits.inbound_frames_max as u64);
         json.number("outgoing_messages_max", limits.outgoing_messages_max as u64);
         json.number("slow_client_ms", limits.slow_client_ms);
@@ -171,7 +186,7 @@ fn audio_format(format: AudioFormat, json: &mut Json<'_>) {
 
 fn turn_detection(vad: ServerVad, json: &mut Json<'_>) {
     json.plain("type", "server_vad");
-    json.permille("threshold", vad.threshold_permille);
+    json.permille("threshold", vad.threshold_permille.into());
     json.number("prefix_padding_ms", vad.prefix_padding_ms.into());
     json.number("silence_duration_ms", vad.silence_duration_ms.into());
     json.flag("create_response", vad.create_response);

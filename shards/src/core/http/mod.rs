@@ -8,10 +8,12 @@
 pub mod answer;
 mod handshake;
 mod head;
+mod proxy;
 mod query;
 mod request_route;
 
 pub use handshake::{Handshake, HandshakeError, SUBPROTOCOLS_MAX, UpgradeKind};
 pub use head::{HEADERS_MAX, HeadError, Parsed, Request, parse};
+pub use proxy::{BadProxyHeader, ForwardedBy, ProxyHeader, proxy_header};
 pub use query::QueryPairs;
 pub use request_route::{Route, classify};

@@ -50,7 +50,7 @@ impl Shard {
         self.enqueue_raw(now, key, Message::control(frame, now, Shape::Whole));
         self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code));
         let Some(conn) = self.conn(key) else { return };
-        let decoder = (stage == Goodbye::Said).then_some(decoder);
+        let decoder = (stage == Goodbye::Said).then(|| Box::new(decoder));
         conn.phase = Phase::Closing(Closing { stage, decoder, deadline });
         let held = conn.held.take();
         if std::mem::take(&mut conn.paused) {

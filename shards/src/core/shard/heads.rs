@@ -2,7 +2,8 @@
 
 use ::core::net::SocketAddr;
 
-use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol};
+use super::super::allowance::Allowance;
+use super::super::conn::{Conn, Head, Open, Origin, Phase, Seat, Subprotocol, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
 use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
@@ -31,7 +32,7 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
         self.counters.accepted += 1;
-        self.begin_head(now, key, peer);
+        self.begin_head(now, key, peer, self.origin(peer));
         self.receive(key, ReceiveMode::Once, fx);
     }
 
@@ -46,12 +47,12 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, peer);
+        self.begin_head(now, key, peer, Origin::Known);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr) {
-        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head };
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, origin: Origin) {
+        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, origin };
         let conn = Conn {
             generation: key.generation,
             peer: peer.into(),
@@ -62,6 +63,9 @@ impl Shard {
             held: None,
             paused: false,
             resuming: false,
+            told: Told::Nothing,
+            refused: 0,
+            allowance: Allowance::default(),
         };
         let before = self.conns.insert(key.index, conn);
         debug_assert!(before.is_none(), "the pump gave a key twice");
@@ -82,7 +86,9 @@ impl Shard {
     }
 
     fn judge_head(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
-        match self.verdict(bytes) {
+        let Some(skipped) = self.take_proxy_header(now, key, bytes, fx) else { return };
+        let bytes = &mut bytes[skipped..];
+        match self.verdict(now, key, bytes) {
             Verdict::More => {
                 if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) {
                     head.bytes = bytes.to_vec();
@@ -108,13 +114,21 @@ impl Shard {
         }
     }
 
-    fn verdict(&self, bytes: &[u8]) -> Verdict {
+    fn verdict(&mut self, now: Micros, key: ConnKey, bytes: &[u8]) -> Verdict {
         let request = match http::parse(bytes, self.config.limits.head_bytes_max) {
             Ok(Parsed::Partial) => return Verdict::More,
             Ok(Parsed::Complete(request)) => request,
             Err(error) => return bad_head(error),
         };
-        match http::classify(&request, self.config.echo_endpoint) {
+        let route = http::classify(&request, self.config.echo_endpoint);
+        let asks = matches!(route, Route::Room(_) | Route::Echo);
+        if let Some(from) = self.settle_origin(key, &request)
+            && asks
+            && !self.may_upgrade(now, from)
+        {
+            return self.too_often();
+        }
+        match route {
             Route::ControlPlane => Verdict::Elsewhere(Destination::ControlPlane),
             Route::BadSessionId => {
                 let detail = super::super::ids::BadSessionId.to_string();
@@ -166,6 +180,13 @@ impl Shard {
     fn unavailable(&self) -> Vec<u8> {
         let detail = if self.draining.is_some() { "this node is draining" } else { "this node is full" };
         problem(503, detail, Some(2))
+    }
+
+    /// Who is sent away together should not come back together.
+    fn too_often(&mut self) -> Verdict {
+        let detail = "too many connections from this address at once";
+        let after_s = 1 + self.rng.below(4);
+        Verdict::Refuse(Refusal::TooOften, problem(429, detail, Some(after_s as u32)))
     }
 
     fn move_away(&mut self, key: ConnKey, to: Destination, bytes: &[u8], fx: &mut Effects) {
@@ -244,7 +265,7 @@ fn full_answer(refusal: Refusal) -> Vec<u8> {
     }
 }
 
-fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
+pub(super) fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
     let title = match status {
         408 => "Request Timeout",
         429 => "Too Many Requests",

@@ -13,7 +13,10 @@ use super::{Effects, Shard};
 impl Shard {
     pub(super) fn received(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
         self.counters.bytes_received += bytes.len() as u64;
+        let tariff = self.tariff;
         let Some(conn) = self.conn(key) else { return };
+        conn.allowance.pass(now.since(conn.heard));
+        conn.allowance.pay_bytes(&tariff, bytes.len());
         conn.heard = now;
         match &mut conn.phase {
             Phase::Head(_) => self.head_bytes(now, key, bytes, fx),
@@ -62,7 +65,7 @@ impl Shard {
         match self.conn(key).map(|conn| &mut conn.phase) {
             Some(Phase::Open(Open { decoder: place, .. })) => *place = decoder,
             Some(Phase::Closing(closing)) if closing.stage == Goodbye::Said => {
-                closing.decoder = Some(decoder)
+                closing.decoder = Some(Box::new(decoder))
             }
             _ => {}
         }
@@ -113,6 +116,15 @@ impl Shard {
         item: Item<'_>,
         fx: &mut Effects,
     ) {
+        let counts = match item {
+            Item::Binary(_) | Item::Ping(_) => true,
+            // The lines of a room's text are messages of their own.
+            Item::Text(_) => seat == Seat::Echo,
+            Item::Pong(_) | Item::Close(_) => false,
+        };
+        if counts && !self.affords(now, key, fx) {
+            return;
+        }
         match (item, seat) {
             (Item::Binary(payload), Seat::Member(room, member)) => {
                 self.counters.frames_received += 1;
@@ -120,7 +132,7 @@ impl Shard {
             }
             (Item::Text(text), Seat::Member(room, member)) => {
                 self.counters.texts_received += 1;
-                self.text_in(now, key, room, member, subprotocol, text);
+                self.text_in(now, key, room, member, subprotocol, text, fx);
             }
             (Item::Binary(payload), Seat::Echo) => {
                 self.counters.frames_received += 1;
@@ -156,11 +168,15 @@ impl Shard {
         member: super::super::ids::MemberNumber,
         subprotocol: Subprotocol,
         text: &mut [u8],
+        fx: &mut Effects,
     ) {
         let whole = subprotocol != Subprotocol::V1;
         for line in text.split_mut(|&byte| byte == b'\n' && !whole) {
             if line.trim_ascii().is_empty() && !whole {
                 continue; // The line feed after the last event.
+            }
+            if !self.affords(now, key, fx) {
+                continue;
             }
             let parsed = event::parse(line, self.config.limits.json_depth_max, &mut self.scratch);
             match parsed {

@@ -10,6 +10,8 @@ mod conversation;
 mod drain;
 mod heads;
 mod inbound;
+mod limits;
+mod origin;
 mod outbound;
 mod rooms;
 mod timers;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::allowance::Tariff;
 use super::arrivals::Arrivals;
 use super::config::ShardConfig;
 use super::conn::{Conn, Open, Phase, Seat};
@@ -36,6 +39,7 @@ use super::room::Room;
 use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
+use super::upgrades::Upgrades;
 use timers::Timer;
 
 /// A shard: its connections, its rooms, and what they wait for.
@@ -65,6 +69,8 @@ pub struct Shard {
     overflowed: Vec<ConnKey>,
     /// Connections whose heads are being read.
     heads: usize,
+    tariff: Tariff,
+    upgrades: Upgrades,
     pool: FramePool,
     lane_queues: SpareQueues<Message>,
     arrivals: Arrivals,
@@ -84,6 +90,8 @@ impl Shard {
     pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64) -> Self {
         Self {
             id,
+            tariff: Tariff::of(&config.limits),
+            upgrades: Upgrades::new(config.limits.upgrades_per_s_per_ip, seed),
             config,
             conns: Paged::default(),
             rooms: Paged::default(),

@@ -1,0 +1,74 @@
+//! Where a connection comes from, when proxies stand between: what they say, and whether it is believed.
+
+use ::core::net::{IpAddr, SocketAddr};
+
+use super::super::conn::{Conn, Origin, Phase};
+use super::super::counters::Refusal;
+use super::super::effect::ReceiveMode;
+use super::super::http::{self, BadProxyHeader, Request};
+use super::super::ids::ConnKey;
+use super::super::time::Micros;
+use super::heads::problem;
+use super::{Effects, Shard};
+
+impl Shard {
+    /// How far it is known where a connection comes from that was accepted here.
+    pub(super) fn origin(&self, peer: SocketAddr) -> Origin {
+        let proxies = &self.config.proxies;
+        if proxies.protocol && proxies.trusted.contains(peer.ip()) { Origin::Proxied } else { Origin::Peer }
+    }
+
+    /// Takes a PROXY header off the start of a head, where there has to be one, and says how many bytes it took.
+    /// Nothing when more must arrive first, or the connection was refused.
+    pub(super) fn take_proxy_header(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) -> Option<usize> {
+        let head_bytes_max = self.config.limits.head_bytes_max;
+        let Some(Conn { phase: Phase::Head(head), peer, .. }) = self.conn(key) else { return None };
+        if head.origin != Origin::Proxied {
+            return Some(0);
+        }
+        match http::proxy_header(bytes) {
+            Ok(Some(header)) => {
+                head.origin = Origin::Peer;
+                if let Some(client) = header.client {
+                    *peer = client.into();
+                }
+                Some(header.len)
+            }
+            Ok(None) if bytes.len() < head_bytes_max => {
+                head.bytes = bytes.to_vec();
+                self.receive(key, ReceiveMode::Once, fx);
+                None
+            }
+            Ok(None) | Err(BadProxyHeader) => {
+                let answer = problem(400, &BadProxyHeader.to_string(), None);
+                self.refuse(now, key, Refusal::BadRequest, &answer, fx);
+                None
+            }
+        }
+    }
+
+    /// Settles from which address a request comes, and gives it; nothing when another shard has done so.
+    pub(super) fn settle_origin(&mut self, key: ConnKey, request: &Request<'_>) -> Option<IpAddr> {
+        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let Some(Conn { phase: Phase::Head(head), peer, .. }) = conn else { return None };
+        if std::mem::replace(&mut head.origin, Origin::Known) == Origin::Known {
+            return None;
+        }
+        let proxies = &self.config.proxies;
+        let address = SocketAddr::from(*peer).ip();
+        if proxies.trusted.contains(address)
+            && let Some(client) = request.forwarded_for(proxies.forwarded_by, &proxies.trusted)
+        {
+            // Its port is not told.
+            *peer = SocketAddr::new(client, 0).into();
+            return Some(client);
+        }
+        Some(address)
+    }
+}

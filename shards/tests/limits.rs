@@ -1,0 +1,178 @@
+//! What becomes of a client that sends more than its limits allow, over the core as the pump drives it.
+
+use std::sync::Arc;
+
+use shards::core::{
+    ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
+};
+
+const KEY: ConnKey = ConnKey { index: 0, generation: 1 };
+const AUDIO: [u8; 7] = [0x82, 0x81, 0, 0, 0, 0, 7];
+const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+
+struct Rig {
+    shard: Shard,
+    now: Micros,
+    fx: Effects,
+    /// Everything sent to the connection, as it would be on the wire.
+    sent: Vec<u8>,
+}
+
+impl Rig {
+    /// A connection to `target` on a shard that allows 100 messages a second, 10 at once.
+    fn open(target: &str) -> Self {
+        let mut config = ShardConfig { echo_endpoint: true, ..ShardConfig::default() };
+        (config.limits.messages_per_s, config.limits.messages_burst) = (100, 10);
+        let mut rig = Self {
+            shard: Shard::new(ShardId(0), Arc::new(config), 1),
+            now: Micros::from_s(1),
+            fx: Vec::new(),
+            sent: Vec::new(),
+        };
+        rig.knock(KEY, "127.0.0.1:1000", target);
+        assert!(rig.said("101 Switching"));
+        rig
+    }
+
+    /// An upgrade from somewhere.
+    fn knock(&mut self, conn: ConnKey, from: &str, target: &str) {
+        let peer = from.parse().expect("an address");
+        self.shard.handle(self.now, Input::Accepted { conn, peer }, &mut self.fx);
+        let mut head = format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: voxhall.v1\r\n\r\n"
+        )
+        .into_bytes();
+        self.shard.handle(self.now, Input::Received { conn, bytes: &mut head }, &mut self.fx);
+        self.turn();
+    }
+
+    fn receive(&mut self, frame: &[u8]) {
+        let mut bytes = frame.to_vec();
+        self.shard.handle(self.now, Input::Received { conn: KEY, bytes: &mut bytes }, &mut self.fx);
+        self.turn();
+    }
+
+    /// A text message of less than 126 bytes.
+    fn text(&mut self, text: &str) {
+        let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        self.receive(&frame);
+    }
+
+    fn turn(&mut self) {
+        self.shard.end_turn(self.now, &mut self.fx);
+        while !self.fx.is_empty() {
+            for effect in std::mem::take(&mut self.fx) {
+                if let Effect::Send(conn) = effect {
+                    let mut gather = Gather::default();
+                    self.shard.gather(conn, &mut gather);
+                    let bytes: Vec<u8> = gather.slices().flatten().copied().collect();
+                    self.sent.extend_from_slice(&bytes);
+                    let outcome = SendOutcome::Sent(bytes.len());
+                    self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
+                }
+            }
+            self.shard.end_turn(self.now, &mut self.fx);
+        }
+    }
+
+    fn pass(&mut self, time: Micros) {
+        self.now = self.now + time;
+    }
+
+    /// Whether it was sent since the last question.
+    fn said(&mut self, words: &str) -> bool {
+        self.count(words) > 0
+    }
+
+    fn count(&mut self, words: &str) -> usize {
+        let sent = std::mem::take(&mut self.sent);
+        sent.windows(words.len()).filter(|window| *window == words.as_bytes()).count()
+    }
+
+    /// Whether the last that was sent is a close frame with this code.
+    fn closed_with(&self, code: u16) -> bool {
+        let frame = self.sent.windows(2).rposition(|pair| pair[0] == 0x88);
+        frame.is_some_and(|at| self.sent[at + 2..at + 4] == code.to_be_bytes())
+    }
+}
+
+#[test]
+fn a_client_is_warned_then_refused_then_closed() {
+    let mut rig = Rig::open("/ws/a?engine=echo");
+    (0..8).for_each(|_| rig.receive(&AUDIO));
+    assert!(!rig.said("rate_limit"), "four fifths of the burst are nobody's business");
+    rig.receive(&AUDIO);
+    assert!(rig.said(
+        r#""rate_limits":[{"name":"messages","limit":10,"remaining":1,"reset_seconds":0.09}],"refused":0"#
+    ));
+    rig.receive(&AUDIO);
+    assert_eq!(rig.count("rate_limit"), 0, "a warning comes once");
+    (0..10).for_each(|_| rig.receive(&AUDIO));
+    assert_eq!(rig.count("rate_limit_exceeded"), 1, "and so does the refusal");
+    rig.receive(&AUDIO);
+    assert!(rig.closed_with(1008));
+}
+
+#[test]
+fn a_client_that_waits_is_served_again() {
+    let mut rig = Rig::open("/ws/a?engine=echo");
+    (0..15).for_each(|_| rig.receive(&AUDIO));
+    assert!(rig.said("rate_limit_exceeded"));
+    rig.pass(Micros::from_s(1));
+    rig.receive(&AUDIO);
+    assert!(rig.said(r#""refused":5}"#), "and told what was lost");
+    (0..8).for_each(|_| rig.receive(&AUDIO));
+    assert_eq!(rig.count("rate_limits.updated"), 1, "then as if nothing had been");
+}
+
+#[test]
+fn exactly_the_rate_is_never_too_much() {
+    let mut rig = Rig::open("/ws/a?engine=echo");
+    for _ in 0..1_000 {
+        rig.receive(&AUDIO);
+        rig.pass(Micros::from_ms(10));
+    }
+    assert_eq!(rig.count("rate_limit"), 0);
+}
+
+#[test]
+fn lines_of_a_batch_and_pings_buy_no_way_around() {
+    let mut rig = Rig::open("/ws/a");
+    rig.text(&"{}\n".repeat(21));
+    assert!(rig.closed_with(1008), "each line is a message");
+    let mut rig = Rig::open("/ws/a");
+    (0..21).for_each(|_| rig.receive(&PING));
+    assert!(rig.closed_with(1008), "each ping is");
+}
+
+#[test]
+fn on_echo_where_nothing_can_be_told_the_connection_ends_at_once() {
+    let mut rig = Rig::open("/echo");
+    (0..10).for_each(|_| rig.receive(&AUDIO));
+    assert_eq!(rig.sent, [0x82, 1, 7].repeat(10));
+    rig.receive(&AUDIO);
+    assert!(rig.closed_with(1008));
+}
+
+#[test]
+fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+    let mut rig = Rig::open("/ws/a");
+    let conn = |index| ConnKey { index, generation: 1 };
+    for index in 1..=200 {
+        rig.knock(conn(index), "198.51.100.7:1000", &format!("/ws/{index}"));
+    }
+    rig.sent.clear();
+    rig.knock(conn(201), "198.51.100.7:1001", "/ws/a");
+    assert!(rig.said("HTTP/1.1 429 Too Many Requests\r\n"));
+    rig.knock(conn(202), "198.51.100.7:1001", "/ws/a");
+    assert!(rig.said("\r\nRetry-After: "));
+    rig.knock(conn(203), "198.51.100.8:1000", "/ws/c");
+    assert!(rig.said("101 Switching"), "others are not concerned");
+    for index in 204..604 {
+        rig.knock(conn(index), "127.0.0.1:1000", &format!("/ws/{index}"));
+    }
+    assert_eq!(rig.count("101 Switching"), 400, "this host is not limited");
+}
