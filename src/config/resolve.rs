@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shards::core::config::{Audio, Heartbeat, Limits, Outbox, RoomDefaults};
+use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
 use shards::core::{Micros, ShardConfig};
 use shards::rt::WireConfig;
 use tuning::{Host, Profile};
@@ -263,6 +263,10 @@ impl Resolver<'_> {
             room: RoomDefaults {
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
+            },
+            deflate: Deflate {
+                enabled: self.switch("deflate.enabled"),
+                threshold_bytes: count("deflate.threshold_bytes"),
             },
             echo_endpoint: self.switch("server.echo_endpoint"),
         }

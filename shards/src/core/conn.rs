@@ -2,6 +2,7 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
+use super::deflate::WindowBits;
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -90,6 +91,8 @@ pub(super) struct Open {
     pub(super) seat: Seat,
     /// How messages are framed.
     pub(super) subprotocol: Subprotocol,
+    /// With which window messages may be compressed for it; nothing when permessage-deflate was not agreed on.
+    pub(super) deflate: Option<WindowBits>,
     /// Whether a ping is out.
     pub(super) pinged: bool,
     /// When it opened.
@@ -114,6 +117,8 @@ pub(super) struct Closing {
     pub(super) stage: Goodbye,
     /// Understands the peer's close; nothing when what it sends can't be understood.
     pub(super) decoder: Option<Decoder>,
+    /// Whether permessage-deflate was agreed on.
+    pub(super) deflate: bool,
     /// When the connection is cut.
     pub(super) deadline: Micros,
 }
@@ -129,6 +134,15 @@ pub(super) enum Goodbye {
     Last,
     /// Shut down: reading until the peer has closed.
     Lingering,
+}
+
+/// What was agreed on in the opening handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// How messages are framed.
+    pub(super) subprotocol: Subprotocol,
+    /// With which window messages to the client may be compressed, if they may.
+    pub(super) deflate: Option<WindowBits>,
 }
 
 /// How messages are framed for a client (PROTOCOL 3).
