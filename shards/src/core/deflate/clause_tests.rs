@@ -98,15 +98,15 @@ fn section_7_1_1_1_equal_messages_are_compressed_alike() {
 
 #[test]
 fn section_7_1_2_1_no_window_is_exceeded() {
-    // Noise that comes again after 200 bytes, and after 20,000: only a window that reaches so far can use it.
+    // Noise that comes again after 60 bytes, and after 20,000: only a window that reaches so far can use it.
     let noise = |len: u32| -> Vec<u8> {
         (0..len)
             .map(|i| (i.wrapping_mul(2_654_435_761) ^ (i >> 3).wrapping_mul(40_503)) as u8 ^ (i >> 7) as u8)
             .collect()
     };
     let mut compressor = Compressor::default();
-    for (period, smallest) in [(200_u32, 9_u8), (20_000, 15)] {
-        let message: Vec<u8> = noise(period).repeat(6);
+    for (period, smallest) in [(60_u32, 9_u8), (20_000, 15)] {
+        let message: Vec<u8> = noise(period).repeat(20);
         for bits in 9..=15 {
             let window = WindowBits::new(bits).expect("there is one");
             let compressed = compressor.compress(window, &message).map(<[u8]>::to_vec);
