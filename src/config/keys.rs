@@ -293,10 +293,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
-    switch(
-        "deflate.enabled",
-        "Agrees to permessage-deflate where a client offers it. Compressing takes time that a whole shard waits for.",
-    ),
+    switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",
         "bytes",
