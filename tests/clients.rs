@@ -44,6 +44,7 @@ fn run(suite: &str, server: &Server, arguments: &[&str], environment: &[(&str, &
 #[test]
 fn a_browser_talks_and_hears_its_utterance() {
     play("tests/browser");
+    play_compressed("tests/browser", &[]);
 }
 
 #[test]
