@@ -28,9 +28,10 @@ use crate::core::{Destination, Shard, ShardConfig, ShardId};
 const EXECUTOR_IO_MEMORY: usize = 64 << 10;
 /// Entries of each of glommio's rings: sockets don't use them.
 const EXECUTOR_RING_DEPTH: usize = 32;
-/// How often glommio looks at its own descriptors while it is given turns: that look costs some 15 µs, a turn
-/// without it 2 µs.
-const EXECUTOR_PREEMPT: Duration = Duration::from_millis(10);
+/// How long glommio gives turns before it looks at its own descriptors, of which there are none that matter. When this
+/// time is over between its setting the timer and its first turn after that, because the thread was kept from its core,
+/// it sleeps although a task is ready, and nothing wakes it: the shard would hang. So it is longer than that can be.
+const EXECUTOR_PREEMPT: Duration = Duration::from_secs(3_600);
 /// How long shards may take to leave once they were told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
