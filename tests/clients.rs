@@ -9,11 +9,33 @@ use support::{Server, repository};
 
 fn play(suite: &str) {
     let server = Server::start(&["--shards", "2"]);
+    run(suite, &server, &[], &[]);
+}
+
+/// With permessage-deflate, and nearly every event above the threshold.
+fn play_compressed(suite: &str, only: &[&str]) {
+    let server = Server::start(&[
+        "--shards",
+        "2",
+        "--echo-endpoint",
+        "--set",
+        "deflate.enabled=true",
+        "--set",
+        "deflate.threshold_bytes=64",
+    ]);
+    run(suite, &server, only, &[("VOXHALL_DEFLATE", "1")]);
+    assert!(server.metric("voxhall_compressed_enqueued_total") > 0.0);
+    assert!(server.metric("voxhall_messages_inflated_total") > 0.0);
+}
+
+fn run(suite: &str, server: &Server, arguments: &[&str], environment: &[(&str, &str)]) {
     let script = repository(suite).join("run.sh");
     let status = Command::new("sh")
         .arg(&script)
+        .args(arguments)
         .env("VOXHALL_URL", format!("ws://{}", server.public))
         .env("VOXHALL_ADMIN", format!("http://{}", server.admin))
+        .envs(environment.iter().copied())
         .status()
         .expect("a shell");
     assert!(status.success(), "{} failed: its report is above", script.display());
@@ -22,14 +44,17 @@ fn play(suite: &str) {
 #[test]
 fn a_browser_talks_and_hears_its_utterance() {
     play("tests/browser");
+    play_compressed("tests/browser", &[]);
 }
 
 #[test]
 fn a_node_client_holds_every_conversation() {
     play("tests/node");
+    play_compressed("tests/node", &[]);
 }
 
 #[test]
 fn a_python_client_holds_every_conversation() {
     play("tests/python");
+    play_compressed("tests/python", &["test_deflate.py"]);
 }

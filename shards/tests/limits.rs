@@ -23,15 +23,15 @@ impl Rig {
     fn open(target: &str) -> Self {
         let mut config = ShardConfig { echo_endpoint: true, ..ShardConfig::default() };
         (config.limits.messages_per_s, config.limits.messages_burst) = (100, 10);
-        let mut rig = Self {
-            shard: Shard::new(ShardId(0), Arc::new(config), 1),
-            now: Micros::from_s(1),
-            fx: Vec::new(),
-            sent: Vec::new(),
-        };
+        let mut rig = Self::on(config);
         rig.knock(KEY, "127.0.0.1:1000", target);
         assert!(rig.said("101 Switching"));
         rig
+    }
+
+    fn on(config: ShardConfig) -> Self {
+        let shard = Shard::new(ShardId(0), Arc::new(config), 1);
+        Self { shard, now: Micros::from_s(1), fx: Vec::new(), sent: Vec::new() }
     }
 
     /// An upgrade from somewhere.
@@ -41,7 +41,7 @@ impl Rig {
         let mut head = format!(
             "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: voxhall.v1\r\n\r\n"
+             Sec-WebSocket-Protocol: voxhall.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
         )
         .into_bytes();
         self.shard.handle(self.now, Input::Received { conn, bytes: &mut head }, &mut self.fx);
@@ -175,4 +175,24 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
         rig.knock(conn(index), "127.0.0.1:1000", &format!("/ws/{index}"));
     }
     assert_eq!(rig.count("101 Switching"), 400, "this host is not limited");
+}
+
+#[test]
+fn what_inflates_is_charged_for_what_it_becomes() {
+    let mut config = ShardConfig { echo_endpoint: true, ..ShardConfig::default() };
+    config.deflate.enabled = true;
+    (config.limits.bytes_per_s, config.limits.message_bytes_max) = (1_000, 100_000);
+    let mut rig = Rig::on(config);
+    rig.knock(KEY, "127.0.0.1:1000", "/echo");
+    // A hundred thousand zeros in some hundred bytes.
+    let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut bomb = Vec::with_capacity(1_000);
+    deflate.compress_vec(&[0; 99_000], &mut bomb, flate2::FlushCompress::Sync).expect("it fits");
+    bomb.truncate(bomb.len() - 4);
+    let mut frame = vec![0xc2, 0x80 | u8::try_from(bomb.len()).expect("a short frame"), 0, 0, 0, 0];
+    frame.extend_from_slice(&bomb);
+    rig.receive(&frame);
+    assert!(!rig.closed_with(1008), "one may be as long as a message may be");
+    rig.receive(&frame);
+    assert!(rig.closed_with(1008));
 }

@@ -340,6 +340,14 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
+    switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
+    number(
+        "deflate.threshold_bytes",
+        "bytes",
+        1_024,
+        (0, 1 << 26),
+        "Messages shorter than this are sent as they are: they would gain little.",
+    ),
     derived(
         "wire.spin_us",
         "microseconds",
@@ -403,10 +411,8 @@ pub(crate) struct Later {
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
 pub(crate) const LATER: &[Later] = &[
     Later { name: "auth.mode", neutral: Some("none") },
-    Later { name: "deflate.enabled", neutral: Some("false") },
     Later { name: "store.kind", neutral: Some("memory") },
     Later { name: "auth.", neutral: None },
-    Later { name: "deflate.", neutral: None },
     Later { name: "store.", neutral: None },
     Later { name: "tls.", neutral: None },
     Later { name: "cluster.", neutral: None },

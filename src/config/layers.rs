@@ -292,15 +292,10 @@ mod tests {
 
     #[test]
     fn keys_of_later_releases_are_refused_unless_they_change_nothing() {
-        let mut raw = RawConfig::gather(
-            None,
-            [],
-            &[flag("auth.mode", "none"), flag("deflate.enabled", "false"), flag("store.kind", "memory")],
-        );
+        let mut raw = RawConfig::gather(None, [], &[flag("auth.mode", "none"), flag("store.kind", "memory")]);
         assert_eq!(raw.take_errors(), []);
         for (key, value) in [
             ("auth.mode", "jwt"),
-            ("deflate.enabled", "true"),
             ("tls.cert", "a.pem"),
             ("limits.subscriptions_max", "5"),
             ("room.history_events_max", "1"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shards::core::config::{Audio, Heartbeat, Limits, Outbox, Proxies, RoomDefaults};
+use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, Proxies, RoomDefaults};
 use shards::core::http::ForwardedBy;
 use shards::core::{Micros, ShardConfig};
 use shards::rt::WireConfig;
@@ -284,6 +284,10 @@ impl Resolver<'_> {
                     "none" => ForwardedBy::Nothing,
                     _ => ForwardedBy::XForwardedFor,
                 },
+            },
+            deflate: Deflate {
+                enabled: self.switch("deflate.enabled"),
+                threshold_bytes: count("deflate.threshold_bytes"),
             },
             echo_endpoint: self.switch("server.echo_endpoint"),
         }

@@ -82,6 +82,11 @@ table! {
     Counter, frames_encoded, "voxhall_frames_encoded", "Audio frames encoded, however many members take them";
     Counter, events_encoded, "voxhall_events_encoded", "Events encoded, however many members take them";
     Counter, frames_enqueued, "voxhall_frames_enqueued", "Audio frames put into lanes";
+    Counter, messages_compressed, "voxhall_messages_compressed", "Messages compressed, once for each window size however many members take them";
+    Counter, compressed_bytes_before, "voxhall_compressed_bytes_before", "Bytes of those messages before";
+    Counter, compressed_bytes_after, "voxhall_compressed_bytes_after", "Bytes of those messages after";
+    Counter, compressed_enqueued, "voxhall_compressed_enqueued", "Compressed messages put into lanes";
+    Counter, messages_inflated, "voxhall_messages_inflated", "Compressed messages received and inflated";
     Counter, inbound_dropped, "voxhall_inbound_dropped", "Inbound audio refused because the room's queue was full";
     Counter, client_errors, "voxhall_client_errors", "Client events answered with an error";
     Counter, rate_limited, "voxhall_rate_limited", "Messages refused because their connection had passed a limit";

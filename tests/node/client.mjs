@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import WebSocket from 'ws';
 
-const PUBLIC = required('VOXHALL_URL');
+export const PUBLIC = required('VOXHALL_URL');
 export const ADMIN = required('VOXHALL_ADMIN');
 export const PUBLIC_HTTP = PUBLIC.replace(/^ws/, 'http');
 export const RATE = 16000;

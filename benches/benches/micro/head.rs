@@ -45,7 +45,7 @@ fn read_to_answer(bencher: Bencher) {
         let Route::Room(room) = classify(&request, false) else { panic!("it asks for a room") };
         let handshake = request.websocket().expect("a valid handshake");
         out.clear();
-        answer::switching_protocols(handshake.key, handshake.subprotocols.first().copied(), &mut out);
+        answer::switching_protocols(handshake.key, handshake.subprotocols.first().copied(), None, &mut out);
         black_box(out.len());
         room
     });

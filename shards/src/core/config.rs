@@ -23,6 +23,8 @@ pub struct ShardConfig {
     pub room: RoomDefaults,
     /// What is believed of proxies.
     pub proxies: Proxies,
+    /// `deflate.*`
+    pub deflate: Deflate,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
 }
@@ -112,6 +114,15 @@ pub struct RoomDefaults {
     pub engine: EngineKind,
 }
 
+/// `deflate.*`
+#[derive(Clone, Debug)]
+pub struct Deflate {
+    /// Whether permessage-deflate is agreed to. Off: it costs time that a room has to wait for.
+    pub enabled: bool,
+    /// Messages shorter than this are never compressed: they would gain little.
+    pub threshold_bytes: usize,
+}
+
 impl Default for ShardConfig {
     fn default() -> Self {
         Self {
@@ -142,6 +153,7 @@ impl Default for ShardConfig {
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
             proxies: Proxies::default(),
+            deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
             echo_endpoint: false,
         }
     }

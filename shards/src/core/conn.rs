@@ -3,6 +3,7 @@
 use ::core::net::{IpAddr, SocketAddr};
 
 use super::allowance::Allowance;
+use super::deflate::WindowBits;
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -122,6 +123,8 @@ pub(super) struct Open {
     pub(super) seat: Seat,
     /// How messages are framed.
     pub(super) subprotocol: Subprotocol,
+    /// With which window messages may be compressed for it; nothing when permessage-deflate was not agreed on.
+    pub(super) deflate: Option<WindowBits>,
     /// Whether a ping is out.
     pub(super) pinged: bool,
     /// When it opened.
@@ -147,6 +150,8 @@ pub(super) struct Closing {
     /// Understands the peer's close; nothing when what it sends can't be understood. Boxed so that an open connection
     /// stays within its cache lines.
     pub(super) decoder: Option<Box<Decoder>>,
+    /// Whether permessage-deflate was agreed on.
+    pub(super) deflate: bool,
     /// When the connection is cut.
     pub(super) deadline: Micros,
 }
@@ -162,6 +167,15 @@ pub(super) enum Goodbye {
     Last,
     /// Shut down: reading until the peer has closed.
     Lingering,
+}
+
+/// What was agreed on in the opening handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// How messages are framed.
+    pub(super) subprotocol: Subprotocol,
+    /// With which window messages to the client may be compressed, if they may.
+    pub(super) deflate: Option<WindowBits>,
 }
 
 /// How messages are framed for a client (PROTOCOL 3).

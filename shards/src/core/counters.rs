@@ -154,6 +154,16 @@ pub struct Counters {
     pub events_encoded: u64,
     /// Audio frames put into lanes.
     pub frames_enqueued: u64,
+    /// Messages compressed: once for each window size, however many members take it.
+    pub messages_compressed: u64,
+    /// Their bytes before.
+    pub compressed_bytes_before: u64,
+    /// Their bytes after; those of before where compressing them made nothing shorter.
+    pub compressed_bytes_after: u64,
+    /// Compressed messages put into lanes.
+    pub compressed_enqueued: u64,
+    /// Compressed messages received and inflated.
+    pub messages_inflated: u64,
     /// Inbound audio refused because the room's queue was full.
     pub inbound_dropped: u64,
     /// Client events that were answered with an `error`.
@@ -255,6 +265,11 @@ impl Default for Counters {
             frames_encoded: 0,
             events_encoded: 0,
             frames_enqueued: 0,
+            messages_compressed: 0,
+            compressed_bytes_before: 0,
+            compressed_bytes_after: 0,
+            compressed_enqueued: 0,
+            messages_inflated: 0,
             inbound_dropped: 0,
             client_errors: 0,
             rate_limited: 0,

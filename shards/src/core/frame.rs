@@ -119,6 +119,15 @@ impl Draft {
         Frame(self.0)
     }
 
+    /// Seals the payload as one compressed message (RFC 7692 section 6): RSV1 says so.
+    #[must_use]
+    pub fn seal_compressed(self, opcode: OpCode) -> Frame {
+        let mut frame = self.seal(opcode);
+        let block = Rc::get_mut(&mut frame.0).expect("a frame just sealed has one handle");
+        block.bytes[block.start as usize] |= 0x40;
+        frame
+    }
+
     /// Seals the payload as it is, without a WebSocket header: an HTTP answer, or the parts of a batch.
     #[must_use]
     pub fn seal_raw(mut self) -> Frame {

@@ -9,6 +9,7 @@ mod arrivals;
 pub mod config;
 mod conn;
 pub mod counters;
+pub mod deflate;
 pub mod effect;
 pub mod engine;
 pub mod event;

@@ -4,8 +4,16 @@ use std::io::Write as _;
 
 use tungstenite::handshake::derive_accept_key;
 
-/// Writes the answer that opens a WebSocket (RFC 6455 section 4.2.2), with the subprotocol chosen, if one was.
-pub fn switching_protocols(key: &[u8], subprotocol: Option<&str>, out: &mut Vec<u8>) {
+use super::extensions::DeflateOffer;
+
+/// Writes the answer that opens a WebSocket (RFC 6455 section 4.2.2), with the subprotocol chosen, if one was, and with
+/// permessage-deflate, if an offer of it is accepted.
+pub fn switching_protocols(
+    key: &[u8],
+    subprotocol: Option<&str>,
+    deflate: Option<DeflateOffer>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
@@ -13,6 +21,10 @@ pub fn switching_protocols(key: &[u8], subprotocol: Option<&str>, out: &mut Vec<
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    if let Some(deflate) = deflate {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        deflate.write(out);
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -61,7 +73,7 @@ mod tests {
     #[test]
     fn section_4_2_2_the_accept_key_is_that_of_the_rfc() {
         let mut out = Vec::new();
-        switching_protocols(b"dGhlIHNhbXBsZSBub25jZQ==", Some("voxhall.v1"), &mut out);
+        switching_protocols(b"dGhlIHNhbXBsZSBub25jZQ==", Some("voxhall.v1"), None, &mut out);
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: voxhall.v1\r\n\r\n";
         assert_eq!(String::from_utf8(out).expect("ASCII"), expected);

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::answer;
+use super::extensions::DeflateOffer;
 use super::head::Request;
 
 /// Most subprotocols a client may offer: ours are four, and a token.
@@ -24,6 +25,8 @@ pub struct Handshake<'a> {
     pub key: &'a [u8],
     /// The subprotocols offered, the client's favourite first, none twice.
     pub subprotocols: SmallVec<[&'a str; 4]>,
+    /// How permessage-deflate can be agreed on, if it was offered so.
+    pub deflate: Option<DeflateOffer>,
 }
 
 /// The opening handshake is not valid.
@@ -38,6 +41,9 @@ pub enum HandshakeError {
     /// Section 4.1 item 10.
     #[error("Sec-WebSocket-Protocol must list at most 16 different tokens")]
     Subprotocols,
+    /// Section 9.1.
+    #[error("Sec-WebSocket-Extensions must list extensions with their parameters")]
+    Extensions,
     /// A body would be read as frames.
     #[error("an upgrade must not have a body")]
     Body,
@@ -52,7 +58,7 @@ impl HandshakeError {
                 "Upgrade Required",
                 &[("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")],
             ),
-            Self::Key | Self::Subprotocols | Self::Body => (400, "Bad Request", &[]),
+            Self::Key | Self::Subprotocols | Self::Extensions | Self::Body => (400, "Bad Request", &[]),
         };
         answer::problem(status, title, &self.to_string(), None, headers, out);
     }
@@ -94,7 +100,7 @@ impl<'a> Request<'a> {
             }
             subprotocols.push(name);
         }
-        Ok(Handshake { key, subprotocols })
+        Ok(Handshake { key, subprotocols, deflate: self.deflate_offer()? })
     }
 }
 
@@ -106,7 +112,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -6,12 +6,16 @@
 //! behind it. Bounded by `limits.head_bytes_max` and [`HEADERS_MAX`].
 
 pub mod answer;
+mod extensions;
+#[cfg(test)]
+mod extensions_tests;
 mod handshake;
 mod head;
 mod proxy;
 mod query;
 mod request_route;
 
+pub use extensions::DeflateOffer;
 pub use handshake::{Handshake, HandshakeError, SUBPROTOCOLS_MAX, UpgradeKind};
 pub use head::{HEADERS_MAX, HeadError, Parsed, Request, parse};
 pub use proxy::{BadProxyHeader, ForwardedBy, ProxyHeader, proxy_header};

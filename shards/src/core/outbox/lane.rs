@@ -392,7 +392,7 @@ impl Lane {
         counters.send_latency_us.observe(now.since(message.at).0);
         match message.shape {
             Shape::Audio => counters.frames_sent += 1,
-            Shape::Event => {
+            Shape::Event | Shape::Compressed => {
                 counters.events_sent += 1;
                 counters.texts_sent += 1;
                 counters.batch_size.observe(1);

@@ -25,7 +25,7 @@ impl Message {
     /// Bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
         match self.shape {
-            Shape::Whole | Shape::Audio | Shape::Event => self.frame.wire().len(),
+            Shape::Whole | Shape::Audio | Shape::Event | Shape::Compressed => self.frame.wire().len(),
             Shape::BatchFirst { len, .. } => usize::from(len) + self.frame.payload().len() + 1,
             Shape::BatchLine => self.frame.payload().len() + 1,
             Shape::BatchLast => self.frame.payload().len(),
@@ -34,7 +34,7 @@ impl Message {
 
     /// Whether it is a part of a text message that others share.
     pub(super) fn in_batch(&self) -> bool {
-        !matches!(self.shape, Shape::Whole | Shape::Audio | Shape::Event)
+        matches!(self.shape, Shape::BatchFirst { .. } | Shape::BatchLine | Shape::BatchLast)
     }
 
     /// Names its bytes from `skip` on.
@@ -42,7 +42,9 @@ impl Message {
         let offset = self.frame.payload_offset() as u32;
         let wire = self.frame.wire().len() as u32;
         match self.shape {
-            Shape::Whole | Shape::Audio | Shape::Event => into.push(self.frame.clone(), skip..wire),
+            Shape::Whole | Shape::Audio | Shape::Event | Shape::Compressed => {
+                into.push(self.frame.clone(), skip..wire);
+            }
             Shape::BatchFirst { header, len } => {
                 let len = u32::from(len);
                 if skip < len {
@@ -65,6 +67,8 @@ pub enum Shape {
     Audio,
     /// A JSON event as sealed: a text message of its own, unless it finds company.
     Event,
+    /// A JSON event as sealed, compressed: a text message that no other event can be a part of.
+    Compressed,
     /// The first event of a batch: the header of all, and its line.
     BatchFirst {
         /// The header.

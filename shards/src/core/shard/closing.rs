@@ -6,7 +6,7 @@ use super::super::frame::{CLOSE, Frame};
 use super::super::ids::ConnKey;
 use super::super::outbox::{Books, Message, Shape};
 use super::super::time::Micros;
-use super::super::ws::Item;
+use super::super::ws::{Item, Rules};
 use super::{Effects, Shard};
 
 /// After the last bytes were sent and our side shut down: how long the peer may take to close its own.
@@ -46,12 +46,13 @@ impl Shard {
     ) {
         let Some(Conn { phase: Phase::Open(open), .. }) = self.conn(key) else { return };
         let (seat, decoder) = (open.seat, std::mem::take(&mut open.decoder));
+        let deflate = open.deflate.is_some();
         let frame = self.close_frame(code);
         self.enqueue_raw(now, key, Message::control(frame, now, Shape::Whole));
         self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code));
         let Some(conn) = self.conn(key) else { return };
         let decoder = (stage == Goodbye::Said).then(|| Box::new(decoder));
-        conn.phase = Phase::Closing(Closing { stage, decoder, deadline });
+        conn.phase = Phase::Closing(Closing { stage, decoder, deflate, deadline });
         let held = conn.held.take();
         if std::mem::take(&mut conn.paused) {
             self.receive(key, ReceiveMode::Stream, fx);
@@ -67,7 +68,8 @@ impl Shard {
     pub(super) fn say_last(&mut self, now: Micros, key: ConnKey, answer: Frame, fx: &mut Effects) {
         let deadline = now + self.config.limits.close;
         let Some(conn) = self.conn(key) else { return };
-        conn.phase = Phase::Closing(Closing { stage: Goodbye::Last, decoder: None, deadline });
+        conn.phase =
+            Phase::Closing(Closing { stage: Goodbye::Last, decoder: None, deflate: false, deadline });
         self.enqueue_raw(now, key, Message::control(answer, now, Shape::Whole));
         self.receive(key, ReceiveMode::Stream, fx);
         self.arm(now, key);
@@ -118,9 +120,12 @@ impl Shard {
     ) {
         let message_bytes_max = self.config.limits.message_bytes_max;
         let Some(conn) = self.conn(key) else { return };
-        let Phase::Closing(Closing { stage, decoder: understood, .. }) = &mut conn.phase else { return };
+        let Phase::Closing(Closing { stage, decoder: understood, deflate, .. }) = &mut conn.phase else {
+            return;
+        };
+        let rules = Rules { message_bytes_max, deflate: *deflate };
         while let Some(decoder) = understood {
-            match decoder.next(&mut bytes, message_bytes_max) {
+            match decoder.next(&mut bytes, rules) {
                 Ok(None) => return,
                 Ok(Some(Item::Close(_))) if conn.lane.is_empty() => {
                     return self.gone(key, CloseMode::Graceful, fx);

@@ -3,10 +3,12 @@
 use ::core::net::SocketAddr;
 
 use super::super::allowance::Allowance;
-use super::super::conn::{Conn, Head, Open, Origin, Phase, Seat, Subprotocol, Told};
+use super::super::conn::{Conn, Head, Open, Origin, Phase, Seat, Subprotocol, Terms, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
-use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
+use super::super::http::{
+    self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
+};
 use super::super::ids::{ConnKey, SessionId};
 use super::super::outbox::Lane;
 use super::super::route;
@@ -22,9 +24,9 @@ enum Verdict {
     /// Another shard's, or the control plane's.
     Elsewhere(Destination),
     /// A member for a room that lives here.
-    Join { session: SessionId, wishes: Wishes, subprotocol: Subprotocol, answer: Vec<u8>, head_len: usize },
+    Join { session: SessionId, wishes: Wishes, terms: Terms, answer: Vec<u8>, head_len: usize },
     /// A connection for `/echo`.
-    Echo { answer: Vec<u8>, head_len: usize },
+    Echo { terms: Terms, answer: Vec<u8>, head_len: usize },
     /// Answered with this, and over.
     Refuse(Refusal, Vec<u8>),
 }
@@ -96,18 +98,18 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, subprotocol, answer, head_len } => {
+            Verdict::Join { session, wishes, terms, answer, head_len } => {
                 match self.seat_member(now, key, session, &wishes) {
                     Ok((room, member)) => {
-                        self.open(now, key, Seat::Member(room, member), subprotocol, &answer, fx);
+                        self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
                         self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err(refusal) => self.refuse(now, key, refusal, &full_answer(refusal), fx),
                 }
             }
-            Verdict::Echo { answer, head_len } => {
-                self.open(now, key, Seat::Echo, Subprotocol::None, &answer, fx);
+            Verdict::Echo { terms, answer, head_len } => {
+                self.open(now, key, Seat::Echo, terms, &answer, fx);
                 self.open_rest(now, key, &mut bytes[head_len..], fx);
             }
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
@@ -146,9 +148,8 @@ impl Shard {
                 Err(error) => bad_handshake(error),
                 Ok(_) if self.full() => Verdict::Refuse(Refusal::Unavailable, self.unavailable()),
                 Ok(handshake) => {
-                    let mut accepted = Vec::new();
-                    answer::switching_protocols(handshake.key, None, &mut accepted);
-                    Verdict::Echo { answer: accepted, head_len: request.len }
+                    let (terms, answer) = self.agree(&handshake, Subprotocol::None);
+                    Verdict::Echo { terms, answer, head_len: request.len }
                 }
             },
         }
@@ -166,10 +167,17 @@ impl Shard {
             Ok(wishes) => wishes,
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
-        let subprotocol = Subprotocol::choose(handshake.subprotocols.into_iter());
+        let subprotocol = Subprotocol::choose(handshake.subprotocols.iter().copied());
+        let (terms, answer) = self.agree(&handshake, subprotocol);
+        Verdict::Join { session, wishes, terms, answer, head_len: request.len }
+    }
+
+    /// What is agreed on with a client, and the 101 that tells it so.
+    fn agree(&self, handshake: &Handshake<'_>, subprotocol: Subprotocol) -> (Terms, Vec<u8>) {
+        let deflate = handshake.deflate.filter(|_| self.config.deflate.enabled);
         let mut accepted = Vec::new();
-        answer::switching_protocols(handshake.key, subprotocol.name(), &mut accepted);
-        Verdict::Join { session, wishes, subprotocol, answer: accepted, head_len: request.len }
+        answer::switching_protocols(handshake.key, subprotocol.name(), deflate, &mut accepted);
+        (Terms { subprotocol, deflate: deflate.map(DeflateOffer::window) }, accepted)
     }
 
     /// Whether no further WebSocket may be opened.
@@ -207,22 +215,22 @@ impl Shard {
     }
 
     /// The 101 goes into the lane; from here on it is a WebSocket.
-    fn open(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        seat: Seat,
-        subprotocol: Subprotocol,
-        answer: &[u8],
-        fx: &mut Effects,
-    ) {
+    fn open(&mut self, now: Micros, key: ConnKey, seat: Seat, terms: Terms, answer: &[u8], fx: &mut Effects) {
         self.head_done();
         self.counters.opened += 1;
         self.counters.open += 1;
         let Some(conn) = self.conn(key) else { return };
         let decoder = Decoder::new();
-        conn.phase =
-            Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
+        let Terms { subprotocol, deflate } = terms;
+        conn.phase = Phase::Open(Open {
+            decoder,
+            seat,
+            subprotocol,
+            deflate,
+            pinged: false,
+            since: now,
+            drain_at: Micros(0),
+        });
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();

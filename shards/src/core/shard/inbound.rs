@@ -7,7 +7,7 @@ use super::super::frame::{BINARY, PONG, TEXT};
 use super::super::ids::ConnKey;
 use super::super::outbox::{Message, Shape};
 use super::super::time::Micros;
-use super::super::ws::{Item, Violation};
+use super::super::ws::{Item, Rules, Violation};
 use super::{Effects, Shard};
 
 impl Shard {
@@ -41,13 +41,23 @@ impl Shard {
         // The decoder leaves its connection while messages that may lie in it are handled.
         let mut decoder = std::mem::take(&mut open.decoder);
         let (seat, subprotocol) = (open.seat, open.subprotocol);
+        let rules = Rules { message_bytes_max, deflate: open.deflate.is_some() };
         while let Some(may_answer) = self.may_answer(key) {
             if !may_answer && !bytes.is_empty() {
                 self.hold(key, bytes, fx);
                 break;
             }
-            match decoder.next(&mut bytes, message_bytes_max) {
+            match decoder.next(&mut bytes, rules) {
                 Ok(None) => break,
+                Ok(Some(Item::Compressed { text, payload })) => match self.inflate(text, payload) {
+                    Ok(mut message) => {
+                        self.charge_bytes(key, message.len());
+                        let item = if text { Item::Text(&mut message) } else { Item::Binary(&mut message) };
+                        self.item(now, key, seat, subprotocol, item, fx);
+                        self.inflater.put_back(message);
+                    }
+                    Err(violation) => return self.violated(now, key, violation, fx),
+                },
                 Ok(Some(item)) => self.item(now, key, seat, subprotocol, item, fx),
                 Err(violation) => return self.violated(now, key, violation, fx),
             }
@@ -120,7 +130,7 @@ impl Shard {
             Item::Binary(_) | Item::Ping(_) => true,
             // The lines of a room's text are messages of their own.
             Item::Text(_) => seat == Seat::Echo,
-            Item::Pong(_) | Item::Close(_) => false,
+            Item::Pong(_) | Item::Close(_) | Item::Compressed { .. } => false,
         };
         if counts && !self.affords(now, key, fx) {
             return;
@@ -136,19 +146,20 @@ impl Shard {
             }
             (Item::Binary(payload), Seat::Echo) => {
                 self.counters.frames_received += 1;
-                let frame = self.pool.copy(payload).seal(BINARY);
+                let frame = self.echo_frame(key, payload, BINARY);
                 self.echo(key, Message::control(frame, now, Shape::Audio));
             }
             (Item::Text(text), Seat::Echo) => {
                 self.counters.texts_received += 1;
-                let frame = self.pool.copy(text).seal(TEXT);
+                let frame = self.echo_frame(key, text, TEXT);
                 self.echo(key, Message::control(frame, now, Shape::Event));
             }
             (Item::Ping(payload), _) => {
                 let frame = self.pool.copy(payload).seal(PONG);
                 self.enqueue_control_frame(now, key, frame);
             }
-            (Item::Pong(_), _) => {}
+            // What was compressed gets here inflated.
+            (Item::Pong(_) | Item::Compressed { .. }, _) => {}
             (Item::Close(close), _) => self.peer_closes(now, key, close.map(|(code, _)| code.into()), fx),
         }
     }

@@ -46,6 +46,15 @@ impl Shard {
         true
     }
 
+    /// Charges bytes that came compressed, as the many they are: a message that would inflate to its bound costs as
+    /// much as one that was sent so long.
+    pub(super) fn charge_bytes(&mut self, key: ConnKey, bytes: usize) {
+        let tariff = self.tariff;
+        if let Some(conn) = self.conn(key) {
+            conn.allowance.pay_bytes(&tariff, bytes);
+        }
+    }
+
     fn tell_left(&mut self, now: Micros, key: ConnKey, limited: Limited, refused: u32) {
         let Some(conn) = self.conn(key) else { return };
         let allowance = conn.allowance;

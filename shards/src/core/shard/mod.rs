@@ -6,6 +6,7 @@
 
 mod admin;
 mod closing;
+mod compression;
 mod conversation;
 mod drain;
 mod heads;
@@ -27,6 +28,7 @@ use super::arrivals::Arrivals;
 use super::config::ShardConfig;
 use super::conn::{Conn, Open, Phase, Seat};
 use super::counters::Counters;
+use super::deflate::{Compressor, Inflater};
 use super::effect::{Effect, Effects, Input, ReceiveMode, SendOutcome};
 use super::engine::EngineOutput;
 use super::event::{EventId, Scratch};
@@ -76,6 +78,8 @@ pub struct Shard {
     arrivals: Arrivals,
     scratch: Scratch,
     json: Vec<u8>,
+    compressor: Compressor,
+    inflater: Inflater,
     outputs: Vec<EngineOutput>,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
@@ -111,6 +115,8 @@ impl Shard {
             arrivals: Arrivals::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
+            compressor: Compressor::default(),
+            inflater: Inflater::default(),
             outputs: Vec::new(),
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),

@@ -9,6 +9,7 @@ use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
 use super::super::room::Room;
 use super::super::time::Micros;
 use super::Shard;
+use super::compression::CompressedForms;
 
 /// Binary messages of `kind` 1 carry audio (PROTOCOL 3).
 const KIND_AUDIO: u8 = 1;
@@ -39,8 +40,8 @@ impl Shard {
     /// Sends an event to one connection: an answer that only it wants.
     pub(super) fn tell(&mut self, now: Micros, key: ConnKey, event: &ServerEvent) {
         let frame = self.encode(event, None);
-        let message =
-            Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape: Shape::Event };
+        let (frame, shape) = self.only_form(key, frame);
+        let message = Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape };
         self.enqueue(key, message, self.wait(event));
     }
 
@@ -60,12 +61,15 @@ impl Shard {
         if !listeners.is_empty() {
             let frame = self.encode(event, Some(seq));
             let (class, wait) = (event.class(), self.wait(event));
+            let mut forms = CompressedForms::new();
             for &listener in &listeners {
-                let frame = frame.clone();
-                let message = Message { frame, at: now, seq, response, class, shape: Shape::Event };
+                let (frame, shape) = self.shared_form(listener, &frame, &mut forms);
+                let message = Message { frame, at: now, seq, response, class, shape };
                 self.enqueue(listener, message, wait);
             }
-            self.pool.recycle(frame);
+            for frame in forms.into_iter().filter_map(|(_, form)| form).chain([frame]) {
+                self.pool.recycle(frame);
+            }
         }
         self.listeners = listeners;
     }

@@ -21,7 +21,12 @@ pub(super) struct Header {
     /// Zero where the sender does not mask.
     pub(super) key: [u8; 4],
     pub(super) payload_len: usize,
+    /// Whether a compressed message begins (RFC 7692 section 6).
+    pub(super) compressed: bool,
 }
+
+/// Set on the first frame of a compressed message (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
 
 /// What came before decides which headers are acceptable.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Context {
     pub(super) room: usize,
     /// Whether the sender is a client, so that it masks.
     pub(super) from_client: bool,
+    /// Whether permessage-deflate was negotiated.
+    pub(super) deflate: bool,
 }
 
 impl Header {
@@ -41,7 +48,7 @@ impl Header {
     #[inline]
     pub(super) fn parse(bytes: &[u8], context: Context) -> Result<Option<(Self, usize)>, Violation> {
         let &[first, ref rest @ ..] = bytes else { return Ok(None) };
-        let (opcode, fin) = first_byte(first, context.in_message)?;
+        let (opcode, fin, compressed) = first_byte(first, context)?;
         let &[second, ref rest @ ..] = rest else { return Ok(None) };
         let short = second_byte(second, opcode, context.from_client)?;
         let Some((len, len_bytes)) = length(short, rest)? else { return Ok(None) };
@@ -59,19 +66,23 @@ impl Header {
             key = *found;
             header_bytes += key.len();
         }
-        Ok(Some((Self { opcode, fin, key, payload_len: len as usize }, header_bytes)))
+        Ok(Some((Self { opcode, fin, key, payload_len: len as usize, compressed }, header_bytes)))
     }
 }
 
 /// FIN, RSV1 to RSV3, opcode.
 #[inline]
-fn first_byte(byte: u8, in_message: bool) -> Result<(OpCode, bool), Violation> {
-    // 5.2: "MUST be 0 unless an extension is negotiated": none is.
-    if byte & 0x70 != 0 {
-        return Err(Violation::protocol("reserved bit set"));
-    }
+fn first_byte(byte: u8, context: Context) -> Result<(OpCode, bool, bool), Violation> {
+    let in_message = context.in_message;
     let fin = byte & 0x80 != 0;
     let opcode = OpCode::from(byte & 0x0f);
+    let compressed = byte & RSV1 != 0;
+    // 5.2: "MUST be 0 unless an extension is negotiated". RFC 7692 section 6.1: the extension sets RSV1, and not on
+    // "control frames and non-first fragments of a data message".
+    let may_be_compressed = context.deflate && matches!(opcode, OpCode::Data(Data::Text | Data::Binary));
+    if byte & 0x30 != 0 || (compressed && !may_be_compressed) {
+        return Err(Violation::protocol("reserved bit set"));
+    }
     match opcode {
         // 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_."
         OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
@@ -86,7 +97,7 @@ fn first_byte(byte: u8, in_message: bool) -> Result<(OpCode, bool), Violation> {
         OpCode::Data(Data::Text | Data::Binary) if in_message => {
             Err(Violation::protocol("new message within a fragmented one"))
         }
-        _ => Ok((opcode, fin)),
+        _ => Ok((opcode, fin, compressed)),
     }
 }
 

@@ -12,6 +12,8 @@ use super::mask;
 pub(super) struct Held {
     /// Text or binary, while a message is unfinished.
     kind: Option<Data>,
+    /// Whether that message is compressed.
+    compressed: bool,
     /// The message so far, unmasked.
     message: Vec<u8>,
     /// How much of a text message is known to be valid UTF-8; what follows may be the start of a character.
@@ -48,6 +50,7 @@ impl Default for Held {
     fn default() -> Self {
         Self {
             kind: None,
+            compressed: false,
             message: Vec::new(),
             valid: 0,
             frame: None,
@@ -78,6 +81,11 @@ impl Held {
     /// Whether a header is unfinished.
     pub(super) fn in_header(&self) -> bool {
         self.header_len > 0
+    }
+
+    /// Whether the message that is unfinished, or was just finished, is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed
     }
 
     /// How long the unfinished message is so far.
@@ -121,9 +129,9 @@ impl Held {
         match header.opcode {
             OpCode::Control(_) => self.control_len = 0,
             OpCode::Data(Data::Continue) => {}
-            OpCode::Data(kind) => self.kind = Some(kind),
+            OpCode::Data(kind) => (self.kind, self.compressed) = (Some(kind), header.compressed),
         }
-        let Header { opcode, fin, key, payload_len } = header;
+        let Header { opcode, fin, key, payload_len, .. } = header;
         self.frame = Some(Open { opcode, fin, key, remaining: payload_len });
     }
 
@@ -162,8 +170,8 @@ impl Held {
         }
     }
 
-    /// Appends to the message, and checks text as it comes: section 8.1 wants the connection failed, and a client
-    /// that sends a long text learns at once.
+    /// Appends to the message, and checks text as it comes, unless it is compressed: section 8.1 wants the connection
+    /// failed, and a client that sends a long text learns at once.
     fn append(&mut self, chunk: &[u8], remaining: usize) -> Result<(), Violation> {
         let len = self.message.len() + chunk.len();
         if len > self.message.capacity() {
@@ -173,7 +181,7 @@ impl Held {
             self.message.reserve_exact(capacity - self.message.len());
         }
         self.message.extend_from_slice(chunk);
-        if self.kind == Some(Data::Text) {
+        if self.kind == Some(Data::Text) && !self.compressed {
             match std::str::from_utf8(&self.message[self.valid..]) {
                 Ok(_) => self.valid = self.message.len(),
                 Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
@@ -186,7 +194,7 @@ impl Held {
     /// Ends the message.
     fn finish(&mut self) -> Result<Absorbed, Violation> {
         let kind = self.kind.take().expect("a data frame belongs to a message");
-        if kind == Data::Text && self.valid < self.message.len() {
+        if kind == Data::Text && !self.compressed && self.valid < self.message.len() {
             return Err(Violation::utf8());
         }
         Ok(Absorbed::Finished(OpCode::Data(kind)))

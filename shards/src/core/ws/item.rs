@@ -9,6 +9,14 @@ pub enum Item<'a> {
     Text(&'a mut [u8]),
     /// A binary message.
     Binary(&'a mut [u8]),
+    /// A data message as it was compressed (RFC 7692): only where that was negotiated. Whether text is valid UTF-8 is
+    /// not known before it is inflated.
+    Compressed {
+        /// Whether it is a text message.
+        text: bool,
+        /// What has to be inflated.
+        payload: &'a mut [u8],
+    },
     /// A ping: at most 125 bytes, to be returned in a pong.
     Ping(&'a [u8]),
     /// A pong, asked for or not.
@@ -34,12 +42,18 @@ impl Violation {
     }
 
     /// 1007: section 8.1.
-    pub(super) const fn utf8() -> Self {
+    pub(in crate::core) const fn utf8() -> Self {
         Self { code: CloseCode::Invalid, reason: "text is not valid UTF-8" }
     }
 
+    /// 1007: RFC 7692 names no code for data that can't be inflated. It is not consistent with the type of its message,
+    /// as RFC 6455 section 7.4.1 has it.
+    pub(in crate::core) const fn corrupt() -> Self {
+        Self { code: CloseCode::Invalid, reason: "compressed data is corrupt" }
+    }
+
     /// 1009.
-    pub(super) const fn too_big() -> Self {
+    pub(in crate::core) const fn too_big() -> Self {
         Self { code: CloseCode::Size, reason: "message is too big" }
     }
 }

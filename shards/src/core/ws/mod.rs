@@ -3,6 +3,7 @@
 //! Owned by one connection of a shard and called on the shard's thread. A frame that lies whole in the receive
 //! buffer is unmasked there and handed out as a part of it: nothing is allocated or copied. Only what is unfinished
 //! is copied aside, into memory that grows with what has arrived and is bounded by the longest message allowed.
+//! A compressed message comes out as it came in: [`super::deflate`] inflates it, with what one shard has for all.
 //! Sending needs no codec: see [`super::frame`].
 
 mod decoder;
@@ -14,10 +15,12 @@ mod mask;
 #[cfg(test)]
 mod clause_tests;
 #[cfg(test)]
+mod compression_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod test_frames;
 
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Rules};
 pub use item::{Item, Violation};
 pub use tungstenite::protocol::frame::coding::{CloseCode, OpCode};

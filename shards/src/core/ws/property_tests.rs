@@ -38,14 +38,6 @@ fn message() -> impl Strategy<Value = (Vec<u8>, Vec<Got>)> {
     )
 }
 
-fn pieces<'s>(stream: &'s [u8], cuts: &[prop::sample::Index]) -> Vec<&'s [u8]> {
-    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-    cuts.push(stream.len());
-    cuts.sort_unstable();
-    let mut start = 0;
-    cuts.into_iter().map(|end| &stream[std::mem::replace(&mut start, end)..end]).collect()
-}
-
 /// Bytes that often look like frames.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![

@@ -1,12 +1,13 @@
 //! Frames as a client would send them, and what became of them, for the tests.
 
-use super::{CloseCode, Decoder, Item, Violation};
+use super::{CloseCode, Decoder, Item, Rules, Violation};
 
 /// What a test may keep of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Got {
     Text(String),
     Binary(Vec<u8>),
+    Compressed(bool, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<(u16, String)>),
@@ -18,6 +19,7 @@ impl Got {
         match item {
             Item::Text(text) => Self::Text(std::str::from_utf8(text).expect("text was checked").to_owned()),
             Item::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            Item::Compressed { text, payload } => Self::Compressed(text, payload.to_vec()),
             Item::Ping(bytes) => Self::Ping(bytes.to_vec()),
             Item::Pong(bytes) => Self::Pong(bytes.to_vec()),
             Item::Close(close) => Self::Close(close.map(|(code, reason)| (code.into(), reason.to_owned()))),
@@ -70,14 +72,15 @@ pub(super) fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
 pub(super) fn decode_pieces<'p, const FROM_CLIENT: bool>(
     mut decoder: Decoder<FROM_CLIENT>,
     pieces: impl IntoIterator<Item = &'p [u8]>,
-    message_bytes_max: usize,
+    rules: impl Into<Rules>,
 ) -> Vec<Got> {
+    let rules = rules.into();
     let mut got = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
         let mut bytes = piece.as_mut_slice();
         loop {
-            match decoder.next(&mut bytes, message_bytes_max) {
+            match decoder.next(&mut bytes, rules) {
                 Ok(Some(item)) => got.push(Got::from_item(item)),
                 Ok(None) => break,
                 Err(Violation { code, reason }) => got.push(Got::Violation(code, reason)),
@@ -92,13 +95,23 @@ pub(super) fn decode_pieces<'p, const FROM_CLIENT: bool>(
     got
 }
 
+/// A stream cut at these places.
+pub(super) fn pieces<'s>(stream: &'s [u8], cuts: &[proptest::sample::Index]) -> Vec<&'s [u8]> {
+    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+    cuts.push(stream.len());
+    cuts.sort_unstable();
+    let mut start = 0;
+    cuts.into_iter().map(|end| &stream[std::mem::replace(&mut start, end)..end]).collect()
+}
+
 /// Decodes as a server: at once, cut at every single byte boundary, and byte by byte. All must agree.
-pub(super) fn decode(stream: &[u8], message_bytes_max: usize) -> Vec<Got> {
-    let whole = decode_pieces(Decoder::new(), [stream], message_bytes_max);
+pub(super) fn decode(stream: &[u8], rules: impl Into<Rules>) -> Vec<Got> {
+    let rules = rules.into();
+    let whole = decode_pieces(Decoder::new(), [stream], rules);
     for cut in 0..=stream.len() {
         let (front, back) = stream.split_at(cut);
-        assert_eq!(decode_pieces(Decoder::new(), [front, back], message_bytes_max), whole, "cut at {cut}");
+        assert_eq!(decode_pieces(Decoder::new(), [front, back], rules), whole, "cut at {cut}");
     }
-    assert_eq!(decode_pieces(Decoder::new(), stream.chunks(1), message_bytes_max), whole, "byte by byte");
+    assert_eq!(decode_pieces(Decoder::new(), stream.chunks(1), rules), whole, "byte by byte");
     whole
 }
