@@ -1,7 +1,7 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::value::Value;
+use super::value::{Secret, Value};
 
 /// One key.
 #[derive(Debug)]
@@ -36,6 +36,12 @@ pub(crate) enum Kind {
     Address,
     /// Core numbers: `[0, 2]`, or `"0,2-5"`.
     Cores,
+    /// Any text; empty is none.
+    Text,
+    /// Texts: `["a", "b"]`, or `"a,b"`.
+    List,
+    /// Text that is never shown; empty is none.
+    Secret,
 }
 
 /// The value of a key that nobody sets.
@@ -47,6 +53,10 @@ pub(crate) enum Default {
     Off,
     /// A word or an address.
     Text(&'static str),
+    /// No text in the list.
+    NoList,
+    /// No secret.
+    NoSecret,
     /// Comes from the host or the profile; the text says how.
     Derived(&'static str),
 }
@@ -58,6 +68,8 @@ impl Default {
             Self::Number(number) => Some(Value::Number(number)),
             Self::Off => Some(Value::Switch(false)),
             Self::Text(text) => Some(Value::Text(text.to_owned())),
+            Self::NoList => Some(Value::List(Vec::new())),
+            Self::NoSecret => Some(Value::Secret(Secret::default())),
             Self::Derived(_) => None,
         }
     }
@@ -95,6 +107,7 @@ pub(crate) const SHORT_VARIABLES: &[(&str, &str)] = &[
 pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
 
 const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
+const MODES: &[&str] = &["none", "jwt"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["text", "json"];
 
@@ -135,6 +148,14 @@ const fn address(name: &'static str, default: &'static str, reason: &'static str
 
 const fn switch(name: &'static str, reason: &'static str) -> Key {
     Key { name, kind: Kind::Switch, default: Default::Off, reason }
+}
+
+const fn text(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Text, default: Default::Text(""), reason }
+}
+
+const fn list(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::List, default: Default::NoList, reason }
 }
 
 /// Connections one node may be configured for: a shard names a connection with 24 bits.
@@ -182,12 +203,46 @@ pub(crate) const KEYS: &[Key] = &[
         "server.insecure",
         "Allows an address that other machines can reach although there is no authentication.",
     ),
+    list(
+        "server.allowed_origins",
+        "Web pages that may connect, such as https://app.example.com or https://*.example.com. None: any where \
+         server.listen is a loopback address, otherwise those of the server's own host. \"*\": any.",
+    ),
     choice("server.log_level", LEVELS, "info", "How much is logged."),
     choice(
         "server.log_format",
         FORMATS,
         "text",
         "How a log line is written: for people, or one JSON object each.",
+    ),
+    choice("auth.mode", MODES, "none", "Whether clients have to bring a JSON Web Token."),
+    Key {
+        name: "auth.hs256_secret",
+        kind: Kind::Secret,
+        default: Default::NoSecret,
+        reason: "The secret that HS256 tokens are signed with, of 32 bytes or more. Keep it in a file or the environment: \
+                 flags can be read by everybody on the host.",
+    },
+    list(
+        "auth.public_keys",
+        "PEM files of public keys: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA. A key's kid is its file's name without ending.",
+    ),
+    text("auth.jwks", "A JSON Web Key Set: a file, or the https or http URL of the issuer's."),
+    number(
+        "auth.jwks_refresh_s",
+        "seconds",
+        300,
+        (1, 86_400),
+        "How often the key set and the key files are read again. SIGHUP does so at once.",
+    ),
+    list("auth.audience", "What a token's aud has to name one of. None: it is not looked at."),
+    list("auth.issuer", "What a token's iss has to be one of. None: it is not looked at."),
+    number(
+        "auth.leeway_s",
+        "seconds",
+        30,
+        (0, 3_600),
+        "How far clocks may differ: a token is good so much before its nbf and after its exp.",
     ),
     number(
         "limits.head_bytes_max",
@@ -355,10 +410,8 @@ pub(crate) struct Later {
 
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
 pub(crate) const LATER: &[Later] = &[
-    Later { name: "auth.mode", neutral: Some("none") },
     Later { name: "deflate.enabled", neutral: Some("false") },
     Later { name: "store.kind", neutral: Some("memory") },
-    Later { name: "auth.", neutral: None },
     Later { name: "deflate.", neutral: None },
     Later { name: "store.", neutral: None },
     Later { name: "tls.", neutral: None },
@@ -371,7 +424,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "limits.upgrades_per_s_per_ip", neutral: None },
     Later { name: "room.history_events_max", neutral: None },
     Later { name: "room.history_bytes_max", neutral: None },
-    Later { name: "server.allowed_origins", neutral: None },
 ];
 
 /// The key of that name.
@@ -379,43 +431,16 @@ pub(crate) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
+/// Whether a value of the key of that name may be seen. One of no key may have been meant for a secret.
+pub(crate) fn may_be_shown(name: &str) -> bool {
+    find(name).is_some_and(|key| !matches!(key.kind, Kind::Secret))
+}
+
 /// The later key that the name is, or whose table it is in.
 pub(crate) fn find_later(name: &str) -> Option<&'static Later> {
     LATER
         .iter()
         .find(|later| later.name == name || (later.name.ends_with('.') && name.starts_with(later.name)))
-}
-
-/// The known key nearest to a misspelt one, if any is near enough to be meant.
-pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let leaf = name.rsplit('.').next().unwrap_or(name);
-    if let Some(key) = KEYS.iter().find(|key| key.leaf() == leaf) {
-        return Some(key.name);
-    }
-    let scored = KEYS.iter().map(|key| {
-        let whole = distance(name, key.name);
-        // Somebody who forgot the table still spelt the rest.
-        let part = if name.contains('.') { usize::MAX } else { distance(name, key.leaf()) };
-        (whole.min(part), key.name)
-    });
-    let (score, nearest) = scored.min()?;
-    (score <= 2 + leaf.len() / 4).then_some(nearest)
-}
-
-/// Edits (one character put in, left out or changed) that lead from one text to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (at, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, &other) in to.iter().enumerate() {
-            let change = diagonal + usize::from(letter != other);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -434,6 +459,8 @@ mod tests {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
                 }
                 (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
+                (Kind::Text, Default::Text(_)) | (Kind::List, Default::NoList) => {}
+                (Kind::Secret, Default::NoSecret) => {}
                 (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),
             }
         }
@@ -447,19 +474,6 @@ mod tests {
         }
         for (_, key) in SHORT_VARIABLES {
             assert!(find(key).is_some(), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_slip_of_the_finger_finds_the_key_that_was_meant() {
-        for (typed, meant) in [
-            ("outbox.mesages_max", Some("outbox.messages_max")),
-            ("limits.ping_s", Some("heartbeat.ping_s")),
-            ("linger_s", Some("room.linger_s")),
-            ("heartbeat.idle", Some("heartbeat.idle_s")),
-            ("server.colour", None),
-        ] {
-            assert_eq!(nearest(typed), meant, "{typed}");
         }
     }
 

@@ -13,7 +13,7 @@ use tuning::{Host, Profile};
 use super::error::{ConfigError, ConfigErrors, Place};
 use super::keys::{self, KEYS, Kind};
 use super::layers::{RawConfig, Setting};
-use super::value::Value;
+use super::value::{Secret, Value};
 use super::{Config, Effective, LogConfig};
 
 /// Connections a node takes when only the descriptor limit would hold it back: more than one address and port can
@@ -34,6 +34,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.derive_connections(cores.len());
     resolver.check_dependent();
     resolver.check_addresses();
+    resolver.check_auth();
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }
@@ -41,7 +42,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
 }
 
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     raw: RawConfig,
     host: &'a Host,
     settings: BTreeMap<&'static str, Setting>,
@@ -187,13 +188,14 @@ impl Resolver<'_> {
 
     /// Nothing but this machine may reach a server that asks nobody for a name.
     fn check_addresses(&mut self) {
-        let insecure = self.switch("server.insecure");
+        let open = self.switch("server.insecure") || self.text("auth.mode") == "jwt";
         for name in ["server.listen", "server.admin"] {
-            if !insecure && !self.address(name).ip().is_loopback() {
+            if !open && !self.address(name).ip().is_loopback() {
                 self.blame(
                     name,
-                    "can be reached from other machines, and there is no authentication in this release".to_owned(),
-                    "listen on 127.0.0.1 behind a proxy that authenticates, or give --insecure if that is what you mean"
+                    "can be reached from other machines, and auth.mode = \"none\" lets everybody in".to_owned(),
+                    "set auth.mode = \"jwt\" and a key for it, listen on 127.0.0.1 behind a proxy that authenticates, \
+                     or give --insecure if that is what you mean"
                         .to_owned(),
                 );
             }
@@ -224,6 +226,7 @@ impl Resolver<'_> {
                 level: self.text("server.log_level").parse().expect("a level of the table"),
                 json: self.text("server.log_format") == "json",
             },
+            auth: self.auth_config(),
             connections_max: self.number("limits.connections_max"),
             wire,
             shard,
@@ -265,6 +268,9 @@ impl Resolver<'_> {
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },
             echo_endpoint: self.switch("server.echo_endpoint"),
+            // Made of `Config::auth` at start-up, when the keys are read.
+            gate: None,
+            origins: self.origins(),
         }
     }
 
@@ -284,10 +290,24 @@ impl Resolver<'_> {
         }
     }
 
-    fn number(&self, name: &str) -> u64 {
+    pub(super) fn number(&self, name: &str) -> u64 {
         match self.settings[name].value {
             Value::Number(number) => number,
             ref other => unreachable!("{name} is a number, not {other:?}"),
+        }
+    }
+
+    pub(super) fn list(&self, name: &str) -> &[String] {
+        match &self.settings[name].value {
+            Value::List(list) => list,
+            other => unreachable!("{name} is a list, not {other:?}"),
+        }
+    }
+
+    pub(super) fn secret(&self, name: &str) -> &Secret {
+        match &self.settings[name].value {
+            Value::Secret(secret) => secret,
+            other => unreachable!("{name} is a secret, not {other:?}"),
         }
     }
 
@@ -295,18 +315,18 @@ impl Resolver<'_> {
         self.settings[name].value == Value::Switch(true)
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         match &self.settings[name].value {
             Value::Text(text) => text,
             other => unreachable!("{name} is text, not {other:?}"),
         }
     }
 
-    fn address(&self, name: &str) -> SocketAddr {
+    pub(super) fn address(&self, name: &str) -> SocketAddr {
         self.text(name).parse().expect("checked when it was read")
     }
 
-    fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> Place {
         self.settings.get(name).map_or(Place::Default, |setting| setting.place.clone())
     }
 
@@ -315,7 +335,7 @@ impl Resolver<'_> {
         self.settings.entry(name).or_insert(Setting { value, place });
     }
 
-    fn blame(&mut self, name: &'static str, problem: String, remedy: String) {
+    pub(super) fn blame(&mut self, name: &'static str, problem: String, remedy: String) {
         let setting = self.settings.get(name);
         self.errors.push(ConfigError {
             key: name.to_owned(),
@@ -324,6 +344,13 @@ impl Resolver<'_> {
             problem,
             remedy,
         });
+    }
+
+    /// For a value that may not be seen.
+    pub(super) fn hide_blamed_value(&mut self) {
+        if let Some(error) = self.errors.last_mut() {
+            error.value = None;
+        }
     }
 
     /// Blames the one of the two that was set, since a default can't be wrong.
@@ -407,7 +434,7 @@ mod tests {
             (&[("limits.connections_max", "50000")], "this process may open 20000"),
             (&[("server.cores", "4000")], "no core 4000"),
             (&[("server.shards", "1000")], "say --shards"),
-            (&[("server.listen", "0.0.0.0:80")], "--insecure"),
+            (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),
             (&[("server.admin", "127.0.0.1:8080")], "the same address"),
         ] {
@@ -419,7 +446,12 @@ mod tests {
 
     #[test]
     fn an_address_for_everybody_is_allowed_when_it_is_meant() {
-        assert!(resolved(&[("server.listen", "0.0.0.0:80"), ("server.insecure", "true")]).is_ok());
+        for setting in [("server.insecure", "true"), ("auth.mode", "jwt")] {
+            let secret = ("auth.hs256_secret", "0123456789abcdef0123456789abcdef");
+            let both = [("server.listen", "0.0.0.0:80"), setting, secret];
+            let settings = if setting.0 == "auth.mode" { &both[..] } else { &both[..2] };
+            assert!(resolved(settings).is_ok());
+        }
     }
 
     #[test]

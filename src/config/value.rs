@@ -12,10 +12,36 @@ pub(crate) enum Value {
     Number(u64),
     /// Of [`Kind::Switch`].
     Switch(bool),
-    /// Of [`Kind::Choice`] or [`Kind::Address`].
+    /// Of [`Kind::Choice`], [`Kind::Address`] or [`Kind::Text`].
     Text(String),
     /// Of [`Kind::Cores`].
     Cores(Vec<usize>),
+    /// Of [`Kind::List`].
+    List(Vec<String>),
+    /// Of [`Kind::Secret`].
+    Secret(Secret),
+}
+
+/// A text that no message, log or page may show.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The secret, for who uses it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "Secret(none)" } else { "Secret(set)" })
+    }
 }
 
 /// As TOML.
@@ -26,6 +52,9 @@ impl fmt::Display for Value {
             Self::Switch(on) => on.fmt(f),
             Self::Text(text) => write!(f, "\"{text}\""),
             Self::Cores(cores) => write!(f, "{cores:?}"),
+            Self::List(list) => write!(f, "{list:?}"),
+            Self::Secret(secret) if secret.is_empty() => f.write_str("\"\""),
+            Self::Secret(_) => f.write_str("(set)"),
         }
     }
 }
@@ -57,6 +86,9 @@ impl Value {
             Kind::Choice(of) => chosen(of, bare),
             Kind::Address => addressed(key, bare),
             Kind::Cores => cores(bare.trim_start_matches('[').trim_end_matches(']')),
+            Kind::Text => Ok(Self::Text(bare.to_owned())),
+            Kind::List => Ok(listed(bare.trim_start_matches('[').trim_end_matches(']'))),
+            Kind::Secret => Ok(Self::Secret(Secret(bare.to_owned()))),
         }
     }
 
@@ -81,9 +113,21 @@ impl Value {
                 let list: Option<Vec<usize>> = list.iter().map(number).collect();
                 list.map(Self::Cores).ok_or_else(|| mistyped(key, &key.kind))
             }
+            (Kind::Text, DeValue::String(text)) => Ok(Self::Text(text.clone().into_owned())),
+            (Kind::Secret, DeValue::String(text)) => Ok(Self::Secret(Secret(text.clone().into_owned()))),
+            (Kind::List, DeValue::String(text)) => Ok(listed(text)),
+            (Kind::List, DeValue::Array(list)) => {
+                let texts = list.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+                texts.collect::<Option<_>>().map(Self::List).ok_or_else(|| mistyped(key, &key.kind))
+            }
             _ => Err(mistyped(key, &key.kind)),
         }
     }
+}
+
+fn listed(text: &str) -> Value {
+    let items = text.split(',').map(|item| item.trim().trim_matches('"')).filter(|item| !item.is_empty());
+    Value::List(items.map(str::to_owned).collect())
 }
 
 fn within(key: &Key, number: i128) -> Result<Value, Unfit> {
@@ -157,6 +201,8 @@ fn mistyped(key: &Key, kind: &Kind) -> Unfit {
                 key.default.value().map_or_else(String::new, |value| value.to_string())
             ),
         ),
+        Kind::Text | Kind::Secret => ("is not a text".to_owned(), "write it in quotes".to_owned()),
+        Kind::List => ("is not a list of texts".to_owned(), "write it like [\"a\", \"b\"]".to_owned()),
         Kind::Cores => ("is not a list of cores".to_owned(), "write it like [0, 1] or \"0,2-5\"".to_owned()),
     };
     Unfit { problem, remedy }
@@ -178,6 +224,11 @@ mod tests {
         assert_eq!(read("room.engine", "\"relay\""), Ok(Value::Text("relay".to_owned())));
         assert_eq!(read("server.cores", "[0, 2-4]"), Ok(Value::Cores(vec![0, 2, 3, 4])));
         assert_eq!(read("server.listen", "localhost:80"), Ok(Value::Text("127.0.0.1:80".to_owned())));
+        let list = Value::List(vec!["https://a".to_owned(), "https://*.b".to_owned()]);
+        assert_eq!(read("server.allowed_origins", "https://a, \"https://*.b\""), Ok(list.clone()));
+        assert_eq!(read("server.allowed_origins", &list.to_string()), Ok(list));
+        let secret = read("auth.hs256_secret", "never seen").expect("a secret");
+        assert!(!format!("{secret} {secret:?}").contains("seen"));
         assert_eq!(read("server.listen", "[::1]:80"), Ok(Value::Text("[::1]:80".to_owned())));
     }
 

@@ -1,7 +1,11 @@
 //! Every limit of a shard: its unit in its name, its default, its reason. Each can be set in the configuration,
 //! and the effective values are exported.
 
+use std::sync::Arc;
+
 use super::engine::EngineKind;
+use super::gate::Gate;
+use super::origin::Origins;
 use super::time::Micros;
 
 /// What a shard is told when it starts. Whoever makes one sees to it that its limits agree with each other.
@@ -21,6 +25,10 @@ pub struct ShardConfig {
     pub room: RoomDefaults,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
+    /// Who may come in; nothing when everybody may (`auth.mode = none`).
+    pub gate: Option<Arc<dyn Gate>>,
+    /// From which web pages (`server.allowed_origins`).
+    pub origins: Origins,
 }
 
 /// `limits.*`
@@ -114,6 +122,8 @@ impl Default for ShardConfig {
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
             echo_endpoint: false,
+            gate: None,
+            origins: Origins::Any,
         }
     }
 }

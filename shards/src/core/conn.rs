@@ -2,6 +2,8 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
+use super::engine::EngineKind;
+use super::gate::Pass;
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -96,6 +98,34 @@ pub(super) struct Open {
     pub(super) since: Micros,
     /// When the draining node says goodbye; zero when it does not drain.
     pub(super) drain_at: Micros,
+    /// Whose it is; nothing where nobody is asked.
+    pub(super) identity: Option<Box<Identity>>,
+}
+
+/// What is kept of the token that a connection was opened or refreshed with.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// Whose it was.
+    pub(super) sub: Box<str>,
+    /// The only engine it was for.
+    pub(super) engine: Option<EngineKind>,
+    /// When it expires, if it does.
+    pub(super) until: Option<Micros>,
+}
+
+impl Identity {
+    /// What to keep of a pass that was checked now.
+    pub(super) fn new(now: Micros, pass: Pass) -> Box<Self> {
+        let Pass { sub, valid_for, engine, .. } = pass;
+        Box::new(Self { sub, engine, until: valid_for.map(|span| now + span) })
+    }
+}
+
+impl Open {
+    /// When its token expires, if it has one that does.
+    pub(super) fn until(&self) -> Option<Micros> {
+        self.identity.as_ref()?.until
+    }
 }
 
 /// What a connection's messages are for.

@@ -5,12 +5,14 @@ use ::core::net::SocketAddr;
 use super::super::conn::{Conn, Head, Open, Phase, Seat, Subprotocol};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
+use super::super::gate::Pass;
 use super::super::http::{self, HandshakeError, HeadError, Parsed, Request, Route, answer};
 use super::super::ids::{ConnKey, SessionId};
 use super::super::outbox::Lane;
 use super::super::route;
 use super::super::time::Micros;
 use super::super::ws::Decoder;
+use super::door::refused;
 use super::rooms::Wishes;
 use super::{Effects, Shard};
 
@@ -21,9 +23,16 @@ enum Verdict {
     /// Another shard's, or the control plane's.
     Elsewhere(Destination),
     /// A member for a room that lives here.
-    Join { session: SessionId, wishes: Wishes, subprotocol: Subprotocol, answer: Vec<u8>, head_len: usize },
+    Join {
+        session: SessionId,
+        wishes: Wishes,
+        pass: Option<Pass>,
+        subprotocol: Subprotocol,
+        answer: Vec<u8>,
+        head_len: usize,
+    },
     /// A connection for `/echo`.
-    Echo { answer: Vec<u8>, head_len: usize },
+    Echo { pass: Option<Pass>, answer: Vec<u8>, head_len: usize },
     /// Answered with this, and over.
     Refuse(Refusal, Vec<u8>),
 }
@@ -90,18 +99,20 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, subprotocol, answer, head_len } => {
+            Verdict::Join { session, wishes, pass, subprotocol, answer, head_len } => {
                 match self.seat_member(now, key, session, &wishes) {
                     Ok((room, member)) => {
                         self.open(now, key, Seat::Member(room, member), subprotocol, &answer, fx);
+                        self.identify(now, key, pass);
                         self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err(refusal) => self.refuse(now, key, refusal, &full_answer(refusal), fx),
                 }
             }
-            Verdict::Echo { answer, head_len } => {
+            Verdict::Echo { pass, answer, head_len } => {
                 self.open(now, key, Seat::Echo, Subprotocol::None, &answer, fx);
+                self.identify(now, key, pass);
                 self.open_rest(now, key, &mut bytes[head_len..], fx);
             }
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
@@ -131,11 +142,14 @@ impl Shard {
             Route::Echo => match request.websocket() {
                 Err(error) => bad_handshake(error),
                 Ok(_) if self.full() => Verdict::Refuse(Refusal::Unavailable, self.unavailable()),
-                Ok(handshake) => {
-                    let mut accepted = Vec::new();
-                    answer::switching_protocols(handshake.key, None, &mut accepted);
-                    Verdict::Echo { answer: accepted, head_len: request.len }
-                }
+                Ok(handshake) => match self.let_in(&request, &handshake) {
+                    Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
+                    Ok(pass) => {
+                        let mut accepted = Vec::new();
+                        answer::switching_protocols(handshake.key, None, &mut accepted);
+                        Verdict::Echo { pass, answer: accepted, head_len: request.len }
+                    }
+                },
             },
         }
     }
@@ -148,14 +162,25 @@ impl Shard {
         if self.full() {
             return Verdict::Refuse(Refusal::Unavailable, self.unavailable());
         }
-        let wishes = match Wishes::from_query(request.query_pairs(), self.config.room.engine) {
+        let pass = match self.let_in(request, &handshake) {
+            Ok(pass) => pass,
+            Err((refusal, answer)) => return Verdict::Refuse(refusal, answer),
+        };
+        let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
+        let wishes = match Wishes::from_query(request.query_pairs(), engine) {
             Ok(wishes) => wishes,
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
+        if let Some(pass) = &pass
+            && let Err(denied) = self.admit(pass, &session, wishes.kind)
+        {
+            let (refusal, answer) = refused(denied);
+            return Verdict::Refuse(refusal, answer);
+        }
         let subprotocol = Subprotocol::choose(handshake.subprotocols.into_iter());
         let mut accepted = Vec::new();
         answer::switching_protocols(handshake.key, subprotocol.name(), &mut accepted);
-        Verdict::Join { session, wishes, subprotocol, answer: accepted, head_len: request.len }
+        Verdict::Join { session, wishes, pass, subprotocol, answer: accepted, head_len: request.len }
     }
 
     /// Whether no further WebSocket may be opened.
@@ -200,8 +225,15 @@ impl Shard {
         self.counters.open += 1;
         let Some(conn) = self.conn(key) else { return };
         let decoder = Decoder::new();
-        conn.phase =
-            Phase::Open(Open { decoder, seat, subprotocol, pinged: false, since: now, drain_at: Micros(0) });
+        conn.phase = Phase::Open(Open {
+            decoder,
+            seat,
+            subprotocol,
+            pinged: false,
+            since: now,
+            drain_at: Micros(0),
+            identity: None,
+        });
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();

@@ -7,6 +7,7 @@
 mod admin;
 mod closing;
 mod conversation;
+mod door;
 mod drain;
 mod heads;
 mod inbound;
