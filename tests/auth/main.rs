@@ -219,7 +219,8 @@ fn every_token_gets_its_status_whichever_way_it_comes() {
             assert_eq!(status, expected, "{name}, {way:?}: {answer}");
             assert_eq!(answer.contains("WWW-Authenticate: Bearer\r\n"), status == 401, "{name}: {answer}");
             assert_eq!(answer.contains("application/problem+json"), status != 101, "{name}: {answer}");
-            assert!(!answer.contains("bearer."), "{name}: a token is no subprotocol: {answer}");
+            let echoed = answer.contains("Sec-WebSocket-Protocol: bearer");
+            assert!(!echoed, "{name}: a token is no subprotocol: {answer}");
         }
     }
     let good = token(json!({}));
@@ -409,17 +410,18 @@ fn no_token_or_secret_is_seen_in_answers_metrics_stats_or_logs() {
     let tokens: Vec<String> = cases().into_iter().map(|(_, token, _)| token).collect();
     for token in &tokens {
         for way in WAYS {
-            for path in ["/ws/class-7", "/ws/bad%20id", "/echo", "/nothing"] {
-                assert_hidden("an answer", &bring(&server, way, path, token).2, &tokens);
-            }
+            assert_hidden("an answer", &bring(&server, way, "/ws/class-7", token).2, &tokens);
         }
-        let plain = format!(
-            "GET /nothing?token={token} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
-        );
-        assert_hidden("a plain answer", &exchange(server.public, &plain), &tokens);
-        let path = format!("/api/v1/rooms?limit=0&token={token}");
-        assert_hidden("an API answer", &manage(&server, "GET", &path, Some(token)).1, &tokens);
     }
+    let good = &tokens[0];
+    for (way, path) in [(Way::Header, "/ws/bad%20id"), (Way::Query, "/echo?"), (Way::Query, "/nothing?")] {
+        assert_hidden("an answer", &bring(&server, way, path, good).2, &tokens);
+    }
+    let plain =
+        format!("GET /nothing?token={good} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {good}\r\n\r\n");
+    assert_hidden("a plain answer", &exchange(server.public, &plain), &tokens);
+    let path = format!("/api/v1/rooms?limit=0&token={good}");
+    assert_hidden("an API answer", &manage(&server, "GET", &path, Some(good)).1, &tokens);
     let (mut member, ..) = bring(&server, Way::Header, "/ws/x", &token(json!({})));
     for token in &tokens {
         say(&mut member, &json!({ "type": "session.update", "event_id": "e".repeat(100), "token": token }));
