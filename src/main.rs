@@ -45,7 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::CheckConfig(options) => {
             let config = config::resolve(options.gather(), &Host::read()).map_err(Failure::Configuration)?;
-            auth::check_files(&config).map_err(Failure::Configuration)?;
+            auth::check_files(&config)?;
             Ok(out::print(&config::effective_config(&config))?)
         }
         Command::Token(options) => {

@@ -26,7 +26,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     logging::start(config.log);
     raise_limits();
     check_host(&config, host)?;
-    let gate = auth::open(&config).map_err(Failure::Configuration)?;
+    let gate = auth::open(&config)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let admin = control::bind_admin(config.admin).map_err(Failure::Fault)?;
     let admin_address = admin.local_addr().map_err(broken("the management address"))?;

@@ -12,6 +12,8 @@ const RSA_BYTES_MIN: usize = 256;
 /// Fewest bytes of a symmetric key of a set (RFC 7518 section 3.2).
 const OCT_BYTES_MIN: usize = 32;
 
+type ReadPem = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+
 /// Every key in force.
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Key>);
@@ -84,7 +86,7 @@ impl Key {
         if text.contains("CERTIFICATE-----") {
             return Err(("is a certificate", "take its key out: `openssl x509 -in cert.pem -pubkey -noout`"));
         }
-        let kinds: [(Algorithm, fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>); 3] = [
+        let kinds: [(Algorithm, ReadPem); 3] = [
             (Algorithm::RS256, DecodingKey::from_rsa_pem),
             (Algorithm::ES256, DecodingKey::from_ec_pem),
             (Algorithm::EdDSA, DecodingKey::from_ed_pem),

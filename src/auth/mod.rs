@@ -17,15 +17,16 @@ pub(crate) use gate::{JwtGate, KeyReport};
 pub(crate) use mint::{Wanted, mint, span};
 pub(crate) use refresh::keep_fresh;
 
-use crate::config::{AuthConfig, Config, ConfigErrors};
+use crate::Failure;
+use crate::config::{AuthConfig, Config};
 
 /// Reads the keys that the configuration names and makes the gate; nothing where nobody is asked.
 ///
 /// # Errors
 /// A key that can't be read or used, with the remedy.
-pub(crate) fn open(config: &Config) -> Result<Option<Arc<JwtGate>>, ConfigErrors> {
+pub(crate) fn open(config: &Config) -> Result<Option<Arc<JwtGate>>, Failure> {
     let AuthConfig::Jwt(jwt) = &config.auth else { return Ok(None) };
-    let keys = sources::load(jwt, sources::fetch).map_err(|error| error.in_configuration(config))?;
+    let keys = sources::load(jwt, sources::fetch).map_err(|error| error.failure(config))?;
     Ok(Some(Arc::new(JwtGate::new(jwt, keys))))
 }
 
@@ -33,11 +34,11 @@ pub(crate) fn open(config: &Config) -> Result<Option<Arc<JwtGate>>, ConfigErrors
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn check_files(config: &Config) -> Result<(), ConfigErrors> {
+pub(crate) fn check_files(config: &Config) -> Result<(), Failure> {
     let AuthConfig::Jwt(jwt) = &config.auth else { return Ok(()) };
     let mut files = jwt.clone();
     if sources::is_url(&jwt.jwks) {
         files.jwks.clear();
     }
-    sources::load(&files, sources::fetch).map(drop).map_err(|error| error.in_configuration(config))
+    sources::load(&files, sources::fetch).map(drop).map_err(|error| error.failure(config))
 }

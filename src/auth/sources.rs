@@ -10,6 +10,7 @@ use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::keys::{Key, KeySet};
+use crate::Failure;
 use crate::config::{Config, ConfigError, ConfigErrors, JwtConfig, Place};
 
 /// How long fetching a key set may take, in all.
@@ -25,19 +26,24 @@ pub(super) struct KeyError {
     /// As the end of a sentence that begins with the key.
     problem: String,
     remedy: String,
+    /// Whether the reason lies elsewhere, so that starting again may mend it.
+    elsewhere: bool,
 }
 
 impl KeyError {
-    /// The same with the place where the key was set.
-    pub(super) fn in_configuration(self, config: &Config) -> ConfigErrors {
+    /// Why the program ends because of it.
+    pub(super) fn failure(self, config: &Config) -> Failure {
+        if self.elsewhere {
+            return Failure::Fault(self.to_string());
+        }
         let set = config.effective.iter().find(|effective| effective.name == self.key);
-        ConfigErrors(vec![ConfigError {
+        Failure::Configuration(ConfigErrors(vec![ConfigError {
             key: self.key.to_owned(),
             value: None,
             place: set.map_or(Place::Default, |effective| effective.place.clone()),
             problem: self.problem,
             remedy: self.remedy,
-        }])
+        }]))
     }
 }
 
@@ -75,6 +81,7 @@ fn public_key(path: &Path, config: &JwtConfig) -> Result<Key, KeyError> {
         key: "auth.public_keys",
         problem: format!("names {}, which {problem}", path.display()),
         remedy: remedy.to_owned(),
+        elsewhere: false,
     };
     let pem = read(path).map_err(|error| wrong(error, "name a file that this process may read"))?;
     let kid = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -95,6 +102,7 @@ fn key_set(
         key: "auth.jwks",
         problem: format!("names {}, which {problem}", shown(&config.jwks)),
         remedy: remedy.to_owned(),
+        elsewhere: is_url(&config.jwks),
     })
 }
 

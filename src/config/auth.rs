@@ -7,7 +7,7 @@ use shards::core::Origins;
 
 use super::error::Place;
 use super::resolve::Resolver;
-use super::value::Secret;
+use super::value::{Secret, Value};
 
 /// RFC 7518 section 3.2: "A key of the same size as the hash output […] or larger MUST be used."
 const SECRET_BYTES_MIN: usize = 32;
@@ -113,6 +113,27 @@ impl Resolver<'_> {
             Origins::SameHost
         } else {
             Origins::Listed(list.iter().map(|origin| origin.to_ascii_lowercase().into()).collect())
+        }
+    }
+
+    fn list(&self, name: &str) -> &[String] {
+        match &self.settings[name].value {
+            Value::List(list) => list,
+            other => unreachable!("{name} is a list, not {other:?}"),
+        }
+    }
+
+    fn secret(&self, name: &str) -> &Secret {
+        match &self.settings[name].value {
+            Value::Secret(secret) => secret,
+            other => unreachable!("{name} is a secret, not {other:?}"),
+        }
+    }
+
+    /// For a value that may not be seen.
+    fn hide_blamed_value(&mut self) {
+        if let Some(error) = self.errors.last_mut() {
+            error.value = None;
         }
     }
 }

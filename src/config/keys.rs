@@ -1,6 +1,8 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
+use super::auth_keys;
+use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
 
 /// One key.
@@ -107,56 +109,10 @@ pub(crate) const SHORT_VARIABLES: &[(&str, &str)] = &[
 pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
 
 const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
-const MODES: &[&str] = &["none", "jwt"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["text", "json"];
 
 const FROM_PROFILE: &str = "from the profile";
-
-const fn number(
-    name: &'static str,
-    unit: &'static str,
-    default: u64,
-    (min, max): (u64, u64),
-    reason: &'static str,
-) -> Key {
-    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Number(default), reason }
-}
-
-const fn derived(
-    name: &'static str,
-    unit: &'static str,
-    how: &'static str,
-    (min, max): (u64, u64),
-    reason: &'static str,
-) -> Key {
-    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Derived(how), reason }
-}
-
-const fn choice(
-    name: &'static str,
-    of: &'static [&'static str],
-    default: &'static str,
-    reason: &'static str,
-) -> Key {
-    Key { name, kind: Kind::Choice(of), default: Default::Text(default), reason }
-}
-
-const fn address(name: &'static str, default: &'static str, reason: &'static str) -> Key {
-    Key { name, kind: Kind::Address, default: Default::Text(default), reason }
-}
-
-const fn switch(name: &'static str, reason: &'static str) -> Key {
-    Key { name, kind: Kind::Switch, default: Default::Off, reason }
-}
-
-const fn text(name: &'static str, reason: &'static str) -> Key {
-    Key { name, kind: Kind::Text, default: Default::Text(""), reason }
-}
-
-const fn list(name: &'static str, reason: &'static str) -> Key {
-    Key { name, kind: Kind::List, default: Default::NoList, reason }
-}
 
 /// Connections one node may be configured for: a shard names a connection with 24 bits.
 const CONNECTIONS: u64 = (1 << 24) - 1;
@@ -215,35 +171,14 @@ pub(crate) const KEYS: &[Key] = &[
         "text",
         "How a log line is written: for people, or one JSON object each.",
     ),
-    choice("auth.mode", MODES, "none", "Whether clients have to bring a JSON Web Token."),
-    Key {
-        name: "auth.hs256_secret",
-        kind: Kind::Secret,
-        default: Default::NoSecret,
-        reason: "The secret that HS256 tokens are signed with, of 32 bytes or more. Keep it in a file or the environment: \
-                 flags can be read by everybody on the host.",
-    },
-    list(
-        "auth.public_keys",
-        "PEM files of public keys: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA. A key's kid is its file's name without ending.",
-    ),
-    text("auth.jwks", "A JSON Web Key Set: a file, or the https or http URL of the issuer's."),
-    number(
-        "auth.jwks_refresh_s",
-        "seconds",
-        300,
-        (1, 86_400),
-        "How often the key set and the key files are read again. SIGHUP does so at once.",
-    ),
-    list("auth.audience", "What a token's aud has to name one of. None: it is not looked at."),
-    list("auth.issuer", "What a token's iss has to be one of. None: it is not looked at."),
-    number(
-        "auth.leeway_s",
-        "seconds",
-        30,
-        (0, 3_600),
-        "How far clocks may differ: a token is good so much before its nbf and after its exp.",
-    ),
+    auth_keys::MODE,
+    auth_keys::HS256_SECRET,
+    auth_keys::PUBLIC_KEYS,
+    auth_keys::JWKS,
+    auth_keys::JWKS_REFRESH_S,
+    auth_keys::AUDIENCE,
+    auth_keys::ISSUER,
+    auth_keys::LEEWAY_S,
     number(
         "limits.head_bytes_max",
         "bytes",

@@ -1,11 +1,13 @@
 //! Configuration: from what was typed ([`RawConfig`]) to what holds ([`Config`]), once, before anything starts.
 
 mod auth;
+mod auth_keys;
 mod error;
 mod keys;
 mod layers;
 mod print;
 mod resolve;
+mod rows;
 mod spelling;
 mod value;
 

@@ -13,7 +13,7 @@ use tuning::{Host, Profile};
 use super::error::{ConfigError, ConfigErrors, Place};
 use super::keys::{self, KEYS, Kind};
 use super::layers::{RawConfig, Setting};
-use super::value::{Secret, Value};
+use super::value::Value;
 use super::{Config, Effective, LogConfig};
 
 /// Connections a node takes when only the descriptor limit would hold it back: more than one address and port can
@@ -45,8 +45,8 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
 pub(super) struct Resolver<'a> {
     raw: RawConfig,
     host: &'a Host,
-    settings: BTreeMap<&'static str, Setting>,
-    errors: Vec<ConfigError>,
+    pub(super) settings: BTreeMap<&'static str, Setting>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl Resolver<'_> {
@@ -297,20 +297,6 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn list(&self, name: &str) -> &[String] {
-        match &self.settings[name].value {
-            Value::List(list) => list,
-            other => unreachable!("{name} is a list, not {other:?}"),
-        }
-    }
-
-    pub(super) fn secret(&self, name: &str) -> &Secret {
-        match &self.settings[name].value {
-            Value::Secret(secret) => secret,
-            other => unreachable!("{name} is a secret, not {other:?}"),
-        }
-    }
-
     fn switch(&self, name: &str) -> bool {
         self.settings[name].value == Value::Switch(true)
     }
@@ -344,13 +330,6 @@ impl Resolver<'_> {
             problem,
             remedy,
         });
-    }
-
-    /// For a value that may not be seen.
-    pub(super) fn hide_blamed_value(&mut self) {
-        if let Some(error) = self.errors.last_mut() {
-            error.value = None;
-        }
     }
 
     /// Blames the one of the two that was set, since a default can't be wrong.

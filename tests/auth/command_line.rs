@@ -78,7 +78,7 @@ fn keys_that_are_missing_or_wrong_are_named_with_what_is_wrong() {
     }
     let (code, _, errors) =
         run(&["serve", "--set", "auth.mode=jwt", "--set", "auth.jwks=http://127.0.0.1:1/k"]);
-    assert!(code == Some(2) && errors.contains("see whether the issuer can be reached"), "{errors}");
+    assert!(code == Some(1) && errors.contains("see whether the issuer can be reached"), "{errors}");
     let (code, _, errors) = run(&["check-config", "--set", "auth.jwks=set.json"]);
     assert!(code == Some(2) && errors.contains("no effect while auth.mode"), "{errors}");
 }
