@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FlagSetting, RawConfig};
+use crate::auth;
+use crate::config::{self, FlagSetting, RawConfig};
 
 /// A high-density realtime room server: voice and event rooms over WebSocket, one shard per core.
 #[derive(Debug, Parser)]
@@ -27,6 +29,52 @@ pub(crate) enum Command {
     CheckConfig(Options),
     /// Print a commented configuration
     DefaultConfig,
+    /// Print a development token, signed with the configured secret
+    Token(TokenOptions),
+}
+
+/// What a development token says, and where its secret is.
+#[derive(Args, Debug)]
+pub(crate) struct TokenOptions {
+    /// Whose it is
+    #[arg(long, value_name = "USER")]
+    sub: String,
+    /// A room it is for, or a pattern such as class-*; can be given several times [default: any room]
+    #[arg(long = "room", value_name = "PATTERN")]
+    rooms: Vec<String>,
+    /// How long it is good, such as 90s, 15m, 1h or 7d
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = auth::span)]
+    ttl: Duration,
+    /// Its bearer's role: admin may use the management API
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// The only engine it is for
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(config::ENGINES))]
+    engine: Option<String>,
+    /// The server's configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key, as for `serve`
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+impl TokenOptions {
+    /// Puts all layers together.
+    pub(crate) fn gather(&self) -> RawConfig {
+        gather(self.config.as_deref(), &settings(&self.set))
+    }
+
+    /// What it should say.
+    pub(crate) fn wanted(&self) -> auth::Wanted {
+        auth::Wanted {
+            sub: self.sub.clone(),
+            rooms: self.rooms.clone(),
+            ttl: self.ttl,
+            role: self.role.clone(),
+            engine: self.engine.clone(),
+        }
+    }
 }
 
 /// What decides the configuration. A flag wins over the environment, that over the file, that over the default.
@@ -67,22 +115,12 @@ pub(crate) struct Options {
 impl Options {
     /// Puts all layers together.
     pub(crate) fn gather(&self) -> RawConfig {
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        });
-        RawConfig::gather(self.config.as_deref(), environment, &self.flags())
+        gather(self.config.as_deref(), &self.flags())
     }
 
     fn flags(&self) -> Vec<FlagSetting> {
-        let mut flags = Vec::new();
         // `--set` first: whoever also writes the key's own flag means that one.
-        for (key, value) in &self.set {
-            flags.push(FlagSetting {
-                flag: format!("--set {key}={value}"),
-                key: key.clone(),
-                value: value.clone(),
-            });
-        }
+        let mut flags = settings(&self.set);
         let own = [
             ("--listen", "server.listen", &self.listen),
             ("--admin", "server.admin", &self.admin),
@@ -110,6 +148,26 @@ impl Options {
         }
         flags
     }
+}
+
+fn gather(file: Option<&Path>, flags: &[FlagSetting]) -> RawConfig {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+    RawConfig::gather(file, environment, flags)
+}
+
+fn settings(set: &[(String, String)]) -> Vec<FlagSetting> {
+    let setting = |(key, value): &(String, String)| FlagSetting {
+        flag: shown(key, value),
+        key: key.clone(),
+        value: value.clone(),
+    };
+    set.iter().map(setting).collect()
+}
+
+/// A setting as it was typed, if it may be seen: a misspelt key may have been meant for a secret.
+fn shown(key: &str, value: &str) -> String {
+    if config::may_be_shown(key) { format!("--set {key}={value}") } else { format!("--set {key}=…") }
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

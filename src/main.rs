@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 clean, 1 a fault of the host or the program, 2 usage or configuration.
 
+mod auth;
 mod cli;
 mod config;
 mod control;
@@ -44,7 +45,13 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::CheckConfig(options) => {
             let config = config::resolve(options.gather(), &Host::read()).map_err(Failure::Configuration)?;
+            auth::check_files(&config)?;
             Ok(out::print(&config::effective_config(&config))?)
+        }
+        Command::Token(options) => {
+            let config = config::resolve(options.gather(), &Host::read()).map_err(Failure::Configuration)?;
+            let token = auth::mint(&config, &options.wanted()).map_err(Failure::Usage)?;
+            Ok(out::print(&format!("{token}\n"))?)
         }
         Command::DefaultConfig => Ok(out::print(&config::default_config())?),
     }
@@ -56,6 +63,9 @@ pub(crate) enum Failure {
     /// The operator's configuration: code 2.
     #[error("{0}")]
     Configuration(config::ConfigErrors),
+    /// What was asked for can't be done with this configuration: code 2. A sentence, with the remedy.
+    #[error("voxhall: {0}\n")]
+    Usage(String),
     /// The host or the program: code 1. A sentence, with the remedy.
     #[error("voxhall: {0}\n")]
     Fault(String),
@@ -70,7 +80,7 @@ pub(crate) enum Failure {
 impl Failure {
     fn code(&self) -> ExitCode {
         match self {
-            Self::Configuration(_) => ExitCode::from(2),
+            Self::Configuration(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Fault(_) | Self::Unmet | Self::Output(_) => ExitCode::from(1),
         }
     }

@@ -2,12 +2,15 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::core::Gate;
 use shards::rt::{NodeConfig, preflight};
 use tuning::{Host, Standing};
 
 use crate::Failure;
+use crate::auth;
 use crate::cli::ready_line;
 use crate::config::Config;
 use crate::control::{self, End, Signals};
@@ -19,10 +22,12 @@ const CONNECTIONS_MIN: u64 = 64;
 const SOCKETS_BESIDE: usize = 32;
 
 /// Serves until the node ends.
-pub(crate) fn serve(config: Config, host: &Host) -> Result<(), Failure> {
+pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     logging::start(config.log);
     raise_limits();
     check_host(&config, host)?;
+    let gate = auth::open(&config)?;
+    config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let admin = control::bind_admin(config.admin).map_err(Failure::Fault)?;
     let admin_address = admin.local_addr().map_err(broken("the management address"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -37,7 +42,9 @@ pub(crate) fn serve(config: Config, host: &Host) -> Result<(), Failure> {
         let line =
             ready_line(node.local_addr(), admin_address, node.shards(), config.shard.room.engine.name());
         let ready = || out::print(&format!("{line}\n"));
-        control::run(&config, node, mailbox, admin, signals, ready).await.map_err(broken("the control plane"))
+        control::run(&config, gate, node, mailbox, admin, signals, ready)
+            .await
+            .map_err(broken("the control plane"))
     })?;
     match end {
         End::Clean => Ok(()),

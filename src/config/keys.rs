@@ -1,7 +1,9 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::value::Value;
+use super::auth_keys;
+use super::rows::{address, choice, derived, list, number, switch};
+use super::value::{Secret, Value};
 
 /// One key.
 #[derive(Debug)]
@@ -36,8 +38,12 @@ pub(crate) enum Kind {
     Address,
     /// Core numbers: `[0, 2]`, or `"0,2-5"`.
     Cores,
-    /// Networks separated by commas: `"10.0.0.0/8, fd00::/8"`.
-    Networks,
+    /// Any text; empty is none.
+    Text,
+    /// Texts: `["a", "b"]`, or `"a,b"`.
+    List,
+    /// Text that is never shown; empty is none.
+    Secret,
 }
 
 /// The value of a key that nobody sets.
@@ -49,6 +55,10 @@ pub(crate) enum Default {
     Off,
     /// A word or an address.
     Text(&'static str),
+    /// No text in the list.
+    NoList,
+    /// No secret.
+    NoSecret,
     /// Comes from the host or the profile; the text says how.
     Derived(&'static str),
 }
@@ -60,6 +70,8 @@ impl Default {
             Self::Number(number) => Some(Value::Number(number)),
             Self::Off => Some(Value::Switch(false)),
             Self::Text(text) => Some(Value::Text(text.to_owned())),
+            Self::NoList => Some(Value::List(Vec::new())),
+            Self::NoSecret => Some(Value::Secret(Secret::default())),
             Self::Derived(_) => None,
         }
     }
@@ -102,43 +114,6 @@ const FORWARDED: &[&str] = &["none", "x-forwarded-for", "forwarded"];
 const FORMATS: &[&str] = &["text", "json"];
 
 const FROM_PROFILE: &str = "from the profile";
-
-const fn number(
-    name: &'static str,
-    unit: &'static str,
-    default: u64,
-    (min, max): (u64, u64),
-    reason: &'static str,
-) -> Key {
-    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Number(default), reason }
-}
-
-const fn derived(
-    name: &'static str,
-    unit: &'static str,
-    how: &'static str,
-    (min, max): (u64, u64),
-    reason: &'static str,
-) -> Key {
-    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Derived(how), reason }
-}
-
-const fn choice(
-    name: &'static str,
-    of: &'static [&'static str],
-    default: &'static str,
-    reason: &'static str,
-) -> Key {
-    Key { name, kind: Kind::Choice(of), default: Default::Text(default), reason }
-}
-
-const fn address(name: &'static str, default: &'static str, reason: &'static str) -> Key {
-    Key { name, kind: Kind::Address, default: Default::Text(default), reason }
-}
-
-const fn switch(name: &'static str, reason: &'static str) -> Key {
-    Key { name, kind: Kind::Switch, default: Default::Off, reason }
-}
 
 /// Connections one node may be configured for: a shard names a connection with 24 bits.
 const CONNECTIONS: u64 = (1 << 24) - 1;
@@ -185,12 +160,10 @@ pub(crate) const KEYS: &[Key] = &[
         "server.insecure",
         "Allows an address that other machines can reach although there is no authentication.",
     ),
-    Key {
-        name: "server.trusted_proxies",
-        kind: Kind::Networks,
-        default: Default::Text(""),
-        reason: "Networks of proxies whose word about a client's address is taken, as \"10.0.0.0/8, fd00::/8\".",
-    },
+    list(
+        "server.trusted_proxies",
+        "Networks of proxies whose word about a client's address is taken, such as 10.0.0.0/8 and fd00::/8.",
+    ),
     switch(
         "server.proxy_protocol",
         "Connections from trusted proxies begin with a PROXY header, of version 1 or 2.",
@@ -201,6 +174,11 @@ pub(crate) const KEYS: &[Key] = &[
         "x-forwarded-for",
         "The header line in which trusted proxies name the client. Clients can write the other one themselves.",
     ),
+    list(
+        "server.allowed_origins",
+        "Web pages that may connect, such as https://app.example.com or https://*.example.com. None: any where \
+         server.listen is a loopback address, otherwise those of the server's own host. \"*\": any.",
+    ),
     choice("server.log_level", LEVELS, "info", "How much is logged."),
     choice(
         "server.log_format",
@@ -208,6 +186,14 @@ pub(crate) const KEYS: &[Key] = &[
         "text",
         "How a log line is written: for people, or one JSON object each.",
     ),
+    auth_keys::MODE,
+    auth_keys::HS256_SECRET,
+    auth_keys::PUBLIC_KEYS,
+    auth_keys::JWKS,
+    auth_keys::JWKS_REFRESH_S,
+    auth_keys::AUDIENCE,
+    auth_keys::ISSUER,
+    auth_keys::LEEWAY_S,
     number(
         "limits.head_bytes_max",
         "bytes",
@@ -410,9 +396,7 @@ pub(crate) struct Later {
 
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
 pub(crate) const LATER: &[Later] = &[
-    Later { name: "auth.mode", neutral: Some("none") },
     Later { name: "store.kind", neutral: Some("memory") },
-    Later { name: "auth.", neutral: None },
     Later { name: "store.", neutral: None },
     Later { name: "tls.", neutral: None },
     Later { name: "cluster.", neutral: None },
@@ -420,7 +404,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "limits.subscriptions_max", neutral: None },
     Later { name: "room.history_events_max", neutral: None },
     Later { name: "room.history_bytes_max", neutral: None },
-    Later { name: "server.allowed_origins", neutral: None },
 ];
 
 /// The key of that name.
@@ -428,43 +411,16 @@ pub(crate) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
+/// Whether a value of the key of that name may be seen. One of no key may have been meant for a secret.
+pub(crate) fn may_be_shown(name: &str) -> bool {
+    find(name).is_some_and(|key| !matches!(key.kind, Kind::Secret))
+}
+
 /// The later key that the name is, or whose table it is in.
 pub(crate) fn find_later(name: &str) -> Option<&'static Later> {
     LATER
         .iter()
         .find(|later| later.name == name || (later.name.ends_with('.') && name.starts_with(later.name)))
-}
-
-/// The known key nearest to a misspelt one, if any is near enough to be meant.
-pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let leaf = name.rsplit('.').next().unwrap_or(name);
-    if let Some(key) = KEYS.iter().find(|key| key.leaf() == leaf) {
-        return Some(key.name);
-    }
-    let scored = KEYS.iter().map(|key| {
-        let whole = distance(name, key.name);
-        // Somebody who forgot the table still spelt the rest.
-        let part = if name.contains('.') { usize::MAX } else { distance(name, key.leaf()) };
-        (whole.min(part), key.name)
-    });
-    let (score, nearest) = scored.min()?;
-    (score <= 2 + leaf.len() / 4).then_some(nearest)
-}
-
-/// Edits (one character put in, left out or changed) that lead from one text to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (at, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, &other) in to.iter().enumerate() {
-            let change = diagonal + usize::from(letter != other);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -482,10 +438,9 @@ mod tests {
                 (Kind::Address, Default::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
                 }
-                (Kind::Networks, Default::Text(text)) => {
-                    assert!(text.parse::<shards::core::networks::Networks>().is_ok(), "{}", key.name);
-                }
                 (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
+                (Kind::Text, Default::Text(_)) | (Kind::List, Default::NoList) => {}
+                (Kind::Secret, Default::NoSecret) => {}
                 (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),
             }
         }
@@ -499,19 +454,6 @@ mod tests {
         }
         for (_, key) in SHORT_VARIABLES {
             assert!(find(key).is_some(), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_slip_of_the_finger_finds_the_key_that_was_meant() {
-        for (typed, meant) in [
-            ("outbox.mesages_max", Some("outbox.messages_max")),
-            ("limits.ping_s", Some("heartbeat.ping_s")),
-            ("linger_s", Some("room.linger_s")),
-            ("heartbeat.idle", Some("heartbeat.idle_s")),
-            ("server.colour", None),
-        ] {
-            assert_eq!(nearest(typed), meant, "{typed}");
         }
     }
 

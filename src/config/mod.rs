@@ -1,10 +1,15 @@
 //! Configuration: from what was typed ([`RawConfig`]) to what holds ([`Config`]), once, before anything starts.
 
+mod auth;
+mod auth_keys;
 mod error;
 mod keys;
 mod layers;
 mod print;
+mod proxies;
 mod resolve;
+mod rows;
+mod spelling;
 mod value;
 
 use std::net::SocketAddr;
@@ -14,7 +19,9 @@ use shards::core::ShardConfig;
 use shards::rt::WireConfig;
 use tuning::Profile;
 
-pub(crate) use error::{ConfigErrors, Place};
+pub(crate) use auth::{AuthConfig, JwtConfig};
+pub(crate) use error::{ConfigError, ConfigErrors, Place};
+pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
 pub(crate) use resolve::resolve;
@@ -37,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// What is logged, and how.
     pub(crate) log: LogConfig,
+    /// Whether and how clients say who they are.
+    pub(crate) auth: AuthConfig,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// For each shard's wire.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{Default, KEYS, Key, Kind, SHORT_VARIABLES};
-use super::{Config, Effective};
+use super::{Config, Effective, Value};
 
 /// What `voxhall default-config` prints. Read as a file it changes nothing.
 pub(crate) fn default_config() -> String {
@@ -43,6 +43,12 @@ pub(crate) fn effective_config(config: &Config) -> String {
             let gap = if out.is_empty() { "" } else { "\n" };
             line(&mut out, format_args!("{gap}[{table}]"));
         }
+        if let Value::Secret(secret) = value
+            && !secret.is_empty()
+        {
+            line(&mut out, format_args!("{:<40} # {place}", format!("# {leaf} is set and not shown")));
+            continue;
+        }
         line(&mut out, format_args!("{:<40} # {place}", format!("{leaf} = {value}")));
     }
     out
@@ -59,7 +65,8 @@ fn bounds(key: &Key) -> String {
         Kind::Choice(of) => of.join(", "),
         Kind::Address => "IP address and port".to_owned(),
         Kind::Cores => "core numbers".to_owned(),
-        Kind::Networks => "networks".to_owned(),
+        Kind::Text | Kind::Secret => "text".to_owned(),
+        Kind::List => "list of texts".to_owned(),
     };
     write!(text, "; {}", key.variable()).expect("writing to a string");
     if let Some((short, _)) = SHORT_VARIABLES.iter().find(|(_, name)| *name == key.name) {

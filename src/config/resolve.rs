@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, Proxies, RoomDefaults};
-use shards::core::http::ForwardedBy;
+use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
 use shards::core::{Micros, ShardConfig};
 use shards::rt::WireConfig;
 use tuning::{Host, Profile};
@@ -35,6 +34,8 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.derive_connections(cores.len());
     resolver.check_dependent();
     resolver.check_addresses();
+    resolver.check_proxies();
+    resolver.check_auth();
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }
@@ -42,11 +43,11 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
 }
 
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     raw: RawConfig,
     host: &'a Host,
-    settings: BTreeMap<&'static str, Setting>,
-    errors: Vec<ConfigError>,
+    pub(super) settings: BTreeMap<&'static str, Setting>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl Resolver<'_> {
@@ -167,13 +168,6 @@ impl Resolver<'_> {
                 self.blame_pair(small, large, reason);
             }
         }
-        if self.switch("server.proxy_protocol") && self.text("server.trusted_proxies").is_empty() {
-            self.blame(
-                "server.proxy_protocol",
-                "trusts nobody: server.trusted_proxies is empty".to_owned(),
-                "list the proxies' networks in server.trusted_proxies".to_owned(),
-            );
-        }
         for name in ["wire.receive_buffers", "wire.ring_entries"] {
             let value = self.number(name);
             if !value.is_power_of_two() {
@@ -195,13 +189,14 @@ impl Resolver<'_> {
 
     /// Nothing but this machine may reach a server that asks nobody for a name.
     fn check_addresses(&mut self) {
-        let insecure = self.switch("server.insecure");
+        let open = self.switch("server.insecure") || self.text("auth.mode") == "jwt";
         for name in ["server.listen", "server.admin"] {
-            if !insecure && !self.address(name).ip().is_loopback() {
+            if !open && !self.address(name).ip().is_loopback() {
                 self.blame(
                     name,
-                    "can be reached from other machines, and there is no authentication in this release".to_owned(),
-                    "listen on 127.0.0.1 behind a proxy that authenticates, or give --insecure if that is what you mean"
+                    "can be reached from other machines, and auth.mode = \"none\" lets everybody in".to_owned(),
+                    "set auth.mode = \"jwt\" and a key for it, listen on 127.0.0.1 behind a proxy that authenticates, \
+                     or give --insecure if that is what you mean"
                         .to_owned(),
                 );
             }
@@ -232,6 +227,7 @@ impl Resolver<'_> {
                 level: self.text("server.log_level").parse().expect("a level of the table"),
                 json: self.text("server.log_format") == "json",
             },
+            auth: self.auth_config(),
             connections_max: self.number("limits.connections_max"),
             wire,
             shard,
@@ -276,20 +272,15 @@ impl Resolver<'_> {
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },
-            proxies: Proxies {
-                trusted: self.text("server.trusted_proxies").parse().expect("checked when it was read"),
-                protocol: self.switch("server.proxy_protocol"),
-                forwarded_by: match self.text("server.forwarded_by") {
-                    "forwarded" => ForwardedBy::Forwarded,
-                    "none" => ForwardedBy::Nothing,
-                    _ => ForwardedBy::XForwardedFor,
-                },
-            },
+            proxies: self.proxies(),
             deflate: Deflate {
                 enabled: self.switch("deflate.enabled"),
                 threshold_bytes: count("deflate.threshold_bytes"),
             },
             echo_endpoint: self.switch("server.echo_endpoint"),
+            // Made of `Config::auth` at start-up, when the keys are read.
+            gate: None,
+            origins: self.origins(),
         }
     }
 
@@ -309,29 +300,29 @@ impl Resolver<'_> {
         }
     }
 
-    fn number(&self, name: &str) -> u64 {
+    pub(super) fn number(&self, name: &str) -> u64 {
         match self.settings[name].value {
             Value::Number(number) => number,
             ref other => unreachable!("{name} is a number, not {other:?}"),
         }
     }
 
-    fn switch(&self, name: &str) -> bool {
+    pub(super) fn switch(&self, name: &str) -> bool {
         self.settings[name].value == Value::Switch(true)
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         match &self.settings[name].value {
             Value::Text(text) => text,
             other => unreachable!("{name} is text, not {other:?}"),
         }
     }
 
-    fn address(&self, name: &str) -> SocketAddr {
+    pub(super) fn address(&self, name: &str) -> SocketAddr {
         self.text(name).parse().expect("checked when it was read")
     }
 
-    fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> Place {
         self.settings.get(name).map_or(Place::Default, |setting| setting.place.clone())
     }
 
@@ -340,7 +331,7 @@ impl Resolver<'_> {
         self.settings.entry(name).or_insert(Setting { value, place });
     }
 
-    fn blame(&mut self, name: &'static str, problem: String, remedy: String) {
+    pub(super) fn blame(&mut self, name: &'static str, problem: String, remedy: String) {
         let setting = self.settings.get(name);
         self.errors.push(ConfigError {
             key: name.to_owned(),
@@ -433,7 +424,7 @@ mod tests {
             (&[("server.cores", "4000")], "no core 4000"),
             (&[("server.shards", "1000")], "say --shards"),
             (&[("server.proxy_protocol", "true")], "list the proxies' networks in server.trusted_proxies"),
-            (&[("server.listen", "0.0.0.0:80")], "--insecure"),
+            (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),
             (&[("server.admin", "127.0.0.1:8080")], "the same address"),
         ] {
@@ -445,7 +436,12 @@ mod tests {
 
     #[test]
     fn an_address_for_everybody_is_allowed_when_it_is_meant() {
-        assert!(resolved(&[("server.listen", "0.0.0.0:80"), ("server.insecure", "true")]).is_ok());
+        for setting in [("server.insecure", "true"), ("auth.mode", "jwt")] {
+            let secret = ("auth.hs256_secret", "0123456789abcdef0123456789abcdef");
+            let both = [("server.listen", "0.0.0.0:80"), setting, secret];
+            let settings = if setting.0 == "auth.mode" { &both[..] } else { &both[..2] };
+            assert!(resolved(settings).is_ok());
+        }
     }
 
     #[test]

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use shards::core::networks::Networks;
-
 use super::keys::{Key, Kind};
 
 /// A value of the right kind and within its bounds.
@@ -14,10 +12,36 @@ pub(crate) enum Value {
     Number(u64),
     /// Of [`Kind::Switch`].
     Switch(bool),
-    /// Of [`Kind::Choice`], [`Kind::Address`] or [`Kind::Networks`].
+    /// Of [`Kind::Choice`], [`Kind::Address`] or [`Kind::Text`].
     Text(String),
     /// Of [`Kind::Cores`].
     Cores(Vec<usize>),
+    /// Of [`Kind::List`].
+    List(Vec<String>),
+    /// Of [`Kind::Secret`].
+    Secret(Secret),
+}
+
+/// A text that no message, log or page may show.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The secret, for who uses it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "Secret(none)" } else { "Secret(set)" })
+    }
 }
 
 /// As TOML.
@@ -28,6 +52,9 @@ impl fmt::Display for Value {
             Self::Switch(on) => on.fmt(f),
             Self::Text(text) => write!(f, "\"{text}\""),
             Self::Cores(cores) => write!(f, "{cores:?}"),
+            Self::List(list) => write!(f, "{list:?}"),
+            Self::Secret(secret) if secret.is_empty() => f.write_str("\"\""),
+            Self::Secret(_) => f.write_str("(set)"),
         }
     }
 }
@@ -58,8 +85,10 @@ impl Value {
             },
             Kind::Choice(of) => chosen(of, bare),
             Kind::Address => addressed(key, bare),
-            Kind::Networks => networks(bare),
             Kind::Cores => cores(bare.trim_start_matches('[').trim_end_matches(']')),
+            Kind::Text => Ok(Self::Text(bare.to_owned())),
+            Kind::List => Ok(listed(bare.trim_start_matches('[').trim_end_matches(']'))),
+            Kind::Secret => Ok(Self::Secret(Secret(bare.to_owned()))),
         }
     }
 
@@ -76,7 +105,6 @@ impl Value {
             (Kind::Switch, DeValue::Boolean(on)) => Ok(Self::Switch(*on)),
             (Kind::Choice(of), DeValue::String(word)) => chosen(of, word),
             (Kind::Address, DeValue::String(text)) => addressed(key, text),
-            (Kind::Networks, DeValue::String(text)) => networks(text),
             (Kind::Cores, DeValue::String(text)) => cores(text),
             (Kind::Cores, DeValue::Array(list)) => {
                 let number = |item: &toml::Spanned<DeValue<'_>>| {
@@ -85,9 +113,21 @@ impl Value {
                 let list: Option<Vec<usize>> = list.iter().map(number).collect();
                 list.map(Self::Cores).ok_or_else(|| mistyped(key, &key.kind))
             }
+            (Kind::Text, DeValue::String(text)) => Ok(Self::Text(text.clone().into_owned())),
+            (Kind::Secret, DeValue::String(text)) => Ok(Self::Secret(Secret(text.clone().into_owned()))),
+            (Kind::List, DeValue::String(text)) => Ok(listed(text)),
+            (Kind::List, DeValue::Array(list)) => {
+                let texts = list.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+                texts.collect::<Option<_>>().map(Self::List).ok_or_else(|| mistyped(key, &key.kind))
+            }
             _ => Err(mistyped(key, &key.kind)),
         }
     }
+}
+
+fn listed(text: &str) -> Value {
+    let items = text.split(',').map(|item| item.trim().trim_matches('"')).filter(|item| !item.is_empty());
+    Value::List(items.map(str::to_owned).collect())
 }
 
 fn within(key: &Key, number: i128) -> Result<Value, Unfit> {
@@ -113,16 +153,6 @@ fn chosen(of: &[&str], word: &str) -> Result<Value, Unfit> {
     let later = of == super::keys::ENGINES && ["realtime", "worker"].contains(&word);
     let problem = if later { "is not available in this release" } else { "is not known" };
     Err(Unfit { problem: problem.to_owned(), remedy: format!("choose one of {list}") })
-}
-
-fn networks(text: &str) -> Result<Value, Unfit> {
-    match text.parse::<Networks>() {
-        Ok(_) => Ok(Value::Text(text.to_owned())),
-        Err(bad) => Err(Unfit {
-            problem: format!("lists something else: {bad}"),
-            remedy: "write it like \"10.0.0.0/8, fd00::/8\"".to_owned(),
-        }),
-    }
 }
 
 fn addressed(key: &Key, text: &str) -> Result<Value, Unfit> {
@@ -171,7 +201,8 @@ fn mistyped(key: &Key, kind: &Kind) -> Unfit {
                 key.default.value().map_or_else(String::new, |value| value.to_string())
             ),
         ),
-        Kind::Networks => ("is not text".to_owned(), "write it like \"10.0.0.0/8, fd00::/8\"".to_owned()),
+        Kind::Text | Kind::Secret => ("is not a text".to_owned(), "write it in quotes".to_owned()),
+        Kind::List => ("is not a list of texts".to_owned(), "write it like [\"a\", \"b\"]".to_owned()),
         Kind::Cores => ("is not a list of cores".to_owned(), "write it like [0, 1] or \"0,2-5\"".to_owned()),
     };
     Unfit { problem, remedy }
@@ -193,6 +224,11 @@ mod tests {
         assert_eq!(read("room.engine", "\"relay\""), Ok(Value::Text("relay".to_owned())));
         assert_eq!(read("server.cores", "[0, 2-4]"), Ok(Value::Cores(vec![0, 2, 3, 4])));
         assert_eq!(read("server.listen", "localhost:80"), Ok(Value::Text("127.0.0.1:80".to_owned())));
+        let list = Value::List(vec!["https://a".to_owned(), "https://*.b".to_owned()]);
+        assert_eq!(read("server.allowed_origins", "https://a, \"https://*.b\""), Ok(list.clone()));
+        assert_eq!(read("server.allowed_origins", &list.to_string()), Ok(list));
+        let secret = read("auth.hs256_secret", "never seen").expect("a secret");
+        assert!(!format!("{secret} {secret:?}").contains("seen"));
         assert_eq!(read("server.listen", "[::1]:80"), Ok(Value::Text("[::1]:80".to_owned())));
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use super::App;
 use super::http::{self, Keep};
 use super::problem::{no_such_path, wrong_method};
-use super::{health, metrics, rooms, stats};
+use super::{access, health, metrics, rooms, stats, users};
 
 /// Connections served at once: a few scrapers, a few operators.
 const CONNECTIONS_MAX: usize = 32;
@@ -46,6 +47,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/rooms/{id}/send", post(rooms::send)),
         ("/api/v1/rooms/{id}/close", post(rooms::close)),
         ("/api/v1/connections/{id}/close", post(rooms::close_connection)),
+        ("/api/v1/users/{sub}/disconnect", post(users::disconnect)),
         ("/api/v1/drain", post(drain)),
         ("/api/v1/openapi.json", get(openapi)),
     ]
@@ -59,6 +61,7 @@ pub(crate) fn router(app: App) -> Router {
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), access::admins_only))
         .layer(limit)
         .with_state(app)
 }

@@ -20,6 +20,7 @@ use super::App;
 use super::lifecycle::Phase;
 use super::process::Process;
 use super::readings::{Growth, Reading, readings};
+use crate::auth::KeyReport;
 use crate::logging;
 
 /// How long a shard may take: well under a scraper's own patience.
@@ -38,6 +39,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         log_lines_held_back: logging::held_back(),
         limits: app.limits.clone(),
         build: [("version", env!("CARGO_PKG_VERSION")), ("profile", app.profile), ("engine", app.engine)],
+        keys: app.gate.as_ref().map(|gate| gate.report()),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -64,6 +66,8 @@ struct Scrape {
     log_lines_held_back: u64,
     limits: Vec<(&'static str, u64)>,
     build: [(&'static str, &'static str); 3],
+    /// Where tokens are asked for.
+    keys: Option<KeyReport>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -101,6 +105,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let out = &mut encoder;
         self.node(out)?;
+        self.keys(out)?;
         self.readings(out)?;
         self.labelled(out)?;
         self.histogram(out, "ws_outbox_batch_size", "Events per text message sent", 1.0, |c| &c.batch_size)?;
@@ -156,6 +161,14 @@ impl Scrape {
             family.encode_family(&[("shard", shard.to_string())])?.encode_gauge(&up)?;
         }
         Ok(())
+    }
+
+    fn keys(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(KeyReport { keys, reads, failed_reads }) = self.keys else { return Ok(()) };
+        gauge(out, "voxhall_auth_keys", "Keys that tokens are checked with", keys as f64)?;
+        counter(out, "voxhall_auth_key_reads", "Times the keys were read again", reads as f64)?;
+        let help = "Times the keys could not be read again, which left the old ones in force";
+        counter(out, "voxhall_auth_key_reads_failed", help, failed_reads as f64)
     }
 
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

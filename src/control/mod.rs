@@ -1,6 +1,7 @@
 //! The control plane: everything that is not realtime, on one ordinary async thread. It asks the shards and never
 //! shares memory with them.
 
+mod access;
 mod admin;
 mod assets;
 mod drain;
@@ -17,6 +18,7 @@ mod rooms;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod users;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use tokio::time::Instant;
 pub(crate) use admin::bind as bind_admin;
 pub(crate) use drain::{End, Signals};
 
-use crate::config::Config;
+use crate::auth::{JwtGate, keep_fresh};
+use crate::config::{AuthConfig, Config};
 use lifecycle::Lifecycle;
 use line::{Line, Switchboard};
 
@@ -46,10 +49,13 @@ pub(crate) struct Plane {
     message_bytes_max: usize,
     json_depth_max: usize,
     limits: Vec<(&'static str, u64)>,
+    /// Who may use the API; everybody where there is none.
+    gate: Option<Arc<JwtGate>>,
+    has_secret: bool,
 }
 
 impl Plane {
-    fn new(config: &Config, line: Line) -> App {
+    fn new(config: &Config, gate: Option<Arc<JwtGate>>, line: Line) -> App {
         Arc::new(Self {
             line,
             lifecycle: Lifecycle::new(),
@@ -60,6 +66,8 @@ impl Plane {
             message_bytes_max: config.shard.limits.message_bytes_max,
             json_depth_max: config.shard.limits.json_depth_max,
             limits: config.limits().collect(),
+            gate,
+            has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
         })
     }
 }
@@ -70,6 +78,7 @@ impl Plane {
 /// When the thread's own plumbing breaks.
 pub(crate) async fn run(
     config: &Config,
+    gate: Option<Arc<JwtGate>>,
     node: Node,
     mailbox: ControlLine,
     admin: TcpListener,
@@ -77,13 +86,14 @@ pub(crate) async fn run(
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<End> {
     let (switchboard, line) = Switchboard::new(mailbox);
-    let app = Plane::new(config, line.clone());
+    let app = Plane::new(config, gate.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, Arc::clone(&app))?;
     ready()?;
     tokio::select! {
         broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
+        broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         end = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(end),
     }
 }

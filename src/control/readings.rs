@@ -72,6 +72,9 @@ table! {
     Counter, rooms_created, "voxhall_rooms_created", "Rooms made";
     Counter, rooms_evicted, "voxhall_rooms_evicted", "Lingering rooms ended early to stay within the limit";
     Counter, engines_started, "voxhall_engines_started", "Engines started";
+    Counter, tokens_refreshed, "voxhall_tokens_refreshed", "Tokens refreshed in band";
+    Counter, tokens_expired, "voxhall_tokens_expired", "Connections closed because their token expired";
+    Counter, tokens_revoked, "voxhall_tokens_revoked", "Connections closed because their user was disconnected";
     Counter, frames_received, "voxhall_frames_received", "Binary messages received";
     Counter, texts_received, "voxhall_texts_received", "Text messages received";
     Counter, bytes_received, "voxhall_bytes_received", "Bytes received from sockets";

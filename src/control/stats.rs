@@ -11,6 +11,7 @@ use super::App;
 use super::metrics::counters_of_all;
 use super::process::Process;
 use super::readings::readings;
+use crate::auth::KeyReport;
 
 /// How long a shard may take.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -32,9 +33,18 @@ pub(crate) async fn stats(State(app): State<App>) -> Json<Value> {
         "open_fds": process.open_fds,
         "connections": sum(|counters| counters.open),
         "rooms": sum(|counters| counters.rooms),
+        "auth": auth(&app),
         "limits": app.limits.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
         "shards": shards.iter().enumerate().map(|(shard, counters)| of_shard(shard, counters.as_ref())).collect::<Vec<_>>(),
     }))
+}
+
+/// Whether tokens are asked for, and with what they are checked. A secret is only said to be there.
+fn auth(app: &App) -> Value {
+    let Some(gate) = &app.gate else { return json!({ "mode": "none" }) };
+    let KeyReport { keys, reads, failed_reads } = gate.report();
+    let secret = if app.has_secret { "set" } else { "not set" };
+    json!({ "mode": "jwt", "hs256_secret": secret, "keys": keys, "key_reads": reads, "key_reads_failed": failed_reads })
 }
 
 fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {

@@ -136,6 +136,7 @@ impl Inner {
             }
             Query::CloseRoom(id) => Answer::RoomClosed(has(&id).then_some(2)),
             Query::CloseConnection(key, ..) => Answer::ConnectionClosed(key.index == 1),
+            Query::DisconnectUser(sub) => Answer::UserDisconnected(usize::from(&*sub == "ann/1")),
         }
     }
 
@@ -212,7 +213,7 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (switchboard, line) = Switchboard::new(mesh.clone());
-        let app = Plane::new(&config, line);
+        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), line);
         let door = Door::new(Arc::clone(&app));
         tokio::select! {
             ended = switchboard.run(move |handoff| door.take(handoff)) => panic!("it ended: {:?}", ended.err()),

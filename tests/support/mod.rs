@@ -39,7 +39,10 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `voxhall serve` with these arguments besides, and waits for its ready line.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = voxhall(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        let listen: &[&str] =
+            if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let mut child = voxhall(&["serve", "--admin", "127.0.0.1:0"])
+            .args(listen)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

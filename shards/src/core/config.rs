@@ -1,9 +1,13 @@
 //! Every limit of a shard: its unit in its name, its default, its reason. Each can be set in the configuration,
 //! and the effective values are exported.
 
+use std::sync::Arc;
+
 use super::engine::EngineKind;
+use super::gate::Gate;
 use super::http::ForwardedBy;
 use super::networks::Networks;
+use super::origin::Origins;
 use super::time::Micros;
 
 /// What a shard is told when it starts. Whoever makes one sees to it that its limits agree with each other.
@@ -27,6 +31,10 @@ pub struct ShardConfig {
     pub deflate: Deflate,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
+    /// Who may come in; nothing when everybody may (`auth.mode = none`).
+    pub gate: Option<Arc<dyn Gate>>,
+    /// From which web pages (`server.allowed_origins`).
+    pub origins: Origins,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -155,6 +163,8 @@ impl Default for ShardConfig {
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
             echo_endpoint: false,
+            gate: None,
+            origins: Origins::Any,
         }
     }
 }

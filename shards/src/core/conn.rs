@@ -4,6 +4,8 @@ use ::core::net::{IpAddr, SocketAddr};
 
 use super::allowance::Allowance;
 use super::deflate::WindowBits;
+use super::engine::EngineKind;
+use super::gate::Pass;
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -100,18 +102,18 @@ pub(super) struct Head {
     /// When it has to be complete.
     pub(super) deadline: Micros,
     /// How far it is known whose it is.
-    pub(super) origin: Origin,
+    pub(super) address: Address,
 }
 
 /// How far it is known where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Address {
     /// A PROXY header has to come first.
-    Proxied,
+    InProxyHeader,
     /// Its head may name a client behind the peer.
-    Peer,
+    InHead,
     /// Another shard has found out, and counted it for its address.
-    Known,
+    Settled,
 }
 
 /// An open WebSocket.
@@ -131,6 +133,34 @@ pub(super) struct Open {
     pub(super) since: Micros,
     /// When the draining node says goodbye; zero when it does not drain.
     pub(super) drain_at: Micros,
+    /// Whose it is; nothing where nobody is asked.
+    pub(super) identity: Option<Box<Identity>>,
+}
+
+/// What is kept of the token that a connection was opened or refreshed with.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// Whose it was.
+    pub(super) sub: Box<str>,
+    /// The only engine it was for.
+    pub(super) engine: Option<EngineKind>,
+    /// When it expires, if it does.
+    pub(super) until: Option<Micros>,
+}
+
+impl Identity {
+    /// What to keep of a pass that was checked now.
+    pub(super) fn new(now: Micros, pass: Pass) -> Box<Self> {
+        let Pass { sub, valid_for, engine, .. } = pass;
+        Box::new(Self { sub, engine, until: valid_for.map(|span| now + span) })
+    }
+}
+
+impl Open {
+    /// When its token expires, if it has one that does.
+    pub(super) fn until(&self) -> Option<Micros> {
+        self.identity.as_ref()?.until
+    }
 }
 
 /// What a connection's messages are for.

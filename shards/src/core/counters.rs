@@ -93,13 +93,25 @@ pub enum Refusal {
     Unavailable,
     /// 429: the room is full.
     RoomFull,
+    /// 401: no token, or not a good one.
+    Unauthorized,
+    /// 403: a good token for something else, or a page of another origin.
+    Forbidden,
     /// 429: the address asks too often.
     TooOften,
 }
 
 /// The labels of [`Refusal`], in its order.
-pub const REFUSALS: [&str; 6] =
-    ["bad_request", "head_timeout", "head_too_long", "unavailable", "room_full", "too_often"];
+pub const REFUSALS: [&str; 8] = [
+    "bad_request",
+    "head_timeout",
+    "head_too_long",
+    "unavailable",
+    "room_full",
+    "unauthorized",
+    "forbidden",
+    "too_often",
+];
 
 /// Everything one shard counts. Gauges are marked; the rest only grows.
 #[derive(Clone, Debug)]
@@ -134,6 +146,12 @@ pub struct Counters {
     pub rooms_evicted: u64,
     /// Engines started.
     pub engines_started: u64,
+    /// Tokens refreshed in band.
+    pub tokens_refreshed: u64,
+    /// Connections closed because their token expired.
+    pub tokens_expired: u64,
+    /// Connections closed because the operator disconnected their user.
+    pub tokens_revoked: u64,
     /// Binary messages received.
     pub frames_received: u64,
     /// Text messages received.
@@ -255,6 +273,9 @@ impl Default for Counters {
             rooms_created: 0,
             rooms_evicted: 0,
             engines_started: 0,
+            tokens_refreshed: 0,
+            tokens_expired: 0,
+            tokens_revoked: 0,
             frames_received: 0,
             texts_received: 0,
             bytes_received: 0,

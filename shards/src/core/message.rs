@@ -70,6 +70,8 @@ pub enum Query {
     CloseRoom(SessionId),
     /// Close one connection, with the code and reason given.
     CloseConnection(ConnKey, u16, String),
+    /// Close every connection of the user whose tokens have this `sub`.
+    DisconnectUser(Box<str>),
 }
 
 /// Which rooms, how many, in which order.
@@ -121,6 +123,8 @@ pub enum Answer {
     RoomClosed(Option<usize>),
     /// To [`Query::CloseConnection`]: whether there was one.
     ConnectionClosed(bool),
+    /// To [`Query::DisconnectUser`]: how many connections were told.
+    UserDisconnected(usize),
 }
 
 /// A room in a list.

@@ -124,6 +124,7 @@ impl World {
             Answer::Sent(_) => "send",
             Answer::RoomClosed(_) => "close room",
             Answer::ConnectionClosed(_) => "close connection",
+            Answer::UserDisconnected(_) => "disconnect user",
         };
         self.require(pending == Some((from.index(), kind)), || {
             format!("question {} was {pending:?}, answered with {kind} by {from}", id.0)
@@ -155,7 +156,7 @@ impl World {
     fn ask_about(&mut self, shard: usize, room: SessionId) {
         let closes = self.scenario.control_closes;
         let sort = self.dice.pick(&[RoomsSort::Id, RoomsSort::Members, RoomsSort::Queued, RoomsSort::Age]);
-        let (kind, query) = match self.dice.range(0, if closes { 7 } else { 5 }) {
+        let (kind, query) = match self.dice.range(0, if closes { 8 } else { 5 }) {
             0 => ("counters", Query::Counters),
             1 | 2 => ("rooms", Query::Rooms(RoomsQuery { limit: self.dice.size(0, 10), sort })),
             3 => ("room", Query::Room(room)),
@@ -166,6 +167,8 @@ impl World {
                 self.control.closed_rooms.insert(room.to_string());
                 ("close room", Query::CloseRoom(room))
             }
+            // Nobody has a name here.
+            7 => ("disconnect user", Query::DisconnectUser("nobody".into())),
             _ => {
                 let known = self.control.connections.iter().find(|id| id.shard.index() == shard);
                 let Some(&ConnectionId { key, .. }) = known else { return };

@@ -64,8 +64,9 @@ pub struct DropNote {
 #[derive(Debug, Default)]
 pub struct Lane {
     queue: VecDeque<Message>,
-    /// Wire bytes of everything queued, the sent part of the front included.
-    bytes: usize,
+    /// Wire bytes of everything queued, the sent part of the front included. No more than `outbox.bytes_max` and a
+    /// message, which is far from four gigabytes.
+    bytes: u32,
     /// Bytes of the front message that the kernel has taken.
     front_sent: u32,
     /// Messages from the front that the current send names.
@@ -87,7 +88,7 @@ pub struct Lane {
     /// Lines of the front batch that have left.
     batch_lines: u16,
     drops: Option<Box<[DropNote; 3]>>,
-    dropped: u64,
+    dropped: u32,
 }
 
 impl Lane {
@@ -103,12 +104,12 @@ impl Lane {
 
     /// Bytes in the lane.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes as usize
     }
 
     /// Messages dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.dropped.into()
     }
 
     /// When the socket was first found full since the lane was last empty.
@@ -128,12 +129,12 @@ impl Lane {
 
     /// Whether the lane is at least half full: its connection should not be read from.
     pub fn half_full(&self, limits: &Outbox) -> bool {
-        self.queue.len() * 2 >= limits.messages_max || self.bytes * 2 >= limits.bytes_max
+        self.queue.len() * 2 >= limits.messages_max || self.bytes() * 2 >= limits.bytes_max
     }
 
     /// Whether the lane has drained far enough to read on.
     pub fn quarter_full(&self, limits: &Outbox) -> bool {
-        self.queue.len() * 4 >= limits.messages_max || self.bytes * 4 >= limits.bytes_max
+        self.queue.len() * 4 >= limits.messages_max || self.bytes() * 4 >= limits.bytes_max
     }
 
     /// Puts a message at the end; others may have to give way by class. `wait` is how long an event may wait for
@@ -163,7 +164,7 @@ impl Lane {
             }
             None => self.end_wait(now, books.counters),
         }
-        self.bytes += size;
+        self.bytes += size as u32;
         books.counters.queued_messages += 1;
         books.counters.queued_bytes += size as u64;
         books.queues.push(&mut self.queue, message);
@@ -184,7 +185,7 @@ impl Lane {
 
     fn fits(&self, bytes: usize, limits: &Outbox) -> bool {
         self.queue.is_empty()
-            || (self.queue.len() < limits.messages_max && self.bytes + bytes <= limits.bytes_max)
+            || (self.queue.len() < limits.messages_max && self.bytes() + bytes <= limits.bytes_max)
     }
 
     /// Lets others give way to `message`: for audio what is too old, then what is droppable, then the oldest audio;
@@ -301,7 +302,7 @@ impl Lane {
 
     fn count_out(&mut self, message: &Message, counters: &mut Counters) {
         let size = message.size();
-        self.bytes -= size;
+        self.bytes -= size as u32;
         counters.queued_messages -= 1;
         counters.queued_bytes -= size as u64;
     }
@@ -348,7 +349,7 @@ impl Lane {
         self.queue[at].shape = Shape::BatchFirst { header, len: len as u8 };
         self.queue[at + lines - 1].shape = Shape::BatchLast;
         let after: usize = self.queue.range(at..at + lines).map(Message::size).sum();
-        self.bytes = self.bytes + after - before;
+        self.bytes = self.bytes + after as u32 - before as u32;
         counters.queued_bytes = counters.queued_bytes + after as u64 - before as u64;
     }
 
@@ -379,7 +380,7 @@ impl Lane {
     /// Adds a message past every bound: the last one before the end.
     pub fn force(&mut self, message: Message, now: Micros, books: &mut Books<'_>) {
         self.end_wait(now, books.counters);
-        self.bytes += message.size();
+        self.bytes += message.size() as u32;
         books.counters.queued_messages += 1;
         books.counters.queued_bytes += message.size() as u64;
         books.queues.push(&mut self.queue, message);

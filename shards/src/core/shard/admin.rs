@@ -25,6 +25,7 @@ impl Shard {
                 self.close(now, key, code, &reason, fx);
                 Answer::ConnectionClosed(open)
             }
+            Query::DisconnectUser(sub) => Answer::UserDisconnected(self.disconnect_user(now, &sub, fx)),
         }
     }
 

@@ -58,7 +58,7 @@ impl Shard {
             ClientCommand::SessionUpdate(update) => {
                 // What was said before the update is heard under the settings of before.
                 self.run_engine(now, room);
-                if let Err(error) = self.session_update(now, room, member, event_id.clone(), *update) {
+                if let Err(error) = self.session_update(now, key, room, member, event_id.clone(), *update) {
                     self.client_error(now, key, error.about(event_id));
                 }
             }
@@ -98,17 +98,38 @@ impl Shard {
         Ok(())
     }
 
+    /// Token, settings and state are taken together or not at all.
     fn session_update(
         &mut self,
         now: Micros,
+        conn: ConnKey,
+        key: RoomKey,
+        member: MemberNumber,
+        event_id: Option<Box<str>>,
+        mut update: SessionUpdate,
+    ) -> Result<(), ClientError> {
+        let token = update.token.take();
+        let pass = token.map(|token| self.fresh_pass(conn, key, &token)).transpose()?;
+        if update.session.is_some() || update.state.is_some() {
+            self.change_session(now, conn, key, member, event_id, update)?;
+        }
+        if let Some(pass) = pass {
+            self.refresh(now, conn, key, member, pass);
+        }
+        Ok(())
+    }
+
+    fn change_session(
+        &mut self,
+        now: Micros,
+        conn: ConnKey,
         key: RoomKey,
         member: MemberNumber,
         event_id: Option<Box<str>>,
         update: SessionUpdate,
     ) -> Result<(), ClientError> {
-        if update.token.is_some() {
-            let message = "This server takes no tokens: it runs without authentication.";
-            return Err(ClientError::invalid_value("token", message));
+        if let Some(engine) = update.session.as_ref().and_then(|patch| patch.engine) {
+            self.may_choose(conn, engine)?;
         }
         let Some(room) = self.room(key) else { return Ok(()) };
         let merged = match &update.state {

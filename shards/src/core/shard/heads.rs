@@ -3,9 +3,10 @@
 use ::core::net::SocketAddr;
 
 use super::super::allowance::Allowance;
-use super::super::conn::{Conn, Head, Open, Origin, Phase, Seat, Subprotocol, Terms, Told};
+use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
+use super::super::gate::Pass;
 use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
@@ -14,6 +15,7 @@ use super::super::outbox::Lane;
 use super::super::route;
 use super::super::time::Micros;
 use super::super::ws::Decoder;
+use super::door::refused;
 use super::rooms::Wishes;
 use super::{Effects, Shard};
 
@@ -24,9 +26,16 @@ enum Verdict {
     /// Another shard's, or the control plane's.
     Elsewhere(Destination),
     /// A member for a room that lives here.
-    Join { session: SessionId, wishes: Wishes, terms: Terms, answer: Vec<u8>, head_len: usize },
+    Join {
+        session: SessionId,
+        wishes: Wishes,
+        pass: Option<Pass>,
+        terms: Terms,
+        answer: Vec<u8>,
+        head_len: usize,
+    },
     /// A connection for `/echo`.
-    Echo { terms: Terms, answer: Vec<u8>, head_len: usize },
+    Echo { pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
     /// Answered with this, and over.
     Refuse(Refusal, Vec<u8>),
 }
@@ -34,7 +43,7 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
         self.counters.accepted += 1;
-        self.begin_head(now, key, peer, self.origin(peer));
+        self.begin_head(now, key, peer, self.address_of(peer));
         self.receive(key, ReceiveMode::Once, fx);
     }
 
@@ -49,12 +58,12 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, peer, Origin::Known);
+        self.begin_head(now, key, peer, Address::Settled);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, origin: Origin) {
-        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, origin };
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, address: Address) {
+        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, address };
         let conn = Conn {
             generation: key.generation,
             peer: peer.into(),
@@ -98,18 +107,20 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, terms, answer, head_len } => {
+            Verdict::Join { session, wishes, pass, terms, answer, head_len } => {
                 match self.seat_member(now, key, session, &wishes) {
                     Ok((room, member)) => {
                         self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
+                        self.identify(now, key, pass);
                         self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err(refusal) => self.refuse(now, key, refusal, &full_answer(refusal), fx),
                 }
             }
-            Verdict::Echo { terms, answer, head_len } => {
+            Verdict::Echo { pass, terms, answer, head_len } => {
                 self.open(now, key, Seat::Echo, terms, &answer, fx);
+                self.identify(now, key, pass);
                 self.open_rest(now, key, &mut bytes[head_len..], fx);
             }
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
@@ -124,7 +135,7 @@ impl Shard {
         };
         let route = http::classify(&request, self.config.echo_endpoint);
         let asks = matches!(route, Route::Room(_) | Route::Echo);
-        if let Some(from) = self.settle_origin(key, &request)
+        if let Some(from) = self.settle_address(key, &request)
             && asks
             && !self.may_upgrade(now, from)
         {
@@ -147,10 +158,13 @@ impl Shard {
             Route::Echo => match request.websocket() {
                 Err(error) => bad_handshake(error),
                 Ok(_) if self.full() => Verdict::Refuse(Refusal::Unavailable, self.unavailable()),
-                Ok(handshake) => {
-                    let (terms, answer) = self.agree(&handshake, Subprotocol::None);
-                    Verdict::Echo { terms, answer, head_len: request.len }
-                }
+                Ok(handshake) => match self.let_in(&request, &handshake) {
+                    Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
+                    Ok(pass) => {
+                        let (terms, answer) = self.agree(&handshake, Subprotocol::None);
+                        Verdict::Echo { pass, terms, answer, head_len: request.len }
+                    }
+                },
             },
         }
     }
@@ -163,13 +177,24 @@ impl Shard {
         if self.full() {
             return Verdict::Refuse(Refusal::Unavailable, self.unavailable());
         }
-        let wishes = match Wishes::from_query(request.query_pairs(), self.config.room.engine) {
+        let pass = match self.let_in(request, &handshake) {
+            Ok(pass) => pass,
+            Err((refusal, answer)) => return Verdict::Refuse(refusal, answer),
+        };
+        let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
+        let wishes = match Wishes::from_query(request.query_pairs(), engine) {
             Ok(wishes) => wishes,
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
+        if let Some(pass) = &pass
+            && let Err(denied) = self.admit(pass, &session, wishes.kind)
+        {
+            let (refusal, answer) = refused(denied);
+            return Verdict::Refuse(refusal, answer);
+        }
         let subprotocol = Subprotocol::choose(handshake.subprotocols.iter().copied());
         let (terms, answer) = self.agree(&handshake, subprotocol);
-        Verdict::Join { session, wishes, terms, answer, head_len: request.len }
+        Verdict::Join { session, wishes, pass, terms, answer, head_len: request.len }
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
@@ -230,6 +255,7 @@ impl Shard {
             pinged: false,
             since: now,
             drain_at: Micros(0),
+            identity: None,
         });
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.

@@ -5,14 +5,15 @@
 //! borrowed and nothing runs. Everything it holds is bounded by [`ShardConfig`].
 
 mod admin;
+mod client;
 mod closing;
 mod compression;
 mod conversation;
+mod door;
 mod drain;
 mod heads;
 mod inbound;
 mod limits;
-mod origin;
 mod outbound;
 mod rooms;
 mod timers;

@@ -17,7 +17,8 @@ use super::Shard;
 /// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
 #[derive(Debug)]
 pub(super) struct Wishes {
-    kind: EngineKind,
+    /// The engine it names, or the default.
+    pub(super) kind: EngineKind,
     settings: SessionSettings,
 }
 

@@ -44,7 +44,7 @@ impl Shard {
             Phase::Open(open) => {
                 let heartbeat = heartbeat_due(open, conn.heard, &self.config.heartbeat);
                 let drain = (open.drain_at.0 > 0).then_some(open.drain_at);
-                [Some(heartbeat), drain, blocked].into_iter().flatten().min()
+                [Some(heartbeat), drain, blocked, open.until()].into_iter().flatten().min()
             }
             Phase::Closing(closing) => Some(closing.deadline),
             Phase::Gone => None,
@@ -99,6 +99,7 @@ impl Shard {
         match &mut conn.phase {
             Phase::Head(head) if head.deadline <= now => self.head_timeout(now, key, fx),
             Phase::Open(_) if slow => self.too_slow(now, key, fx),
+            Phase::Open(open) if open.until().is_some_and(|at| at <= now) => self.token_expired(now, key, fx),
             Phase::Open(open) if open.drain_at.0 > 0 && open.drain_at <= now => {
                 self.drain_goodbye(now, key, fx)
             }

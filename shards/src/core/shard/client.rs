@@ -2,7 +2,7 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
-use super::super::conn::{Conn, Origin, Phase};
+use super::super::conn::{Address, Conn, Phase};
 use super::super::counters::Refusal;
 use super::super::effect::ReceiveMode;
 use super::super::http::{self, BadProxyHeader, Request};
@@ -13,9 +13,13 @@ use super::{Effects, Shard};
 
 impl Shard {
     /// How far it is known where a connection comes from that was accepted here.
-    pub(super) fn origin(&self, peer: SocketAddr) -> Origin {
+    pub(super) fn address_of(&self, peer: SocketAddr) -> Address {
         let proxies = &self.config.proxies;
-        if proxies.protocol && proxies.trusted.contains(peer.ip()) { Origin::Proxied } else { Origin::Peer }
+        if proxies.protocol && proxies.trusted.contains(peer.ip()) {
+            Address::InProxyHeader
+        } else {
+            Address::InHead
+        }
     }
 
     /// Takes a PROXY header off the start of a head, where there has to be one, and says how many bytes it took.
@@ -29,12 +33,12 @@ impl Shard {
     ) -> Option<usize> {
         let head_bytes_max = self.config.limits.head_bytes_max;
         let Some(Conn { phase: Phase::Head(head), peer, .. }) = self.conn(key) else { return None };
-        if head.origin != Origin::Proxied {
+        if head.address != Address::InProxyHeader {
             return Some(0);
         }
         match http::proxy_header(bytes) {
             Ok(Some(header)) => {
-                head.origin = Origin::Peer;
+                head.address = Address::InHead;
                 if let Some(client) = header.client {
                     *peer = client.into();
                 }
@@ -54,10 +58,10 @@ impl Shard {
     }
 
     /// Settles from which address a request comes, and gives it; nothing when another shard has done so.
-    pub(super) fn settle_origin(&mut self, key: ConnKey, request: &Request<'_>) -> Option<IpAddr> {
+    pub(super) fn settle_address(&mut self, key: ConnKey, request: &Request<'_>) -> Option<IpAddr> {
         let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
         let Some(Conn { phase: Phase::Head(head), peer, .. }) = conn else { return None };
-        if std::mem::replace(&mut head.origin, Origin::Known) == Origin::Known {
+        if std::mem::replace(&mut head.address, Address::Settled) == Address::Settled {
             return None;
         }
         let proxies = &self.config.proxies;

@@ -1,0 +1,48 @@
+//! Short forms for the rows of the table of keys.
+
+use super::keys::{Default, Key, Kind};
+
+pub(super) const fn number(
+    name: &'static str,
+    unit: &'static str,
+    default: u64,
+    (min, max): (u64, u64),
+    reason: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Number(default), reason }
+}
+
+pub(super) const fn derived(
+    name: &'static str,
+    unit: &'static str,
+    how: &'static str,
+    (min, max): (u64, u64),
+    reason: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Number { unit, min, max }, default: Default::Derived(how), reason }
+}
+
+pub(super) const fn choice(
+    name: &'static str,
+    of: &'static [&'static str],
+    default: &'static str,
+    reason: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Choice(of), default: Default::Text(default), reason }
+}
+
+pub(super) const fn address(name: &'static str, default: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Address, default: Default::Text(default), reason }
+}
+
+pub(super) const fn switch(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Switch, default: Default::Off, reason }
+}
+
+pub(super) const fn text(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Text, default: Default::Text(""), reason }
+}
+
+pub(super) const fn list(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::List, default: Default::NoList, reason }
+}
