@@ -48,7 +48,7 @@ fn connect(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
 }
 
 /// Waits for the next message from a shard, by the doorbell.
-fn receive(line: &ControlLine) -> ShardMessage<std::os::fd::OwnedFd> {
+fn receive(line: &ControlLine) -> ShardMessage<shards::rt::Link> {
     let begun = Instant::now();
     loop {
         if let Some(message) = line.receive() {

@@ -13,11 +13,11 @@ use shards::core::message::{AskId, Query};
 use shards::core::{Destination, Handoff, ShardId, ShardMessage};
 use shards::rt::{Endpoint, Full, wire_up};
 
-fn numbered(number: u64) -> ShardMessage<OwnedFd> {
+fn numbered(number: u64) -> ShardMessage<Link> {
     ShardMessage::Ask { id: AskId(number), query: Query::Counters }
 }
 
-fn number(message: &ShardMessage<OwnedFd>) -> u64 {
+fn number(message: &ShardMessage<Link>) -> u64 {
     match message {
         ShardMessage::Ask { id, .. } => id.0,
         other => panic!("{other:?}"),
@@ -25,7 +25,7 @@ fn number(message: &ShardMessage<OwnedFd>) -> u64 {
 }
 
 /// Receives as a shard does: sleeps on a blocking doorbell whenever the mesh allows it.
-fn receive(endpoint: &Endpoint, bell: &mut File, sleeps: &AtomicUsize) -> ShardMessage<OwnedFd> {
+fn receive(endpoint: &Endpoint, bell: &mut File, sleeps: &AtomicUsize) -> ShardMessage<Link> {
     loop {
         if let Some(message) = endpoint.receive() {
             return message;

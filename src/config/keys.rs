@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Address,
     /// Core numbers: `[0, 2]`, or `"0,2-5"`.
     Cores,
+    /// The path of a file.
+    File,
 }
 
 /// The value of a key that nobody sets.
@@ -49,6 +51,8 @@ pub(crate) enum Default {
     Text(&'static str),
     /// Comes from the host or the profile; the text says how.
     Derived(&'static str),
+    /// There is none.
+    Unset,
 }
 
 impl Default {
@@ -58,7 +62,7 @@ impl Default {
             Self::Number(number) => Some(Value::Number(number)),
             Self::Off => Some(Value::Switch(false)),
             Self::Text(text) => Some(Value::Text(text.to_owned())),
-            Self::Derived(_) => None,
+            Self::Derived(_) | Self::Unset => None,
         }
     }
 }
@@ -131,6 +135,10 @@ const fn choice(
 
 const fn address(name: &'static str, default: &'static str, reason: &'static str) -> Key {
     Key { name, kind: Kind::Address, default: Default::Text(default), reason }
+}
+
+const fn file(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::File, default: Default::Unset, reason }
 }
 
 const fn switch(name: &'static str, reason: &'static str) -> Key {
@@ -293,6 +301,11 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
+    file(
+        "tls.cert",
+        "The certificate chain (PEM), the server's own first. With it the public address speaks TLS. Read again on SIGHUP.",
+    ),
+    file("tls.key", "The private key of the certificate (PEM). Read again on SIGHUP."),
     derived(
         "wire.spin_us",
         "microseconds",
@@ -361,7 +374,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "auth.", neutral: None },
     Later { name: "deflate.", neutral: None },
     Later { name: "store.", neutral: None },
-    Later { name: "tls.", neutral: None },
     Later { name: "cluster.", neutral: None },
     Later { name: "limits.connections_per_user_max", neutral: None },
     Later { name: "limits.subscriptions_max", neutral: None },
@@ -433,7 +445,7 @@ mod tests {
                 (Kind::Address, Default::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
                 }
-                (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
+                (Kind::Switch, Default::Off) | (Kind::File, Default::Unset) | (_, Default::Derived(_)) => {}
                 (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),
             }
         }

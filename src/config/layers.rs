@@ -301,7 +301,6 @@ mod tests {
         for (key, value) in [
             ("auth.mode", "jwt"),
             ("deflate.enabled", "true"),
-            ("tls.cert", "a.pem"),
             ("limits.messages_per_s", "5"),
             ("room.history_events_max", "1"),
         ] {

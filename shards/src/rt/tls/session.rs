@@ -1,0 +1,305 @@
+//! One connection's TLS: ciphertext in, plaintext and ciphertext out. No socket, no clock.
+//!
+//! Built on rustls' unbuffered connection, which keeps no buffers of its own: records are opened where they were
+//! received, so that a silent session holds keys and little else. What it does keep, and what bounds it: the beginning of
+//! a record or handshake message that is not whole ([`HELD_MAX`]), and what it still has to send, which is a
+//! handshake's flight or one send's ciphertext.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
+
+/// The largest record with its header (RFC 8446 section 5.2, RFC 5246 section 6.2.3). No client's first message comes near it.
+const HELD_MAX: usize = 5 + (1 << 14) + 2_048;
+/// Plaintext of one record at most (RFC 8446 section 5.1).
+const RECORD_MAX: usize = 1 << 14;
+/// What a record adds to its plaintext, at most.
+const RECORD_OVERHEAD: usize = 64;
+
+/// What somebody gets who speaks HTTP to a port that speaks TLS.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+    Content-Length: 45\r\n\r\nThis port speaks TLS: use https:// or wss://\n";
+
+/// The session is of no use any more; what it still has to say, an alert, is in what it has to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the TLS session is broken")]
+pub struct Broken;
+
+/// See the module.
+pub struct Session {
+    tls: UnbufferedServerConnection,
+    /// The beginning of a record that is not whole.
+    held: Vec<u8>,
+    /// What is to be sent, in order.
+    unsent: Vec<u8>,
+    /// Whether any bytes were received.
+    begun: bool,
+    /// Whether the peer has said that it sends no more.
+    ended: bool,
+    broken: bool,
+    /// Whether the last byte of the plaintext in `unsent` was not told to the core as sent.
+    pub(in crate::rt) owed: bool,
+    /// Whether the core asked for a send that has not been gathered.
+    pub(in crate::rt) asked: bool,
+}
+
+impl Session {
+    /// A session that waits for a client's first message; nothing when the library has no randomness for it.
+    pub(super) fn new(config: Arc<ServerConfig>) -> Option<Self> {
+        let tls = UnbufferedServerConnection::new(config).ok()?;
+        Some(Self {
+            tls,
+            held: Vec::new(),
+            unsent: Vec::new(),
+            begun: false,
+            ended: false,
+            broken: false,
+            owed: false,
+            asked: false,
+        })
+    }
+
+    /// Whether plaintext can't be sent yet.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    /// Whether the handshake was shortened by a ticket.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Whether the peer has said that it sends no more (RFC 8446 section 6.1).
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What is to be sent, in order.
+    #[must_use]
+    pub fn unsent(&mut self) -> &mut Vec<u8> {
+        &mut self.unsent
+    }
+
+    /// Takes bytes as they arrived, and adds the plaintext of every whole record to `plain`.
+    ///
+    /// # Errors
+    /// When they make no sense as TLS, or agree on nothing. The plaintext before that is in `plain`.
+    pub fn receive(&mut self, arrived: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Broken> {
+        if self.broken || self.ended {
+            // Nobody listens to what comes behind an end.
+            return if self.broken { Err(Broken) } else { Ok(()) };
+        }
+        if !std::mem::replace(&mut self.begun, true) && speaks_http(arrived) {
+            self.broken = true;
+            self.unsent.extend_from_slice(NOT_TLS);
+            return Err(Broken);
+        }
+        if self.held.is_empty() {
+            let used = self.open(arrived, plain)?;
+            self.held.extend_from_slice(&arrived[used..]);
+        } else {
+            let mut held = std::mem::take(&mut self.held);
+            held.extend_from_slice(arrived);
+            let used = self.open(&mut held, plain)?;
+            if used < held.len() {
+                held.drain(..used);
+                self.held = held;
+            }
+        }
+        if self.ended {
+            self.held = Vec::new();
+        }
+        if self.held.len() > HELD_MAX {
+            return self.fail();
+        }
+        Ok(())
+    }
+
+    /// Opens what is whole; the number of bytes that were used up.
+    fn open(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, Broken> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(&mut bytes[used..]);
+            let mut failed = false;
+            let mut done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        match record {
+                            Ok(record) => {
+                                plain.extend_from_slice(record.payload);
+                                discard += record.discard;
+                            }
+                            Err(_) => failed = true,
+                        }
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    failed = append(&mut self.unsent, 0, |into| data.encode(into)).is_err();
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.ended = true,
+                // Early data is never offered, so the rest means that more bytes are needed.
+                Ok(_) => done = true,
+                Err(_) => failed = true,
+            }
+            used += discard;
+            if failed {
+                return self.fail();
+            }
+            if done {
+                return Ok(used);
+            }
+        }
+    }
+
+    /// Nothing more is read; the alert that says why is added to what is to be sent.
+    fn fail<T>(&mut self) -> Result<T, Broken> {
+        self.broken = true;
+        self.held = Vec::new();
+        loop {
+            match self.tls.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    if append(&mut self.unsent, 0, |into| data.encode(into)).is_err() {
+                        return Err(Broken);
+                    }
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                _ => return Err(Broken),
+            }
+        }
+    }
+
+    /// Adds the ciphertext of `plain` to `out`, behind which it has to be sent in this order.
+    ///
+    /// # Errors
+    /// When there is no session to send it in: before the handshake is over, after a failure, or when the keys
+    /// have been used for as long as they may.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        if self.broken {
+            return Err(Broken);
+        }
+        loop {
+            match self.tls.process_tls_records(&mut []).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let room = plain.len() + (plain.len() / RECORD_MAX + 1) * RECORD_OVERHEAD;
+                    return append(out, room, |into| traffic.encrypt(plain, into));
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => append(out, 0, |into| data.encode(into))?,
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.ended = true,
+                _ => return Err(Broken),
+            }
+        }
+    }
+
+    /// Says that we send no more: `close_notify`, once, behind what is to be sent already. Before the handshake is over
+    /// there is nobody to tell.
+    pub fn close(&mut self) {
+        if self.broken {
+            return;
+        }
+        let Self { tls, unsent, .. } = self;
+        loop {
+            match tls.process_tls_records(&mut []).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    // Only what is too large for any buffer fails here, and then the end of the socket says it.
+                    let _ = append(unsent, RECORD_OVERHEAD, |into| traffic.queue_close_notify(into));
+                    return;
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    if append(unsent, 0, |into| data.encode(into)).is_err() {
+                        return;
+                    }
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.ended = true,
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Session {
+    /// The ciphertext of an answer behind which nothing comes, with what was to be sent before it; only that when
+    /// the handshake is not over.
+    #[must_use]
+    pub fn last_words(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut words = std::mem::take(&mut self.unsent);
+        // Before the handshake is over nobody could read it.
+        let _ = self.seal(plain, &mut words);
+        self.unsent = words;
+        self.close();
+        std::mem::take(&mut self.unsent)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("version", &self.tls.protocol_version())
+            .field("held", &self.held.len())
+            .field("unsent", &self.unsent.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A TLS record begins with a small number, a request with the name of a method.
+fn speaks_http(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(u8::is_ascii_uppercase)
+}
+
+/// Why something was not encoded, where more room would help.
+trait Short {
+    fn required(self) -> Option<usize>;
+}
+
+impl Short for EncodeError {
+    fn required(self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(InsufficientSizeError { required_size }) => Some(required_size),
+            Self::AlreadyEncoded => None,
+        }
+    }
+}
+
+impl Short for EncryptError {
+    fn required(self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(InsufficientSizeError { required_size }) => Some(required_size),
+            Self::EncryptExhausted => None,
+        }
+    }
+}
+
+/// Lets the library write behind what is in `out`, with as much room as it asks for.
+fn append<E: Short>(
+    out: &mut Vec<u8>,
+    room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, E>,
+) -> Result<(), Broken> {
+    let from = out.len();
+    let mut room = room;
+    // The first try may learn how much is needed, the second has it.
+    for _ in 0..2 {
+        out.resize(from + room, 0);
+        match write(&mut out[from..]) {
+            Ok(written) => {
+                out.truncate(from + written);
+                return Ok(());
+            }
+            Err(error) => match error.required() {
+                Some(required) => room = required,
+                None => break,
+            },
+        }
+    }
+    out.truncate(from);
+    Err(Broken)
+}
