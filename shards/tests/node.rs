@@ -244,7 +244,7 @@ fn a_plain_request_goes_to_the_control_plane_with_its_head() {
     let ShardMessage::Serve(handoff) = receive(&line) else { panic!("a hand-off") };
     assert!(handoff.head.starts_with(b"GET /healthz HTTP/1.1\r\n"));
     assert_eq!(handoff.peer, client.local_addr().expect("bound"));
-    let mut socket = TcpStream::from(handoff.socket);
+    let mut socket = TcpStream::from(handoff.socket.socket);
     socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("nothing else uses the socket");
     drop(socket);
     let mut answer = String::new();

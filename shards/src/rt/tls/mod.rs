@@ -6,6 +6,8 @@
 
 mod identity;
 mod session;
+#[cfg(test)]
+mod session_tests;
 
 use std::fmt;
 use std::os::fd::OwnedFd;

@@ -116,7 +116,8 @@ impl Session {
             self.held = Vec::new();
         }
         if self.held.len() > HELD_MAX {
-            return self.fail();
+            let mut rest = std::mem::take(&mut self.held);
+            return self.fail(&mut rest);
         }
         Ok(())
     }
@@ -151,7 +152,7 @@ impl Session {
             }
             used += discard;
             if failed {
-                return self.fail();
+                return self.fail(&mut bytes[used..]);
             }
             if done {
                 return Ok(used);
@@ -159,21 +160,16 @@ impl Session {
         }
     }
 
-    /// Nothing more is read; the alert that says why is added to what is to be sent.
-    fn fail<T>(&mut self) -> Result<T, Broken> {
+    /// Nothing more is read; the alert that says why is added to what is to be sent. `rest` is what was not used up:
+    /// the library has notes on what lies where in it, and must be shown it even to say goodbye.
+    fn fail<T>(&mut self, rest: &mut [u8]) -> Result<T, Broken> {
         self.broken = true;
         self.held = Vec::new();
-        loop {
-            match self.tls.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    if append(&mut self.unsent, 0, |into| data.encode(into)).is_err() {
-                        return Err(Broken);
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => return Err(Broken),
-            }
+        while self.tls.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state else { break };
+            append(&mut self.unsent, 0, |into| data.encode(into))?;
         }
+        Err(Broken)
     }
 
     /// Adds the ciphertext of `plain` to `out`, behind which it has to be sent in this order.
@@ -185,8 +181,9 @@ impl Session {
         if self.broken {
             return Err(Broken);
         }
+        // What is not whole stays where it is: see `fail`.
         loop {
-            match self.tls.process_tls_records(&mut []).state {
+            match self.tls.process_tls_records(&mut self.held).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     let room = plain.len() + (plain.len() / RECORD_MAX + 1) * RECORD_OVERHEAD;
                     return append(out, room, |into| traffic.encrypt(plain, into));
@@ -205,9 +202,9 @@ impl Session {
         if self.broken {
             return;
         }
-        let Self { tls, unsent, .. } = self;
+        let Self { tls, unsent, held, .. } = self;
         loop {
-            match tls.process_tls_records(&mut []).state {
+            match tls.process_tls_records(held).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     // Only what is too large for any buffer fails here, and then the end of the socket says it.
                     let _ = append(unsent, RECORD_OVERHEAD, |into| traffic.queue_close_notify(into));
