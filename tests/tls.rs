@@ -1,8 +1,6 @@
 //! TLS on the public address: real clients, real certificates, and what must not get through.
 
 mod support;
-#[path = "support/tls.rs"]
-mod tls_support;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -12,11 +10,11 @@ use std::{fs, thread};
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ProtocolVersion};
+use support::tls::{Files, Secure, any_client, client, get, secure, secure_over};
 use support::{Member, Server, connect};
-use tls_support::{Files, Secure, any_client, client, get, secure, secure_over};
 use tungstenite::Message;
 
-/// Connections under which the certificate is swapped.
+/// Connections under which the certificate is swapped; `VOXHALL_TLS_LIVE` says another number, for measuring.
 const LIVE: usize = 1_000;
 /// The most that a silent connection may hold.
 const IDLE_BYTES_MAX: usize = 24 << 10;
@@ -97,8 +95,7 @@ fn a_slow_reader_gets_every_byte_in_order() {
     const BYTES: usize = 128 << 10;
     let files = Files::new("slow");
     let trusted = files.issue();
-    let server =
-        files.serve(&["--shards", "1", "--echo-endpoint", "--set", "outbox.bytes_max=16777216"]);
+    let server = files.serve(&["--shards", "1", "--echo-endpoint", "--set", "outbox.bytes_max=16777216"]);
     let socket = connect(server.public);
     rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 64 << 10).expect("a socket takes that");
     let stream = secure_over(&any_client(&trusted), socket).expect("a handshake");
@@ -240,19 +237,21 @@ fn a_client_that_ends_its_side_is_answered_to_the_end() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figure is published")]
 fn a_certificate_is_swapped_under_live_connections_without_a_drop() {
     let files = Files::new("swap");
     let old = files.issue();
     // So small a ring that most sends have to wait for room in it.
     let server = files.serve(&["--shards", "2", "--set", "wire.ring_entries=64"]);
+    let live = std::env::var("VOXHALL_TLS_LIVE").map_or(LIVE, |count| count.parse().expect("a number"));
     let before = resident(&server);
     let mut members: Vec<_> =
-        (0..LIVE).map(|number| join(&server, &old, &format!("live-{number}"))).collect();
+        (0..live).map(|number| join(&server, &old, &format!("live-{number}"))).collect();
     for member in &mut members {
         member.event("session.created");
     }
-    let held = resident(&server).saturating_sub(before) / LIVE;
-    println!("{held} bytes for each of {LIVE} idle connections");
+    let held = resident(&server).saturating_sub(before) / live;
+    println!("{held} bytes for each of {live} idle connections");
     assert!(held <= IDLE_BYTES_MAX, "{held} bytes for each idle connection");
 
     let new = files.issue();
@@ -272,7 +271,7 @@ fn a_certificate_is_swapped_under_live_connections_without_a_drop() {
         assert_eq!(member.event("pong")["t"], number, "member {number} is still there");
     }
     assert!(shown(&server, &new).is_some(), "a broken file changes nothing");
-    assert_eq!(server.metric("websocket_connections"), LIVE as f64);
+    assert_eq!(server.metric("websocket_connections"), live as f64);
     assert_eq!(server.metric("voxhall_closed_total"), 0.0);
     server.signal("TERM");
     drop(members);

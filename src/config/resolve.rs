@@ -226,7 +226,8 @@ impl Resolver<'_> {
             Err(error @ TlsError::Key { .. }) => ("tls.key", error),
             Err(error) => ("tls.cert", error),
         };
-        let remedy = "name a PEM file with the certificate chain and one with its key, both readable by this user";
+        let remedy =
+            "name a PEM file with the certificate chain and one with its key, both readable by this user";
         self.blame(name, format!("can't be used: {error}"), remedy.to_owned());
         None
     }

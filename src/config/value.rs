@@ -164,7 +164,9 @@ fn mistyped(key: &Key, kind: &Kind) -> Unfit {
             ),
         ),
         Kind::Cores => ("is not a list of cores".to_owned(), "write it like [0, 1] or \"0,2-5\"".to_owned()),
-        Kind::File => ("names no file".to_owned(), "write its path in quotes, or leave the key out".to_owned()),
+        Kind::File => {
+            ("names no file".to_owned(), "write its path in quotes, or leave the key out".to_owned())
+        }
     };
     Unfit { problem, remedy }
 }

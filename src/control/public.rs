@@ -137,7 +137,11 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let mut client = PlainStream::connect(address).expect("a connection");
         let (socket, peer) = listener.accept().expect("the connection");
-        mesh.hand_over(Handoff { socket: OwnedFd::from(socket).into(), head: head.as_bytes().to_vec(), peer });
+        mesh.hand_over(Handoff {
+            socket: OwnedFd::from(socket).into(),
+            head: head.as_bytes().to_vec(),
+            peer,
+        });
         let rest = rest.to_owned();
         let read = tokio::task::spawn_blocking(move || {
             client.write_all(rest.as_bytes()).expect("the server is there");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
-use super::support::{Server, connect};
+use super::{Server, connect};
 
 /// A client's end of a TLS connection.
 pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;

@@ -15,12 +15,14 @@ use super::WireConfig;
 use super::clock::Clock;
 use super::error::Full;
 use super::mesh::Endpoint;
-use super::wire::ring::{Completion, Wait};
 use super::tls::Link;
+use super::wire::ring::{Completion, Wait};
 use super::wire::{Event, Opened, Wire};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
-use crate::core::{ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage};
+use crate::core::{
+    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
+};
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
 const COMPLETIONS_PER_TURN_MAX: usize = 2_048;

@@ -65,7 +65,8 @@ pub(super) fn read(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result
     if chain.is_empty() {
         return Err(bad_cert("it holds no certificate (PEM)".to_owned()));
     }
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| bad_key(unreadable(&error, "private key")))?;
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| bad_key(unreadable(&error, "private key")))?;
     let secret = provider
         .key_provider
         .load_private_key(secret)

@@ -9,8 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+};
 
 /// The largest record with its header (RFC 8446 section 5.2, RFC 5246 section 6.2.3). No client's first message comes near it.
 const HELD_MAX: usize = 5 + (1 << 14) + 2_048;
@@ -166,7 +168,10 @@ impl Session {
         self.broken = true;
         self.held = Vec::new();
         while self.tls.wants_write() {
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state else { break };
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state
+            else {
+                break;
+            };
             append(&mut self.unsent, 0, |into| data.encode(into))?;
         }
         Err(Broken)
@@ -181,18 +186,19 @@ impl Session {
         if self.broken {
             return Err(Broken);
         }
-        // What is not whole stays where it is: see `fail`.
-        loop {
-            match self.tls.process_tls_records(&mut self.held).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let room = plain.len() + (plain.len() / RECORD_MAX + 1) * RECORD_OVERHEAD;
-                    return append(out, room, |into| traffic.encrypt(plain, into));
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => append(out, 0, |into| data.encode(into))?,
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
-                _ => return Err(Broken),
-            }
+        let room = plain.len() + (plain.len() / RECORD_MAX + 1) * RECORD_OVERHEAD;
+        let mut traffic = self.traffic()?;
+        append(out, room, |into| traffic.encrypt(plain, into))
+    }
+
+    /// The session as one that can send; `receive` leaves nothing undone that would come before. What it holds is shown
+    /// to the library for the reason that `fail` gives.
+    fn traffic(&mut self) -> Result<WriteTraffic<'_, ServerConnectionData>, Broken> {
+        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut self.held);
+        debug_assert_eq!(discard, 0, "what is held is not whole");
+        match state {
+            Ok(ConnectionState::WriteTraffic(traffic)) => Ok(traffic),
+            _ => Err(Broken),
         }
     }
 
@@ -202,28 +208,14 @@ impl Session {
         if self.broken {
             return;
         }
-        let Self { tls, unsent, held, .. } = self;
-        loop {
-            match tls.process_tls_records(held).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    // Only what is too large for any buffer fails here, and then the end of the socket says it.
-                    let _ = append(unsent, RECORD_OVERHEAD, |into| traffic.queue_close_notify(into));
-                    return;
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    if append(unsent, 0, |into| data.encode(into)).is_err() {
-                        return;
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
-                _ => return,
-            }
+        let mut unsent = std::mem::take(&mut self.unsent);
+        if let Ok(mut traffic) = self.traffic() {
+            // With room for an alert it can't fail.
+            let _ = append(&mut unsent, RECORD_OVERHEAD, |into| traffic.queue_close_notify(into));
         }
+        self.unsent = unsent;
     }
-}
 
-impl Session {
     /// The ciphertext of an answer behind which nothing comes, with what was to be sent before it; only that when
     /// the handshake is not over.
     #[must_use]

@@ -151,7 +151,7 @@ fn a_handshake_message_cut_over_records_is_followed_and_one_without_end_is_not()
         let mut record = vec![0x16, 3, 1, 0, part.len() as u8];
         record.extend_from_slice(part);
         pair.server.receive(&mut record, &mut pair.heard).expect("a good client");
-        assert_eq!(pair.server.seal(b"too early", &mut Vec::new()).is_err(), true);
+        assert!(pair.server.seal(b"too early", &mut Vec::new()).is_err());
     }
     pair.down();
     pair.shake_hands(usize::MAX);

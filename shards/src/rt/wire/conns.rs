@@ -117,7 +117,10 @@ impl Wire {
     /// Shuts our side down.
     pub(crate) fn shut_down(&mut self, conn: ConnKey) {
         if let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) {
-            debug_assert!(!slot.is_busy(busy::SEND), "our side is shut down when everything has been sent");
+            debug_assert!(
+                self.sealed.is_some() || !slot.is_busy(busy::SEND),
+                "our side is shut down when everything of the core has been sent"
+            );
             self.say_farewell(conn);
             let Some(slot) = self.slots.get(conn) else { return };
             // When the peer has gone already there is nobody left to tell.

@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 
 use socket2::SockRef;
 
+use super::Wire;
 use super::send::{SealedSend, SendSlot};
 use super::slots::busy;
-use super::Wire;
 use crate::core::{ConnKey, Ended, Gather, ReceiveMode, SendOutcome};
 use crate::rt::tls::{Broken, Link, Session, Tls};
 
@@ -122,7 +122,9 @@ impl Sealed {
         send: &mut SendSlot,
         mut gather: impl FnMut(ConnKey, &mut Gather),
     ) {
-        let Some(session) = self.sessions.get_mut(conn.index as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(session) = self.sessions.get_mut(conn.index as usize).and_then(Option::as_deref_mut) else {
+            return;
+        };
         send.sealed = std::mem::take(session.unsent());
         if !std::mem::take(&mut session.asked) {
             return;

@@ -77,7 +77,7 @@ impl SendSlot {
     /// Whether there is something for the kernel. Without it the send is over as it is: there was no session to
     /// seal it in, or only a byte that has left already.
     fn is_for_kernel(&self) -> bool {
-        !self.broken && !(self.gather.is_empty() && self.sealed.is_empty())
+        !self.broken && (!self.gather.is_empty() || !self.sealed.is_empty())
     }
 
     fn outcome(&mut self) -> SendOutcome {
