@@ -125,6 +125,26 @@ fn pages_come_whole_and_end_properly() {
 }
 
 #[test]
+fn what_a_shard_refuses_is_told_in_time_and_ends_properly() {
+    let files = Files::new("refusals");
+    let trusted = files.issue();
+    let server = files.serve(&["--shards", "2", "--set", "limits.head_s=1"]);
+    let answer_to = |head: &str| {
+        let mut stream = secure(&any_client(&trusted), server.public).expect("a handshake");
+        stream.write_all(head.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer with a proper end");
+        answer
+    };
+    let upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    let no_key = answer_to(&format!("GET /ws/refused HTTP/1.1\r\n{upgrade}\r\n"));
+    assert!(no_key.starts_with("HTTP/1.1 400 "), "{no_key}");
+    let late = answer_to("GET /ws/refused HTTP/1.1\r\nHost: x\r\n");
+    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+    assert_eq!(server.metric("voxhall_tls_failed_total"), 0.0);
+}
+
+#[test]
 fn openssl_finds_the_versions_the_protocol_and_its_ticket() {
     let files = Files::new("openssl");
     files.issue();
@@ -208,8 +228,10 @@ fn what_is_not_tls_is_told_so_and_counted() {
 
     let other = client(&trusted, rustls::ALL_VERSIONS, &["h2"]);
     assert!(secure(&other, server.public).is_err(), "only http/1.1 is spoken");
-    drop(connect(server.public));
-    until(&server, "voxhall_tls_failed_total", |failed| failed == 8.0);
+    let waiting: Vec<_> = (0..3).map(|_| connect(server.public)).collect();
+    until(&server, "voxhall_heads", |heads| heads == 3.0);
+    drop(waiting);
+    until(&server, "voxhall_tls_failed_total", |failed| failed == 10.0);
     until(&server, "voxhall_heads", |heads| heads == 0.0);
     join(&server, &trusted, "after-all").event("session.created");
 }
@@ -218,7 +240,7 @@ fn what_is_not_tls_is_told_so_and_counted() {
 fn a_client_that_ends_its_side_is_answered_to_the_end() {
     let files = Files::new("ends");
     let trusted = files.issue();
-    let server = files.serve(&["--shards", "1"]);
+    let server = files.serve(&["--shards", "1", "--set", "server.drain_s=1"]);
     let mut stream = secure(&any_client(&trusted), server.public).expect("a handshake");
     write!(stream, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").expect("the server reads");
     stream.conn.send_close_notify();
@@ -234,6 +256,14 @@ fn a_client_that_ends_its_side_is_answered_to_the_end() {
     member.event("session.created");
     socket.shutdown(Shutdown::Write).expect("connected");
     until(&server, "websocket_connections", |open| open == 0.0);
+
+    // One that is still there when the server goes is told so.
+    let mut last = join(&server, &trusted, "ends");
+    last.event("session.created");
+    server.signal("TERM");
+    assert_eq!(last.goodbye(), 1001);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
 }
 
 #[test]

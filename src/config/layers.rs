@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place};
 use super::keys::{self, Key};
+use super::spelling;
 use super::value::Value;
 
 /// What the layers said, with everything that was wrong with it. Becomes a `Config` by [`super::resolve`].
@@ -180,7 +181,7 @@ impl RawConfig {
                 )
             }
             None => {
-                let remedy = match keys::nearest(name) {
+                let remedy = match spelling::nearest(name) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => "`voxhall default-config` prints every key".to_owned(),
                 };
@@ -199,7 +200,7 @@ impl RawConfig {
 
     fn misplaced(&mut self, name: &str, place: Place) {
         let is_table = keys::KEYS.iter().any(|key| key.table() == name);
-        let remedy = match keys::nearest(name) {
+        let remedy = match spelling::nearest(name) {
             _ if is_table => format!("{name} is a table: write [{name}] and its keys below"),
             Some(nearest) => {
                 let (table, leaf) = nearest.split_once('.').unwrap_or(("", nearest));

@@ -5,6 +5,7 @@ mod keys;
 mod layers;
 mod print;
 mod resolve;
+mod spelling;
 mod value;
 
 use std::net::SocketAddr;
