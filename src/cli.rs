@@ -177,7 +177,14 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// The one line that says the server is up.
-pub(crate) fn ready_line(public: SocketAddr, admin: SocketAddr, shards: usize, engine: &str) -> String {
+pub(crate) fn ready_line(
+    public: SocketAddr,
+    tls: bool,
+    admin: SocketAddr,
+    shards: usize,
+    engine: &str,
+) -> String {
+    let scheme = if tls { "https" } else { "http" };
     let noun = if shards == 1 { "shard" } else { "shards" };
-    format!("voxhall ready: http://{public} (admin http://{admin}), {shards} {noun}, engine {engine}")
+    format!("voxhall ready: {scheme}://{public} (admin http://{admin}), {shards} {noun}, engine {engine}")
 }

@@ -39,8 +39,9 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
         let signals = Signals::listen().map_err(broken("signal handling"))?;
         let (node, mailbox) =
             shards::rt::start(node_config(&config)).map_err(|error| Failure::Fault(error.to_string()))?;
-        let line =
-            ready_line(node.local_addr(), admin_address, node.shards(), config.shard.room.engine.name());
+        let tls = config.wire.tls.is_some();
+        let engine = config.shard.room.engine.name();
+        let line = ready_line(node.local_addr(), tls, admin_address, node.shards(), engine);
         let ready = || out::print(&format!("{line}\n"));
         control::run(&config, gate, node, mailbox, admin, signals, ready)
             .await

@@ -50,7 +50,7 @@ fn connect(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
 }
 
 /// Waits for the next message from a shard, by the doorbell.
-fn receive(line: &ControlLine) -> ShardMessage<std::os::fd::OwnedFd> {
+fn receive(line: &ControlLine) -> ShardMessage<shards::rt::Link> {
     let begun = Instant::now();
     loop {
         if let Some(message) = line.receive() {
@@ -246,7 +246,7 @@ fn a_plain_request_goes_to_the_control_plane_with_its_head() {
     let ShardMessage::Serve(handoff) = receive(&line) else { panic!("a hand-off") };
     assert!(handoff.head.starts_with(b"GET /healthz HTTP/1.1\r\n"));
     assert_eq!(handoff.peer, client.local_addr().expect("bound"));
-    let mut socket = TcpStream::from(handoff.socket);
+    let mut socket = TcpStream::from(handoff.socket.socket);
     socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("nothing else uses the socket");
     drop(socket);
     let mut answer = String::new();

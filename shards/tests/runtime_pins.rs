@@ -11,13 +11,13 @@ use std::thread;
 use glommio::{LocalExecutorBuilder, Placement};
 use shards::core::message::{AskId, Query};
 use shards::core::{Destination, Handoff, ShardId, ShardMessage};
-use shards::rt::{Endpoint, Full, wire_up};
+use shards::rt::{Endpoint, Full, Link, wire_up};
 
-fn numbered(number: u64) -> ShardMessage<OwnedFd> {
+fn numbered(number: u64) -> ShardMessage<Link> {
     ShardMessage::Ask { id: AskId(number), query: Query::Counters }
 }
 
-fn number(message: &ShardMessage<OwnedFd>) -> u64 {
+fn number(message: &ShardMessage<Link>) -> u64 {
     match message {
         ShardMessage::Ask { id, .. } => id.0,
         other => panic!("{other:?}"),
@@ -25,7 +25,7 @@ fn number(message: &ShardMessage<OwnedFd>) -> u64 {
 }
 
 /// Receives as a shard does: sleeps on a blocking doorbell whenever the mesh allows it.
-fn receive(endpoint: &Endpoint, bell: &mut File, sleeps: &AtomicUsize) -> ShardMessage<OwnedFd> {
+fn receive(endpoint: &Endpoint, bell: &mut File, sleeps: &AtomicUsize) -> ShardMessage<Link> {
     loop {
         if let Some(message) = endpoint.receive() {
             return message;
@@ -114,7 +114,7 @@ fn a_handoff_that_nobody_takes_closes_its_socket() {
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
     let (server, peer) = listener.accept().expect("somebody connects");
     let endpoints = wire_up(1, 4).expect("descriptors for the doorbells");
-    let handoff = Handoff { socket: server.into(), head: Vec::new(), peer };
+    let handoff = Handoff { socket: OwnedFd::from(server).into(), head: Vec::new(), peer };
     endpoints[0].try_send(Destination::ControlPlane, ShardMessage::Serve(handoff)).expect("room");
     drop(endpoints);
     assert_eq!(client.read(&mut [0; 1]).expect("an orderly end"), 0);

@@ -2,7 +2,7 @@
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
 use super::auth_keys;
-use super::rows::{address, choice, derived, list, number, switch};
+use super::rows::{address, choice, derived, file, list, number, switch};
 use super::value::{Secret, Value};
 
 /// One key.
@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     List,
     /// Text that is never shown; empty is none.
     Secret,
+    /// The path of a file.
+    File,
 }
 
 /// The value of a key that nobody sets.
@@ -61,6 +63,8 @@ pub(crate) enum Default {
     NoSecret,
     /// Comes from the host or the profile; the text says how.
     Derived(&'static str),
+    /// There is none.
+    Unset,
 }
 
 impl Default {
@@ -72,7 +76,7 @@ impl Default {
             Self::Text(text) => Some(Value::Text(text.to_owned())),
             Self::NoList => Some(Value::List(Vec::new())),
             Self::NoSecret => Some(Value::Secret(Secret::default())),
-            Self::Derived(_) => None,
+            Self::Derived(_) | Self::Unset => None,
         }
     }
 }
@@ -334,6 +338,11 @@ pub(crate) const KEYS: &[Key] = &[
         (0, 1 << 26),
         "Messages shorter than this are sent as they are: they would gain little.",
     ),
+    file(
+        "tls.cert",
+        "The certificate chain (PEM), the server's own first. With it the public address speaks TLS. Read again on SIGHUP.",
+    ),
+    file("tls.key", "The private key of the certificate (PEM). Read again on SIGHUP."),
     derived(
         "wire.spin_us",
         "microseconds",
@@ -398,7 +407,6 @@ pub(crate) struct Later {
 pub(crate) const LATER: &[Later] = &[
     Later { name: "store.kind", neutral: Some("memory") },
     Later { name: "store.", neutral: None },
-    Later { name: "tls.", neutral: None },
     Later { name: "cluster.", neutral: None },
     Later { name: "limits.connections_per_user_max", neutral: None },
     Later { name: "limits.subscriptions_max", neutral: None },
@@ -438,7 +446,7 @@ mod tests {
                 (Kind::Address, Default::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", key.name);
                 }
-                (Kind::Switch, Default::Off) | (_, Default::Derived(_)) => {}
+                (Kind::Switch, Default::Off) | (Kind::File, Default::Unset) | (_, Default::Derived(_)) => {}
                 (Kind::Text, Default::Text(_)) | (Kind::List, Default::NoList) => {}
                 (Kind::Secret, Default::NoSecret) => {}
                 (kind, default) => panic!("{}: {default:?} is no value of {kind:?}", key.name),

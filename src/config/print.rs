@@ -9,7 +9,7 @@ use super::{Config, Effective, Value};
 pub(crate) fn default_config() -> String {
     let mut out = String::from(
         "# Voxhall: every key with its default. Precedence: flag (--set table.key=value), environment\n\
-         # (VOXHALL_TABLE__KEY), this file, default. Keys that are commented out come from the host or the profile.\n",
+         # (VOXHALL_TABLE__KEY), this file, default. Keys that are commented out come from the host or the profile, or are not set.\n",
     );
     let mut table = "";
     for key in KEYS {
@@ -24,7 +24,7 @@ pub(crate) fn default_config() -> String {
         match (&key.default, key.default.value()) {
             (Default::Derived(how), _) => line(&mut out, format_args!("# {} = # {how}\n", key.leaf())),
             (_, Some(value)) => line(&mut out, format_args!("{} = {value}\n", key.leaf())),
-            (_, None) => unreachable!("only derived defaults have no value"),
+            (_, None) => line(&mut out, format_args!("# {} = # not set\n", key.leaf())),
         }
     }
     out.truncate(out.trim_end().len());
@@ -67,6 +67,7 @@ fn bounds(key: &Key) -> String {
         Kind::Cores => "core numbers".to_owned(),
         Kind::Text | Kind::Secret => "text".to_owned(),
         Kind::List => "list of texts".to_owned(),
+        Kind::File => "path of a file".to_owned(),
     };
     write!(text, "; {}", key.variable()).expect("writing to a string");
     if let Some((short, _)) = SHORT_VARIABLES.iter().find(|(_, name)| *name == key.name) {

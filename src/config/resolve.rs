@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
 use shards::core::{Micros, ShardConfig};
-use shards::rt::WireConfig;
+use shards::rt::tls::TlsError;
+use shards::rt::{Tls, WireConfig};
 use tuning::{Host, Profile};
 
 use super::error::{ConfigError, ConfigErrors, Place};
@@ -36,10 +38,11 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
+    let tls = resolver.tls();
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }
-    Ok(resolver.config(profile, cores))
+    Ok(resolver.config(profile, cores, tls))
 }
 
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
@@ -208,13 +211,37 @@ impl Resolver<'_> {
         }
     }
 
-    fn config(self, profile: Profile, cores: Vec<usize>) -> Config {
+    /// The certificate and its key, if there are any: both, and fit for use.
+    fn tls(&mut self) -> Option<Tls> {
+        let path = |name| self.settings.get(name).map(|_| PathBuf::from(self.text(name)));
+        let (cert, key) = match (path("tls.cert"), path("tls.key")) {
+            (None, None) => return None,
+            (Some(cert), Some(key)) => (cert, key),
+            (cert, _) => {
+                let (there, missing) =
+                    if cert.is_some() { ("tls.cert", "tls.key") } else { ("tls.key", "tls.cert") };
+                self.blame(there, format!("is of no use without {missing}"), format!("set {missing} too"));
+                return None;
+            }
+        };
+        let (name, error) = match Tls::load(&cert, &key) {
+            Ok(tls) => return Some(tls),
+            Err(error @ TlsError::Key { .. }) => ("tls.key", error),
+            Err(error) => ("tls.cert", error),
+        };
+        let remedy =
+            "name a PEM file with the certificate chain and one with its key, both readable by this user";
+        self.blame(name, format!("can't be used: {error}"), remedy.to_owned());
+        None
+    }
+
+    fn config(self, profile: Profile, cores: Vec<usize>, tls: Option<Tls>) -> Config {
         let shard = self.shard_config(cores.len());
-        let wire = self.wire_config(cores.len());
-        let effective = KEYS.iter().map(|key| {
-            let Setting { value, place } = self.settings[key.name].clone();
+        let wire = WireConfig { tls, ..self.wire_config(cores.len()) };
+        let effective = KEYS.iter().filter_map(|key| {
+            let Setting { value, place } = self.settings.get(key.name)?.clone();
             let unit = if let Kind::Number { unit, .. } = key.kind { unit } else { "" };
-            Effective { name: key.name, unit, value, place }
+            Some(Effective { name: key.name, unit, value, place })
         });
         Config {
             listen: self.address("server.listen"),
@@ -297,6 +324,7 @@ impl Resolver<'_> {
             batch_us: number("wire.batch_us"),
             // There is a queue for each pair of shards: fewer places in each when there are many.
             mesh_queue_max: (16_384 / (shards + 1)).clamp(128, 2_048),
+            tls: None,
         }
     }
 
@@ -397,7 +425,8 @@ mod tests {
         assert_eq!(config.shard.outbox.messages_max, 512);
         assert_eq!(config.cores.len(), usize::from(config.shard.shards));
         assert_eq!(config.connections_max, 20_000 - tuning::descriptors_for(0, config.cores.len()));
-        assert_eq!(config.effective.len(), KEYS.len());
+        let unset = KEYS.iter().filter(|key| matches!(key.default, keys::Default::Unset)).count();
+        assert_eq!(config.effective.len(), KEYS.len() - unset);
     }
 
     #[test]
@@ -427,6 +456,9 @@ mod tests {
             (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),
             (&[("server.admin", "127.0.0.1:8080")], "the same address"),
+            (&[("tls.cert", "a.pem")], "of no use without tls.key"),
+            (&[("tls.key", "a.pem")], "of no use without tls.cert"),
+            (&[("tls.cert", "none/a.pem"), ("tls.key", "none/k.pem")], "none/a.pem: it can't be read"),
         ] {
             let errors = resolved(settings).expect_err(words);
             assert!(errors.contains(words), "{settings:?}: {errors}");

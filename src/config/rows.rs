@@ -46,3 +46,7 @@ pub(super) const fn text(name: &'static str, reason: &'static str) -> Key {
 pub(super) const fn list(name: &'static str, reason: &'static str) -> Key {
     Key { name, kind: Kind::List, default: Default::NoList, reason }
 }
+
+pub(super) const fn file(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::File, default: Default::Unset, reason }
+}

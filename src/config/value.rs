@@ -12,7 +12,7 @@ pub(crate) enum Value {
     Number(u64),
     /// Of [`Kind::Switch`].
     Switch(bool),
-    /// Of [`Kind::Choice`], [`Kind::Address`] or [`Kind::Text`].
+    /// Of [`Kind::Choice`], [`Kind::Address`], [`Kind::Text`] or [`Kind::File`].
     Text(String),
     /// Of [`Kind::Cores`].
     Cores(Vec<usize>),
@@ -50,7 +50,7 @@ impl fmt::Display for Value {
         match self {
             Self::Number(number) => number.fmt(f),
             Self::Switch(on) => on.fmt(f),
-            Self::Text(text) => write!(f, "\"{text}\""),
+            Self::Text(text) => write!(f, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
             Self::Cores(cores) => write!(f, "{cores:?}"),
             Self::List(list) => write!(f, "{list:?}"),
             Self::Secret(secret) if secret.is_empty() => f.write_str("\"\""),
@@ -85,6 +85,7 @@ impl Value {
             },
             Kind::Choice(of) => chosen(of, bare),
             Kind::Address => addressed(key, bare),
+            Kind::File => named(key, bare),
             Kind::Cores => cores(bare.trim_start_matches('[').trim_end_matches(']')),
             Kind::Text => Ok(Self::Text(bare.to_owned())),
             Kind::List => Ok(listed(bare.trim_start_matches('[').trim_end_matches(']'))),
@@ -105,6 +106,7 @@ impl Value {
             (Kind::Switch, DeValue::Boolean(on)) => Ok(Self::Switch(*on)),
             (Kind::Choice(of), DeValue::String(word)) => chosen(of, word),
             (Kind::Address, DeValue::String(text)) => addressed(key, text),
+            (Kind::File, DeValue::String(text)) => named(key, text),
             (Kind::Cores, DeValue::String(text)) => cores(text),
             (Kind::Cores, DeValue::Array(list)) => {
                 let number = |item: &toml::Spanned<DeValue<'_>>| {
@@ -165,6 +167,10 @@ fn addressed(key: &Key, text: &str) -> Result<Value, Unfit> {
     }
 }
 
+fn named(key: &Key, path: &str) -> Result<Value, Unfit> {
+    if path.is_empty() { Err(mistyped(key, &key.kind)) } else { Ok(Value::Text(path.to_owned())) }
+}
+
 fn cores(text: &str) -> Result<Value, Unfit> {
     let unfit = || Unfit {
         problem: "is not a list of cores".to_owned(),
@@ -204,6 +210,9 @@ fn mistyped(key: &Key, kind: &Kind) -> Unfit {
         Kind::Text | Kind::Secret => ("is not a text".to_owned(), "write it in quotes".to_owned()),
         Kind::List => ("is not a list of texts".to_owned(), "write it like [\"a\", \"b\"]".to_owned()),
         Kind::Cores => ("is not a list of cores".to_owned(), "write it like [0, 1] or \"0,2-5\"".to_owned()),
+        Kind::File => {
+            ("names no file".to_owned(), "write its path in quotes, or leave the key out".to_owned())
+        }
     };
     Unfit { problem, remedy }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use shards::core::{Micros, ShardMessage};
-use shards::rt::{DrainOutcome, Node};
+use shards::rt::{DrainOutcome, Link, Node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -145,7 +145,7 @@ async fn stop(line: &Line) {
 }
 
 /// Tells every shard, and tries full queues again for a moment.
-async fn tell_all(line: &Line, message: impl Fn() -> ShardMessage<std::os::fd::OwnedFd>) {
+async fn tell_all(line: &Line, message: impl Fn() -> ShardMessage<Link>) {
     let deadline = Instant::now() + TELL;
     for shard in line.shards() {
         while !line.tell(shard, message()).await {

@@ -11,7 +11,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(5);
@@ -29,7 +28,13 @@ pub(crate) enum Keep {
 }
 
 /// Serves a connection until it ends or the time is over. Safe to drop: the socket closes.
-pub(crate) async fn serve(stream: TcpStream, head: Bytes, router: Router, keep: Keep, within: Duration) {
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    head: Bytes,
+    router: Router,
+    keep: Keep,
+    within: Duration,
+) {
     let mut stream = Prefixed { head, stream };
     // Borrowed: the connection flushes and shuts its side down, and the socket is still ours afterwards.
     let connection = http1::Builder::new()
@@ -46,18 +51,18 @@ pub(crate) async fn serve(stream: TcpStream, head: Bytes, router: Router, keep: 
 
 /// Closing a socket with unread bytes resets it, and the reset may overtake the answer. So what the client still
 /// sends is read first, within bounds.
-async fn read_the_rest(stream: TcpStream) {
+async fn read_the_rest(stream: impl AsyncRead + Unpin) {
     let mut rest = stream.take(LINGER_BYTES);
     let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A stream whose first bytes were read by somebody else.
-struct Prefixed {
+struct Prefixed<S> {
     head: Bytes,
-    stream: TcpStream,
+    stream: S,
 }
 
-impl AsyncRead for Prefixed {
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -72,7 +77,7 @@ impl AsyncRead for Prefixed {
     }
 }
 
-impl AsyncWrite for Prefixed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

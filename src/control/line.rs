@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{Handoff, ShardId, ShardMessage};
-use shards::rt::ControlLine;
+use shards::rt::{ControlLine, Link};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -26,9 +26,9 @@ const BUDGET: usize = 128;
 /// What the switchboard needs of the mesh.
 pub(crate) trait Mailbox {
     /// Sends without waiting; `false` when the shard's queue is full.
-    fn tell(&self, to: ShardId, message: ShardMessage<OwnedFd>) -> bool;
+    fn tell(&self, to: ShardId, message: ShardMessage<Link>) -> bool;
     /// Takes the next message.
-    fn receive(&self) -> Option<ShardMessage<OwnedFd>>;
+    fn receive(&self) -> Option<ShardMessage<Link>>;
     /// Announces sleep; `true` when nothing waits and the doorbell will ring for the next message.
     fn prepare_to_sleep(&self) -> bool;
     /// What becomes readable when it rings.
@@ -40,11 +40,11 @@ pub(crate) trait Mailbox {
 }
 
 impl Mailbox for ControlLine {
-    fn tell(&self, to: ShardId, message: ShardMessage<OwnedFd>) -> bool {
+    fn tell(&self, to: ShardId, message: ShardMessage<Link>) -> bool {
         self.tell(to, message).is_ok()
     }
 
-    fn receive(&self) -> Option<ShardMessage<OwnedFd>> {
+    fn receive(&self) -> Option<ShardMessage<Link>> {
         self.receive()
     }
 
@@ -86,7 +86,7 @@ pub(crate) struct Line {
 #[derive(Debug)]
 enum Request {
     Ask { shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>> },
-    Tell { shard: ShardId, message: ShardMessage<OwnedFd>, reply: oneshot::Sender<bool> },
+    Tell { shard: ShardId, message: ShardMessage<Link>, reply: oneshot::Sender<bool> },
 }
 
 impl Line {
@@ -129,7 +129,7 @@ impl Line {
     }
 
     /// Sends a message; `false` when the shard's queue is full.
-    pub(crate) async fn tell(&self, shard: ShardId, message: ShardMessage<OwnedFd>) -> bool {
+    pub(crate) async fn tell(&self, shard: ShardId, message: ShardMessage<Link>) -> bool {
         let (reply, told) = oneshot::channel();
         let sent = self.requests.send(Request::Tell { shard, message, reply }).await;
         sent.is_ok() && told.await.unwrap_or(false)
@@ -177,7 +177,7 @@ impl<M: Mailbox> Switchboard<M> {
     }
 
     /// Runs until the doorbell breaks. Handed-over sockets go to the `door`.
-    pub(crate) async fn run(mut self, mut door: impl FnMut(Handoff<OwnedFd>)) -> io::Result<Infallible> {
+    pub(crate) async fn run(mut self, mut door: impl FnMut(Handoff<Link>)) -> io::Result<Infallible> {
         let doorbell = self.mailbox.doorbell().try_clone_to_owned()?;
         #[expect(
             deprecated,
@@ -203,7 +203,7 @@ impl<M: Mailbox> Switchboard<M> {
         }
     }
 
-    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<OwnedFd>)) -> usize {
+    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>)) -> usize {
         for taken in 0..BUDGET {
             match self.mailbox.receive() {
                 Some(message) => self.take(message, door),
@@ -213,7 +213,7 @@ impl<M: Mailbox> Switchboard<M> {
         BUDGET
     }
 
-    fn take(&mut self, message: ShardMessage<OwnedFd>, door: &mut impl FnMut(Handoff<OwnedFd>)) {
+    fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>)) {
         match message {
             ShardMessage::Answer { id, answer, .. } => {
                 if let Some(reply) = self.waiting.remove(&id) {

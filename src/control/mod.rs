@@ -14,7 +14,9 @@ mod problem;
 mod process;
 mod public;
 mod readings;
+mod reload;
 mod rooms;
+mod secured;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -89,11 +91,13 @@ pub(crate) async fn run(
     let app = Plane::new(config, gate.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, Arc::clone(&app))?;
+    let reload = reload::Reload::listen(config.wire.tls.clone())?;
     ready()?;
     tokio::select! {
         broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
+        broken = reload.run() => broken.map(|never| match never {}),
         end = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(end),
     }
 }

@@ -5,7 +5,6 @@
 //! What bounds it: [`CONNECTIONS_MAX`] sockets, each for [`CONNECTION`] at most.
 
 use std::net::TcpStream as PlainStream;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use shards::core::{Handoff, SessionId};
+use shards::rt::Link;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -24,6 +24,7 @@ use super::assets::ASSETS;
 use super::health;
 use super::http::{self, Keep};
 use super::problem::{Problem, no_such_path, wrong_method};
+use super::secured::Secured;
 
 /// Handed-over connections being served at once. The page takes a dozen; probes one. With the
 /// management address it stays within the descriptors kept in reserve.
@@ -84,8 +85,8 @@ impl Door {
     }
 
     /// Serves one connection on a task of its own, or says 503.
-    pub(crate) fn take(&self, handoff: Handoff<OwnedFd>) {
-        let Handoff { socket, head, peer } = handoff;
+    pub(crate) fn take(&self, handoff: Handoff<Link>) {
+        let Handoff { socket: Link { socket, tls }, head, peer } = handoff;
         let stream = PlainStream::from(socket);
         let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         let stream = match taken {
@@ -98,12 +99,22 @@ impl Door {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             tracing::warn!(%peer, "too many requests beside rooms: 503");
             // Best effort: a fresh socket takes so little at once.
-            let _ = stream.try_write(BUSY);
+            let _ = match tls {
+                None => stream.try_write(BUSY),
+                Some(mut session) => stream.try_write(&session.last_words(BUSY)),
+            };
             return;
         };
         let router = self.router.clone();
         tokio::spawn(async move {
-            http::serve(stream, Bytes::from(head), router, Keep::Closing, CONNECTION).await;
+            let head = Bytes::from(head);
+            match tls {
+                None => http::serve(stream, head, router, Keep::Closing, CONNECTION).await,
+                Some(session) => {
+                    let stream = Secured::new(stream, session);
+                    http::serve(stream, head, router, Keep::Closing, CONNECTION).await;
+                }
+            }
             drop(place);
         });
     }
@@ -113,6 +124,7 @@ impl Door {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::OwnedFd;
 
     use super::super::assets::ASSETS;
     use super::super::testing::{FakeMesh, with_app};
@@ -125,7 +137,11 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let mut client = PlainStream::connect(address).expect("a connection");
         let (socket, peer) = listener.accept().expect("the connection");
-        mesh.hand_over(Handoff { socket: socket.into(), head: head.as_bytes().to_vec(), peer });
+        mesh.hand_over(Handoff {
+            socket: OwnedFd::from(socket).into(),
+            head: head.as_bytes().to_vec(),
+            peer,
+        });
         let rest = rest.to_owned();
         let read = tokio::task::spawn_blocking(move || {
             client.write_all(rest.as_bytes()).expect("the server is there");

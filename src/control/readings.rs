@@ -120,6 +120,9 @@ table! {
     Gauge, descriptors, "voxhall_descriptors", "Descriptors held by the wire";
     Gauge, in_flight, "voxhall_in_flight", "Operations in flight";
     Counter, accept_paused, "voxhall_accept_paused", "Times accepting paused for want of descriptors";
+    Counter, tls_handshakes, "voxhall_tls_handshakes", "TLS handshakes completed";
+    Counter, tls_resumed, "voxhall_tls_resumed", "TLS handshakes that a ticket shortened";
+    Counter, tls_failed, "voxhall_tls_failed", "TLS handshakes refused, out of time or given up";
     Counter, executor_turns, "voxhall_executor_turns", "Turns given to the executor";
 }
 

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query, RoomSummary};
 use shards::core::{Handoff, SessionId, ShardId, ShardMessage};
+use shards::rt::Link;
 use tokio::sync::Notify;
 
 use super::line::{Line, Mailbox, Switchboard};
@@ -27,8 +28,8 @@ pub(crate) struct FakeMesh {
 
 struct Inner {
     shards: usize,
-    inbox: VecDeque<ShardMessage<OwnedFd>>,
-    held: Option<Vec<ShardMessage<OwnedFd>>>,
+    inbox: VecDeque<ShardMessage<Link>>,
+    held: Option<Vec<ShardMessage<Link>>>,
     silent: Vec<ShardId>,
     full: Vec<ShardId>,
     asked: usize,
@@ -96,7 +97,7 @@ impl FakeMesh {
     }
 
     /// As a shard does with a request that is not for it.
-    pub(crate) fn hand_over(&self, handoff: Handoff<OwnedFd>) {
+    pub(crate) fn hand_over(&self, handoff: Handoff<Link>) {
         self.lock().inbox.push_back(ShardMessage::Serve(handoff));
         self.ring();
     }
@@ -154,7 +155,7 @@ impl Inner {
 }
 
 impl Mailbox for FakeMesh {
-    fn tell(&self, to: ShardId, message: ShardMessage<OwnedFd>) -> bool {
+    fn tell(&self, to: ShardId, message: ShardMessage<Link>) -> bool {
         let mut inner = self.lock();
         if inner.full.contains(&to) {
             return false;
@@ -168,7 +169,7 @@ impl Mailbox for FakeMesh {
         true
     }
 
-    fn receive(&self) -> Option<ShardMessage<OwnedFd>> {
+    fn receive(&self) -> Option<ShardMessage<Link>> {
         self.lock().inbox.pop_front()
     }
 

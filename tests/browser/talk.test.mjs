@@ -49,7 +49,8 @@ after(async () => {
 
 /// A page of its own browser profile, with everything it complained about.
 async function open({ room = `browser-${randomUUID()}`, engine = 'parrot', viewport = DESK, colorScheme = 'light' } = {}) {
-  const context = await browser.newContext({ viewport, colorScheme });
+  // A certificate that a test has made is nobody's whom a browser knows.
+  const context = await browser.newContext({ viewport, colorScheme, ignoreHTTPSErrors: BASE.protocol === 'https:' });
   await context.grantPermissions(['microphone'], { origin: BASE.origin });
   const page = await context.newPage();
   const complaints = [];

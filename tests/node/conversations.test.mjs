@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import { describe, it } from 'node:test';
 import { ADMIN, PUBLIC_HTTP } from './client.mjs';
 import { play } from './play.mjs';
@@ -34,7 +35,7 @@ function get(url, upgrade) {
     ? { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' }
     : { Connection: 'close' };
   return new Promise((resolve, reject) => {
-    const request = http.get(url, { headers, agent: false }, (response) => {
+    const request = (url.startsWith('https:') ? https : http).get(url, { headers, agent: false }, (response) => {
       response.resume();
       resolve(response);
     });

@@ -208,7 +208,8 @@ def check_headers(got: list[Frame], track: str | None) -> None:
 def get(url: str, headers: dict | None = None) -> tuple[int, dict]:
     """Status and headers of a plain GET."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=15)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=15)
     try:
         connection.request("GET", parts.path, headers=headers or {})
         answer = connection.getresponse()

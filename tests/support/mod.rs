@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its share")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+pub(crate) mod tls;
+
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -57,7 +59,7 @@ impl Server {
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut ready).expect("a line");
         let address = |part: usize| {
-            let rest = ready.split("http://").nth(part)?;
+            let rest = ready.split("://").nth(part)?;
             rest.split([' ', ')']).next()?.parse().ok()
         };
         match (address(1), address(2)) {
@@ -70,6 +72,11 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end: its exit status and its log.
@@ -100,14 +107,24 @@ impl Server {
 
     /// Joins a room; the member has read nothing yet.
     pub(crate) fn join(&self, session: &str, subprotocol: Option<&'static str>) -> Member {
+        let stream = connect(self.public);
+        self.join_over(stream, &format!("/ws/{session}"), subprotocol).expect("a room")
+    }
+
+    /// Opens a WebSocket over a stream that the caller has made.
+    pub(crate) fn join_over<S: Read + Write>(
+        &self,
+        stream: S,
+        path: &str,
+        subprotocol: Option<&'static str>,
+    ) -> Option<Member<S>> {
         let mut request =
-            format!("ws://{}/ws/{session}", self.public).into_client_request().expect("a good address");
+            format!("ws://{}{path}", self.public).into_client_request().expect("a good address");
         if let Some(subprotocol) = subprotocol {
             let value = HeaderValue::from_static(subprotocol);
             request.headers_mut().insert("sec-websocket-protocol", value);
         }
-        let (socket, _) = tungstenite::client(request, connect(self.public)).expect("a room");
-        Member(socket)
+        tungstenite::client(request, stream).ok().map(|(socket, _)| Member(socket))
     }
 }
 
@@ -123,9 +140,14 @@ impl Drop for Server {
 }
 
 /// A client in a room.
-pub(crate) struct Member(WebSocket<TcpStream>);
+pub(crate) struct Member<S = TcpStream>(WebSocket<S>);
 
-impl Member {
+impl<S: Read + Write> Member<S> {
+    /// Sends a message.
+    pub(crate) fn send(&mut self, message: impl Into<Message>) {
+        self.0.send(message.into()).expect("the server reads");
+    }
+
     /// The next message; pings are answered on the way.
     pub(crate) fn read(&mut self) -> Message {
         loop {
@@ -161,7 +183,8 @@ impl Member {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+/// A connection that gives up when nothing comes for long.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes that");
     stream

@@ -251,6 +251,12 @@ pub struct WireCounters {
     pub accept_paused: u64,
     /// Turns given to glommio.
     pub executor_turns: u64,
+    /// TLS handshakes that were completed on this shard.
+    pub tls_handshakes: u64,
+    /// Those of them that a ticket shortened.
+    pub tls_resumed: u64,
+    /// TLS handshakes that were not completed: refused, out of time, or given up by the client.
+    pub tls_failed: u64,
     /// Time from waking to going to sleep again, per turn.
     pub turn_us: Histogram<8>,
 }
@@ -330,6 +336,9 @@ impl Default for WireCounters {
             in_flight: 0,
             accept_paused: 0,
             executor_turns: 0,
+            tls_handshakes: 0,
+            tls_resumed: 0,
+            tls_failed: 0,
             turn_us: Histogram::new(TURN_BOUNDS_US),
         }
     }

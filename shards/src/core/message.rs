@@ -5,7 +5,7 @@ use ::core::net::SocketAddr;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
 use super::time::Micros;
 
-/// Everything that travels between shards and the control plane. `S` is a socket: an `OwnedFd` in the runtime,
+/// Everything that travels between shards and the control plane. `S` is a socket: a `Link` in the runtime,
 /// a pipe's end in the simulation.
 #[derive(Debug)]
 pub enum ShardMessage<S> {

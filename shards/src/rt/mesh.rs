@@ -5,7 +5,7 @@
 //! first thread starts.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,10 +14,11 @@ use crossbeam_utils::CachePadded;
 
 use super::doorbell::Doorbell;
 use super::error::{Full, StartError};
+use super::tls::Link;
 use crate::core::{Destination, ShardId, ShardMessage};
 
 /// What crosses cores in this runtime.
-pub type Message = ShardMessage<OwnedFd>;
+pub type Message = ShardMessage<Link>;
 
 const _: () = assert!(size_of::<Message>() <= 128, "what crosses a core stays within two cache lines");
 

@@ -17,6 +17,7 @@ mod node;
 mod preflight;
 mod pump;
 mod sys;
+pub mod tls;
 mod wire;
 
 pub use clock::Clock;
@@ -24,6 +25,7 @@ pub use error::{Full, StartError};
 pub use mesh::{Endpoint, Message, wire_up};
 pub use node::{ControlLine, DrainOutcome, Node, NodeConfig, start};
 pub use preflight::{Probe, preflight, raise_descriptor_limit};
+pub use tls::{Link, Tls};
 
 /// How a shard's wire is dimensioned: what a tuning profile decides.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub struct WireConfig {
     pub batch_us: u32,
     /// Messages in one lane of the mesh; there is one for each pair of parties.
     pub mesh_queue_max: usize,
+    /// What connections on the public address are secured with; nothing when they are plain.
+    pub tls: Option<Tls>,
 }
 
 impl Default for WireConfig {
@@ -57,6 +61,7 @@ impl Default for WireConfig {
             spin_us: 0,
             batch_us: 0,
             mesh_queue_max: 1_024,
+            tls: None,
         }
     }
 }

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,11 +15,14 @@ use super::WireConfig;
 use super::clock::Clock;
 use super::error::Full;
 use super::mesh::Endpoint;
+use super::tls::Link;
 use super::wire::ring::{Completion, Wait};
-use super::wire::{Event, Wire};
+use super::wire::{Event, Opened, Wire};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
-use crate::core::{Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage};
+use crate::core::{
+    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
+};
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
 const COMPLETIONS_PER_TURN_MAX: usize = 2_048;
@@ -159,6 +161,7 @@ impl Pump {
         if self.shard.accepting() && matches!(self.stage, Stage::Serving | Stage::Draining) {
             self.wire.arm_accepts(self.now);
         }
+        self.wire.speak();
         let Self { wire, shard, .. } = self;
         wire.queue_waiting_sends(|conn, gather| shard.gather(conn, gather));
     }
@@ -231,14 +234,7 @@ impl Pump {
             self.counters.completions += 1;
             match self.wire.book(completion, self.now) {
                 Event::Nothing => {}
-                Event::Received { conn, buffer, len } => {
-                    self.counters.receives += 1;
-                    let bytes = self.wire.bytes(buffer, len);
-                    self.shard.handle(self.now, Input::Received { conn, bytes }, &mut self.fx);
-                    self.wire.give_back(buffer);
-                    self.carry_out();
-                    self.wire.read_on(conn);
-                }
+                Event::Received { conn, buffer, len } => self.received(conn, buffer, len),
                 Event::Ended { conn, how } => self.tell(Input::Ended { conn, how }),
                 Event::Writable { conn } => self.tell(Input::Writable { conn }),
                 Event::Doorbell => self.counters.doorbells += 1,
@@ -246,6 +242,20 @@ impl Pump {
         }
         self.report_closed();
         self.carry_out();
+    }
+
+    fn received(&mut self, conn: ConnKey, buffer: u16, len: usize) {
+        self.counters.receives += 1;
+        let Opened { bytes, ended } = self.wire.open(conn, buffer, len);
+        if !bytes.is_empty() {
+            self.shard.handle(self.now, Input::Received { conn, bytes }, &mut self.fx);
+        }
+        if let Some(how) = ended {
+            self.shard.handle(self.now, Input::Ended { conn, how }, &mut self.fx);
+        }
+        self.wire.give_back(buffer);
+        self.carry_out();
+        self.wire.read_on(conn);
     }
 
     fn tell(&mut self, input: Input<'_>) {
@@ -273,7 +283,7 @@ impl Pump {
         }
     }
 
-    fn adopt(&mut self, handoff: Handoff<OwnedFd>) {
+    fn adopt(&mut self, handoff: Handoff<Link>) {
         let Handoff { socket, mut head, peer } = handoff;
         if let Some(conn) = self.wire.adopt(socket) {
             self.tell(Input::Adopted { conn, peer, head: &mut head });
@@ -286,7 +296,7 @@ impl Pump {
                 return;
             }
             let Some((socket, peer)) = self.wire.next_accepted() else { return };
-            if let Some(conn) = self.wire.adopt(socket) {
+            if let Some(conn) = self.wire.admit(socket) {
                 self.tell(Input::Accepted { conn, peer });
             }
         }
@@ -324,7 +334,7 @@ impl Pump {
         }
     }
 
-    fn hand_off(&mut self, to: Destination, handoff: Handoff<OwnedFd>) {
+    fn hand_off(&mut self, to: Destination, handoff: Handoff<Link>) {
         let (message, counted) = match to {
             Destination::Shard(_) => (ShardMessage::Adopt(handoff), true),
             Destination::ControlPlane => (ShardMessage::Serve(handoff), false),
@@ -348,12 +358,16 @@ impl Pump {
 
     /// The counters, with the gauges as they are now.
     fn count(&self) -> WireCounters {
+        let handshakes = self.wire.handshakes();
         WireCounters {
             buffers_exhausted: self.wire.buffers_exhausted,
             accept_paused: self.wire.accept_rests(),
             mesh_depth: self.mesh.depth() as u64,
             descriptors: self.wire.descriptors() as u64,
             in_flight: self.wire.in_flight(),
+            tls_handshakes: handshakes.done,
+            tls_resumed: handshakes.resumed,
+            tls_failed: handshakes.failed,
             ..self.counters.clone()
         }
     }

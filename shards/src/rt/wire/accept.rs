@@ -17,6 +17,7 @@ use socket2::Socket;
 use super::ring::{PeerAddress, Ring};
 use super::token::{Kind, Token};
 use crate::core::Micros;
+use crate::rt::tls::Link;
 
 /// How long accepting rests for want of descriptors when none is freed here before.
 const REST: Micros = Micros::from_ms(50);
@@ -181,11 +182,14 @@ impl Acceptor {
     }
 }
 
-/// Answers 503 on a socket that nobody can take, if it takes the answer at once, and closes it.
-pub(crate) fn refuse(socket: OwnedFd) {
-    let mut stream = TcpStream::from(socket);
+/// Answers 503 on a connection that nobody can take, if it takes the answer at once, and closes it.
+pub(crate) fn refuse(link: Link) {
+    let mut stream = TcpStream::from(link.socket);
     // Each step is a courtesy: when one fails the peer sees the close that follows.
     let _ = stream.set_nonblocking(true);
-    let _ = stream.write(UNAVAILABLE);
+    let _ = match link.tls {
+        None => stream.write(UNAVAILABLE),
+        Some(mut session) => stream.write(&session.last_words(UNAVAILABLE)),
+    };
     let _ = stream.shutdown(Shutdown::Write);
 }

@@ -11,7 +11,7 @@ use crate::core::{ConnKey, Ended, Micros, ReceiveMode};
 pub(crate) enum Event {
     /// Nothing that the core has to know.
     Nothing,
-    /// Bytes are in a buffer, to be given back with [`Wire::give_back`].
+    /// Bytes are in a buffer, to be looked at with [`Wire::open`] and given back with [`Wire::give_back`].
     Received { conn: ConnKey, buffer: u16, len: usize },
     /// No more bytes will come.
     Ended { conn: ConnKey, how: Ended },
@@ -65,7 +65,8 @@ impl Wire {
         }
         match (completion.result, completion.buffer()) {
             (len @ 1.., Some(buffer)) => {
-                if slot.mode == ReceiveMode::Once {
+                // Under TLS that depends on whether it brings any plaintext.
+                if slot.mode == ReceiveMode::Once && self.sealed.is_none() {
                     slot.mode = ReceiveMode::Paused;
                 }
                 slot.behind = self.memory.buffers.is_full(len as usize);
@@ -104,12 +105,8 @@ impl Wire {
             self.go_on_closing(conn);
             return Event::Nothing;
         }
+        self.may_speak(conn);
         Event::Writable { conn }
-    }
-
-    /// The bytes of [`Event::Received`].
-    pub(crate) fn bytes(&mut self, buffer: u16, len: usize) -> &mut [u8] {
-        self.memory.buffers.filled(buffer, len)
     }
 
     /// Returns the buffer of [`Event::Received`] to the kernel.

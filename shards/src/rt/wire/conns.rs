@@ -11,18 +11,40 @@ use super::slots::{Slot, busy};
 use super::token::{Kind, Token};
 use super::{Wire, accept};
 use crate::core::{CloseMode, ConnKey, ReceiveMode};
+use crate::rt::tls::Link;
 
 impl Wire {
-    /// Makes a socket that the node counts already this shard's; it is refused when every key is in use.
-    pub(crate) fn adopt(&mut self, socket: OwnedFd) -> Option<ConnKey> {
+    /// Makes a connection that the node counts already this shard's; it is refused when every key is in use.
+    pub(crate) fn adopt(&mut self, link: Link) -> Option<ConnKey> {
+        let Link { socket, tls } = link;
         match self.slots.insert(socket) {
-            Ok(conn) => Some(conn),
+            Ok(conn) => {
+                if let (Some(sealed), Some(session)) = (&mut self.sealed, tls) {
+                    sealed.settle(conn, session);
+                }
+                Some(conn)
+            }
             Err(socket) => {
                 self.sockets.subtract();
-                accept::refuse(socket);
+                accept::refuse(Link { socket, tls });
                 None
             }
         }
+    }
+
+    /// Makes a socket this shard's that was accepted here: under TLS with a session that begins.
+    pub(crate) fn admit(&mut self, socket: OwnedFd) -> Option<ConnKey> {
+        let tls = match &self.sealed {
+            None => None,
+            Some(sealed) => match sealed.begin() {
+                Some(session) => Some(session),
+                None => {
+                    self.sockets.subtract();
+                    return None;
+                }
+            },
+        };
+        self.adopt(Link { socket, tls })
     }
 
     /// The next accepted socket that the shard may take.
@@ -52,6 +74,7 @@ impl Wire {
     }
 
     pub(super) fn arm_receive(&mut self, conn: ConnKey) {
+        let waits = self.sealed.is_some() && self.must_speak_first(conn);
         let Some(slot) = self.slots.get(conn) else { return };
         if slot.is_busy(busy::RECEIVE) || slot.closing.is_some() {
             return;
@@ -59,6 +82,7 @@ impl Wire {
         let token = Token::of(Kind::Receive, conn);
         match slot.mode {
             ReceiveMode::Paused => return,
+            ReceiveMode::Once if waits => return,
             ReceiveMode::Once => self.ring.receive_once(slot.fd(), token),
             ReceiveMode::Stream if slot.behind => {
                 if !std::mem::replace(&mut slot.queued, true) {
@@ -93,7 +117,12 @@ impl Wire {
     /// Shuts our side down.
     pub(crate) fn shut_down(&mut self, conn: ConnKey) {
         if let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) {
-            debug_assert!(!slot.is_busy(busy::SEND), "our side is shut down when everything has been sent");
+            debug_assert!(
+                self.sealed.is_some() || !slot.is_busy(busy::SEND),
+                "our side is shut down when everything of the core has been sent"
+            );
+            self.say_farewell(conn);
+            let Some(slot) = self.slots.get(conn) else { return };
             // When the peer has gone already there is nobody left to tell.
             let _ = SockRef::from(&slot.fd()).shutdown(Shutdown::Write);
         }
@@ -101,27 +130,27 @@ impl Wire {
 
     /// Takes a socket away from this shard; its key is free. Nothing when something is in flight on it, which
     /// would be a fault of the core: the connection is closed then.
-    pub(crate) fn take_away(&mut self, conn: ConnKey, stays_in_node: bool) -> Option<OwnedFd> {
+    pub(crate) fn take_away(&mut self, conn: ConnKey, stays_in_node: bool) -> Option<Link> {
         let slot = self.slots.get(conn).filter(|slot| slot.closing.is_none())?;
         debug_assert_eq!(slot.busy, 0, "a socket moves only when nothing is in flight on it");
         if slot.busy != 0 {
             self.close(conn, CloseMode::Reset);
             return None;
         }
-        let socket = self.slots.remove(conn)?;
+        let link = self.link(conn)?;
         if !stays_in_node {
             self.sockets.subtract();
         }
         self.closed.push(conn);
-        Some(socket)
+        Some(link)
     }
 
-    /// Counts out and refuses a socket whose way to another party was closed.
-    pub(crate) fn refuse(&mut self, socket: OwnedFd, still_counted: bool) {
+    /// Counts out and refuses a connection whose way to another party was closed.
+    pub(crate) fn refuse(&mut self, link: Link, still_counted: bool) {
         if still_counted {
             self.sockets.subtract();
         }
-        accept::refuse(socket);
+        accept::refuse(link);
         self.acceptor.wake();
     }
 
@@ -142,6 +171,10 @@ impl Wire {
         let Some(slot) = self.slots.get(conn) else { return };
         let Some(mode) = slot.closing else { return };
         if slot.busy == 0 {
+            if mode == CloseMode::Graceful && !slot.ending {
+                self.say_farewell(conn);
+            }
+            self.forget_session(conn);
             // Nothing else refers to the socket, so this ends the TCP connection too.
             drop(self.slots.remove(conn));
             self.sockets.subtract();
@@ -154,6 +187,10 @@ impl Wire {
             return;
         }
         slot.ending = true;
+        if mode == CloseMode::Graceful {
+            self.say_farewell(conn);
+        }
+        let Some(slot) = self.slots.get(conn) else { return };
         // A shutdown tells the peer at once, and ends what waits on the socket without being cancelled.
         let told = mode == CloseMode::Graceful && SockRef::from(&slot.fd()).shutdown(Shutdown::Both).is_ok();
         if !told {
@@ -196,7 +233,7 @@ mod tests {
     fn client_of(wire: &mut Wire, listener: &TcpListener) -> (TcpStream, ConnKey) {
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         let (server, _) = listener.accept().expect("somebody connects");
-        (client, wire.adopt(server.into()).expect("room"))
+        (client, wire.adopt(OwnedFd::from(server).into()).expect("room"))
     }
 
     /// One turn of a pump that only counts: what each connection brought, in order.

@@ -15,6 +15,7 @@ mod conns;
 #[cfg(test)]
 mod pins;
 pub(crate) mod ring;
+mod sealed;
 mod send;
 mod slots;
 mod token;
@@ -30,6 +31,7 @@ use socket2::Socket;
 use self::accept::{Acceptor, SocketCount};
 use self::buffers::Buffers;
 use self::ring::{Completion, PeerAddress, Ring, Wait};
+use self::sealed::Sealed;
 use self::send::Sends;
 use self::slots::Slots;
 use self::token::{Kind, Token};
@@ -37,6 +39,7 @@ use super::WireConfig;
 use crate::core::{ConnKey, Micros};
 
 pub(crate) use self::book::Event;
+pub(crate) use self::sealed::Opened;
 
 /// While turns stay under this, they read more of the connections that are behind.
 const TURN_AIM: Micros = Micros(250);
@@ -69,6 +72,8 @@ pub(crate) struct Wire {
     share: usize,
     /// Keys that have become free and were not reported yet.
     closed: Vec<ConnKey>,
+    /// The TLS sessions; nothing where connections are plain.
+    sealed: Option<Box<Sealed>>,
     backlog_max: usize,
     /// Receives that found the pool empty.
     pub(crate) buffers_exhausted: u64,
@@ -101,6 +106,7 @@ impl Wire {
             behind: VecDeque::new(),
             share: 1,
             closed: Vec::new(),
+            sealed: config.tls.clone().map(|tls| Box::new(Sealed::new(tls))),
             backlog_max: config.backlog as usize,
             buffers_exhausted: 0,
         };

@@ -131,7 +131,7 @@ fn a_shutdown_ends_what_waits_on_the_socket() {
 fn send(ring: &mut Ring, socket: &TcpStream, frame: &Frame, pieces: u32) -> Option<i32> {
     let mut slot = Box::new(SendSlot::new());
     for _ in 0..pieces {
-        slot.gather().push(frame.clone(), 0..frame.wire().len() as u32);
+        slot.gather.push(frame.clone(), 0..frame.wire().len() as u32);
     }
     ring.send(socket.as_fd(), &mut slot, Token::at(Kind::Send, 5));
     ring.enter(None).expect("the ring works");

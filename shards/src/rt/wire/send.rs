@@ -11,12 +11,19 @@ use super::Wire;
 use super::slots::busy;
 use super::token::{Kind, Token};
 use crate::core::{ConnKey, Gather, SendOutcome};
+use crate::rt::tls::Broken;
 
 /// One send.
 pub(super) struct SendSlot {
     conn: ConnKey,
     /// The frames: their bytes stay valid while they are here.
-    gather: Gather,
+    pub(super) gather: Gather,
+    /// The same as TLS has it, and what the session itself had to say; empty on a plain connection.
+    pub(super) sealed: Vec<u8>,
+    /// Plaintext bytes of the core in `sealed`; nothing when the session only spoke for itself.
+    pub(super) plain: Option<usize>,
+    /// Whether it could not be sealed.
+    pub(super) broken: bool,
     /// What a completion said: the bytes taken, or a negated error. Without one everything was taken.
     result: Option<i32>,
     vectors: Vec<libc::iovec>,
@@ -28,11 +35,23 @@ impl SendSlot {
         // SAFETY: `msghdr` is plain integers and pointers, for which all zeros is a valid, empty header.
         let header = unsafe { std::mem::zeroed() };
         let conn = ConnKey { index: 0, generation: 0 };
-        Self { conn, gather: Gather::default(), result: None, vectors: Vec::new(), header }
+        Self {
+            conn,
+            gather: Gather::default(),
+            sealed: Vec::new(),
+            plain: None,
+            broken: false,
+            result: None,
+            vectors: Vec::new(),
+            header,
+        }
     }
 
     /// The bytes, when they are in one piece.
     pub(super) fn single(&self) -> Option<&[u8]> {
+        if !self.sealed.is_empty() {
+            return Some(&self.sealed);
+        }
         let mut slices = self.gather.slices();
         if slices.len() == 1 { slices.next() } else { None }
     }
@@ -50,10 +69,15 @@ impl SendSlot {
         &raw const self.header
     }
 
-    /// What it carries.
-    #[cfg(test)]
-    pub(super) fn gather(&mut self) -> &mut Gather {
-        &mut self.gather
+    /// Whether it names nothing, so that nobody is told of it.
+    fn is_void(&self) -> bool {
+        self.gather.is_empty() && self.sealed.is_empty() && self.plain.is_none()
+    }
+
+    /// Whether there is something for the kernel. Without it the send is over as it is: there was no session to
+    /// seal it in, or only a byte that has left already.
+    fn is_for_kernel(&self) -> bool {
+        !self.broken && (!self.gather.is_empty() || !self.sealed.is_empty())
     }
 
     fn outcome(&mut self) -> SendOutcome {
@@ -64,6 +88,28 @@ impl SendSlot {
             Some(_) => SendOutcome::Broken,
         }
     }
+
+    /// The outcome of a sealed send, for [`Sealed::outcome`](super::sealed::Sealed::outcome).
+    fn take_sealed(&mut self) -> SealedSend {
+        let bytes = std::mem::take(&mut self.sealed);
+        let taken = match self.result.take() {
+            _ if std::mem::take(&mut self.broken) => Err(Broken),
+            None => Ok(bytes.len()),
+            Some(sent @ 1..) => Ok(sent as usize),
+            Some(again) if -again == libc::EAGAIN => Ok(0),
+            Some(_) => Err(Broken),
+        };
+        SealedSend { bytes, plain: self.plain.take(), taken }
+    }
+}
+
+/// A send of a TLS connection that is over.
+pub(super) struct SealedSend {
+    pub(super) bytes: Vec<u8>,
+    /// See [`SendSlot::plain`].
+    pub(super) plain: Option<usize>,
+    /// How many of the bytes the kernel took.
+    pub(super) taken: Result<usize, Broken>,
 }
 
 /// The sends between two system calls.
@@ -99,16 +145,18 @@ impl Sends {
     }
 
     /// The next send that is over; after the last one all slots are free.
-    fn tell(&mut self) -> Option<(ConnKey, SendOutcome)> {
+    fn tell(&mut self) -> Option<&mut SendSlot> {
         if self.told == self.queued {
             (self.told, self.queued) = (0, 0);
             return None;
         }
-        let send = &mut self.slots[self.told];
         self.told += 1;
-        let outcome = send.outcome();
-        send.gather.clear();
-        Some((send.conn, outcome))
+        Some(&mut self.slots[self.told - 1])
+    }
+
+    /// Lines a connection up that is marked as sending.
+    pub(super) fn wait(&mut self, conn: ConnKey) {
+        self.waiting.push_back(conn);
     }
 
     /// Whether slots may be taken into use: not while earlier ones are being told of.
@@ -122,8 +170,15 @@ impl Wire {
     /// when there is room.
     pub(crate) fn send(&mut self, conn: ConnKey, gather: impl FnMut(ConnKey, &mut Gather)) {
         let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
-        assert!(!slot.is_busy(busy::SEND), "one send at a time on a connection");
+        let sending = slot.is_busy(busy::SEND);
         slot.busy |= busy::SEND;
+        if self.sealed.is_some() {
+            if !self.ask(conn, sending) {
+                return;
+            }
+        } else {
+            assert!(!sending, "one send at a time on a connection");
+        }
         let sends = &self.memory.sends;
         if sends.waiting.is_empty() && sends.is_open() && self.ring.has_room() {
             self.queue_send(conn, gather);
@@ -149,14 +204,17 @@ impl Wire {
         }
         let (index, send) = self.memory.sends.take();
         send.conn = conn;
-        gather(conn, &mut send.gather);
-        if send.gather.is_empty() {
+        match &mut self.sealed {
+            None => gather(conn, &mut send.gather),
+            Some(sealed) => sealed.fill(conn, send, gather),
+        }
+        if send.is_void() {
             // Its messages were dropped while it waited.
             slot.busy &= !busy::SEND;
             self.memory.sends.queued -= 1;
-            return;
+        } else if send.is_for_kernel() {
+            self.ring.send(slot.fd(), send, Token::at(Kind::Send, index));
         }
-        self.ring.send(slot.fd(), send, Token::at(Kind::Send, index));
     }
 
     /// Whether sends wait for the system call: it has to come back at once, since they come back with it.
@@ -171,13 +229,20 @@ impl Wire {
         if sends.told == 0 && (sends.queued == 0 || !self.ring.has_submitted_all()) {
             return None;
         }
-        while let Some((conn, outcome)) = self.memory.sends.tell() {
+        while let Some(send) = self.memory.sends.tell() {
+            let conn = send.conn;
+            let outcome = match &mut self.sealed {
+                None => Some(send.outcome()),
+                Some(sealed) => sealed.outcome(conn, send.take_sealed()),
+            };
+            send.gather.clear();
             let Some(slot) = self.slots.get(conn) else { continue };
             slot.busy &= !busy::SEND;
-            if slot.closing.is_none() {
-                return Some((conn, outcome));
+            match outcome {
+                _ if slot.closing.is_some() => self.go_on_closing(conn),
+                Some(outcome) => return Some((conn, outcome)),
+                None => self.spoke(conn),
             }
-            self.go_on_closing(conn);
         }
         None
     }
