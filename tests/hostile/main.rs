@@ -1,0 +1,164 @@
+//! Bad input of every kind against a real server. Each attack meets with what docs/protocol.md says, clients that
+//! behave are served all the while and lose nothing, and when the attackers are gone so is everything they caused.
+
+mod attack;
+mod bystander;
+mod crowd;
+mod events;
+mod frames;
+mod heads;
+#[path = "../support/mod.rs"]
+mod support;
+mod wire;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
+
+use attack::{Case, MANNERS};
+use bystander::Bystanders;
+use crowd::CROWDS;
+use support::{PATIENCE, Server};
+
+/// What the server is started with. Heads time out soon and rooms don't outlive their members, so that what an attack
+/// leaves behind shows at once.
+const SERVER: &[&str] =
+    &["--shards", "2", "--echo-endpoint", "--set", "limits.head_s=1", "--set", "room.linger_s=0"];
+
+/// How much memory the server may keep after the first storm: pools, tables and stacks that grew to what it needed.
+const RSS_KEPT_MAX: i64 = 48 << 20;
+
+/// How much more it may have after another: what is left of noise. A leak would grow by each storm.
+const RSS_GROWTH_MAX: i64 = 16 << 20;
+
+/// Attackers at work at once.
+const ATTACKERS: usize = 16;
+
+/// The table.
+fn cases() -> Vec<Case> {
+    [heads::cases(), frames::cases(), events::cases()].into_iter().flatten().collect()
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the counts are what the run is for")]
+fn bad_input_meets_its_answer_and_nobody_else_notices() {
+    raise_descriptors();
+    let server = Server::start(SERVER);
+    let mut bystanders = Bystanders::join(server.public);
+    let cases = cases();
+    let before = Standing::of(&server);
+    let (stop, stopped) = mpsc::channel();
+    let served = thread::scope(|threads| {
+        let speaking = threads.spawn(|| bystanders.speak(stopped));
+        let failed = storm(&server, &cases);
+        let once = Standing::returns(&server, &before);
+        let failed = [failed, storm(&server, &cases)].concat();
+        let twice = Standing::returns(&server, &before);
+        drop(stop);
+        let served = speaking.join().expect("nobody who behaves notices");
+        assert!(
+            failed.is_empty(),
+            "{} attacks met with something else:\n{}",
+            failed.len(),
+            failed.join("\n")
+        );
+        eprintln!("RSS {} KiB before, {} KiB, {} KiB", before.rss >> 10, once.rss >> 10, twice.rss >> 10);
+        assert!(once.rss - before.rss <= RSS_KEPT_MAX, "from {} to {} bytes", before.rss, once.rss);
+        assert!(twice.rss - once.rss <= RSS_GROWTH_MAX, "from {} to {} bytes", once.rss, twice.rss);
+        served
+    });
+    eprintln!(
+        "{} attacks in {} manners and {} crowds, twice; {} frames echoed to each bystander, {} newcomers",
+        cases.len(),
+        MANNERS.len(),
+        CROWDS.len(),
+        served.frames,
+        served.newcomers
+    );
+    assert!(served.frames > 0 && served.newcomers > 0);
+}
+
+/// Every case in every manner, then the crowds: what did not meet its outcome.
+fn storm(server: &Server, cases: &[Case]) -> Vec<String> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|threads| {
+        for _ in 0..ATTACKERS {
+            threads.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = cases.get(at / MANNERS.len()) else { return };
+                    let manner = MANNERS[at % MANNERS.len()];
+                    if let Err(met) = case.run(server.public, manner) {
+                        let told = format!("{} ({manner:?}): {met}", case.name);
+                        failed.lock().expect("no attacker panics").push(told);
+                    }
+                }
+            });
+        }
+    });
+    for crowd in CROWDS {
+        if let Err(met) = (crowd.attack)(server.public) {
+            failed.lock().expect("no attacker panics").push(format!("{}: {met}", crowd.name));
+        }
+    }
+    failed.into_inner().expect("no attacker panics")
+}
+
+/// What an attack may change while it lasts.
+#[derive(Clone, Debug)]
+struct Standing {
+    /// Gauges of the node by name.
+    gauges: Vec<(&'static str, u64)>,
+    rss: i64,
+}
+
+/// Those that have to come back to where they were.
+const GAUGES: [&str; 8] = [
+    "heads",
+    "open",
+    "rooms",
+    "queued_messages",
+    "queued_bytes",
+    "inbound_queued",
+    "descriptors",
+    "rooms_lingering",
+];
+
+impl Standing {
+    fn of(server: &Server) -> Self {
+        let stats: Value = serde_json::from_str(&server.admin_get("/api/v1/stats")).expect("JSON");
+        let shards = stats["shards"].as_array().expect("shards");
+        let sum = |gauge| shards.iter().map(|shard| shard[gauge].as_u64().expect("a number")).sum();
+        let gauges = GAUGES.iter().map(|&gauge| (gauge, sum(gauge)));
+        let connections = stats["connections"].as_u64().expect("a number");
+        Self {
+            gauges: gauges.chain([("connections", connections)]).collect(),
+            rss: stats["rss_bytes"].as_i64().expect("a number"),
+        }
+    }
+
+    /// Waits until every gauge is back.
+    #[expect(clippy::disallowed_methods, reason = "patience needs a clock")]
+    fn returns(server: &Server, before: &Self) -> Self {
+        let from = Instant::now();
+        loop {
+            let now = Self::of(server);
+            if now.gauges == before.gauges {
+                return now;
+            }
+            assert!(from.elapsed() < PATIENCE, "something stays behind: {now:?}, not {before:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A batch of a crowd takes a few thousand descriptors.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("a process may raise its soft limit");
+}
