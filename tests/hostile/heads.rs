@@ -137,6 +137,7 @@ fn oversized() -> Vec<Case> {
         plain("a header name without an end", request(&"a".repeat(100_000))).answered(431),
         plain("a target without an end", format!("GET /{}", "a".repeat(100_000))).answered(431),
         plain("a method without an end", "A".repeat(100_000)).answered(431),
+        plain("16 MiB of noise", vec![0xff; 16 << 20]),
         plain("17 subprotocols", upgrade("/ws/a", &subprotocols)).answered(400),
         plain(
             "a subprotocol of 9,000 bytes",

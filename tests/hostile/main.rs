@@ -29,11 +29,13 @@ use support::{PATIENCE, Server};
 const SERVER: &[&str] =
     &["--shards", "2", "--echo-endpoint", "--set", "limits.head_s=1", "--set", "room.linger_s=0"];
 
-/// How much memory the server may keep after the first storm: pools, tables and stacks that grew to what it needed.
-const RSS_KEPT_MAX: i64 = 48 << 20;
+/// How much more memory the server may have in use after a storm than before the first: pools and tables that grew to
+/// what a storm needs, and what the allocator keeps (some 20 to 45 MiB, up and down from one storm to the next). A
+/// kilobyte lost with each connection would pass it.
+const RSS_KEPT_MAX: i64 = 64 << 20;
 
-/// How much more it may have after another: what is left of noise. A leak would grow by each storm.
-const RSS_GROWTH_MAX: i64 = 16 << 20;
+/// How often everything is done, so that what is not given back adds up.
+const STORMS: usize = 2;
 
 /// Attackers at work at once.
 const ATTACKERS: usize = 16;
@@ -54,25 +56,22 @@ fn bad_input_meets_its_answer_and_nobody_else_notices() {
     let (stop, stopped) = mpsc::channel();
     let served = thread::scope(|threads| {
         let speaking = threads.spawn(|| bystanders.speak(stopped));
-        let failed = storm(&server, &cases);
-        let once = Standing::returns(&server, &before);
-        let failed = [failed, storm(&server, &cases)].concat();
-        let twice = Standing::returns(&server, &before);
+        let mut failed = Vec::new();
+        for _ in 0..STORMS {
+            failed.extend(storm(&server, &cases));
+            let after = Standing::returns(&server, &before);
+            eprintln!("RSS from {} to {} KiB", before.rss >> 10, after.rss >> 10);
+            if after.rss - before.rss > RSS_KEPT_MAX {
+                failed.push(format!("memory went from {} to {} bytes", before.rss, after.rss));
+            }
+        }
         drop(stop);
         let served = speaking.join().expect("nobody who behaves notices");
-        assert!(
-            failed.is_empty(),
-            "{} attacks met with something else:\n{}",
-            failed.len(),
-            failed.join("\n")
-        );
-        eprintln!("RSS {} KiB before, {} KiB, {} KiB", before.rss >> 10, once.rss >> 10, twice.rss >> 10);
-        assert!(once.rss - before.rss <= RSS_KEPT_MAX, "from {} to {} bytes", before.rss, once.rss);
-        assert!(twice.rss - once.rss <= RSS_GROWTH_MAX, "from {} to {} bytes", once.rss, twice.rss);
+        assert!(failed.is_empty(), "{} failures:\n{}", failed.len(), failed.join("\n"));
         served
     });
     eprintln!(
-        "{} attacks in {} manners and {} crowds, twice; {} frames echoed to each bystander, {} newcomers",
+        "{} attacks in {} manners and {} crowds, {STORMS} times; {} frames echoed to each bystander, {} newcomers",
         cases.len(),
         MANNERS.len(),
         CROWDS.len(),
@@ -134,11 +133,8 @@ impl Standing {
         let shards = stats["shards"].as_array().expect("shards");
         let sum = |gauge| shards.iter().map(|shard| shard[gauge].as_u64().expect("a number")).sum();
         let gauges = GAUGES.iter().map(|&gauge| (gauge, sum(gauge)));
-        let connections = stats["connections"].as_u64().expect("a number");
-        Self {
-            gauges: gauges.chain([("connections", connections)]).collect(),
-            rss: stats["rss_bytes"].as_i64().expect("a number"),
-        }
+        let of_node = ["connections", "open_fds"].map(|name| (name, stats[name].as_u64().expect("a number")));
+        Self { gauges: gauges.chain(of_node).collect(), rss: stats["rss_bytes"].as_i64().expect("a number") }
     }
 
     /// Waits until every gauge is back.
