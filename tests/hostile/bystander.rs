@@ -47,15 +47,20 @@ impl Bystanders {
             }
             served.frames += 1;
             if served.frames.is_multiple_of(NEWCOMER_EACH) {
-                let mut newcomer = join(self.server, "newcomer");
-                exchange(&mut newcomer, served.frames);
-                newcomer.close(None).expect("a goodbye");
-                while newcomer.read().is_ok() {}
+                visit(self.server, served.frames);
                 served.newcomers += 1;
             }
         }
         served
     }
+}
+
+/// Comes, is served, and leaves.
+pub(crate) fn visit(server: SocketAddr, number: u32) {
+    let mut newcomer = join(server, &format!("newcomer-{number}"));
+    exchange(&mut newcomer, number);
+    newcomer.close(None).expect("a goodbye");
+    while newcomer.read().is_ok() {}
 }
 
 /// Joins a room with the engine that returns audio, and reads its welcome.
