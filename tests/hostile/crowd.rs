@@ -38,9 +38,11 @@ fn connects(server: SocketAddr) -> io::Result<()> {
 
 /// More than are read at once: the others wait for theirs to be refused. All are told.
 fn half_heads(server: SocketAddr) -> io::Result<()> {
-    let mut streams = connect(server, 20, 3_000)?;
-    for stream in &mut streams {
+    let mut streams = Vec::new();
+    for _ in 0..3_000 {
+        let mut stream = connect(server, 20, 1)?.remove(0);
         stream.write_all(b"GET /ws/slow HTTP/1.1\r\nHost: h\r\n")?;
+        streams.push(stream);
     }
     for mut stream in streams {
         let mut answer = String::new();
