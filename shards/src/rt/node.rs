@@ -31,6 +31,10 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 /// How often glommio looks at its own descriptors while it is given turns: that look costs some 15 µs, a turn
 /// without it 2 µs.
 const EXECUTOR_PREEMPT: Duration = Duration::from_millis(10);
+/// How long glommio may sleep in a ring of its own. It must not sleep at all while the pump only yields to it, but does,
+/// seldom, when its preemption timer goes off just before it runs anything (a busy host takes the core away just there):
+/// it takes that for having nothing to run. Nothing would ever wake it, so a timer does.
+const EXECUTOR_SLEEP_MAX: Duration = Duration::from_millis(5);
 /// How long shards may take to leave once they were told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -356,6 +360,8 @@ impl Birth {
                     Err(cause) => failed(cause),
                     Ok(pump) => {
                         let _ = ready.send((id, Ok(())));
+                        // Ends when it is dropped.
+                        let _alarm = glommio::spawn_local(keep_awake());
                         drive(pump).await
                     }
                 }
@@ -387,7 +393,36 @@ async fn drive(mut pump: Pump) -> Ending {
     }
 }
 
+/// Has a timer set at all times: see [`EXECUTOR_SLEEP_MAX`].
+async fn keep_awake() {
+    loop {
+        glommio::timer::sleep(EXECUTOR_SLEEP_MAX).await;
+    }
+}
+
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executor_whose_timer_goes_off_first_goes_on() {
+        // So short that it goes off before anything runs again and again. Without the alarm this never ends.
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(EXECUTOR_IO_MEMORY)
+            .ring_depth(EXECUTOR_RING_DEPTH)
+            .preempt_timer(Duration::from_micros(15))
+            .make()
+            .expect("the host can run glommio");
+        executor.run(async {
+            let _alarm = glommio::spawn_local(keep_awake());
+            for _ in 0..2_000 {
+                glommio::executor().yield_task_queue_now().await;
+            }
+        });
+    }
 }
