@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Built like a release, linked quickly, with assertions on.
 PROFILE ?= quick
 
-.PHONY: test check packages bench simulate clean
+.PHONY: test check packages bench simulate conformance clean
 
 test: packages
 	$(CARGO) build --workspace --bins --profile $(PROFILE) --locked
@@ -22,6 +22,10 @@ packages:
 # Ten thousand seeds of the simulation; VOXHALL_SIM_SEEDS and VOXHALL_SIM_FIRST choose others.
 simulate:
 	VOXHALL_SIM_SEEDS=$${VOXHALL_SIM_SEEDS:-10000} $(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --test simulation -- --nocapture
+
+# The whole Autobahn suite, its long sections included; `make test` runs the quick ones.
+conformance:
+	VOXHALL_AUTOBAHN=all $(CARGO) test --profile $(PROFILE) --locked --test autobahn -- --nocapture
 
 bench:
 	$(CARGO) build --workspace --bins --release --locked

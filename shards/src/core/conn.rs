@@ -184,6 +184,8 @@ pub(super) struct Closing {
     pub(super) deflate: bool,
     /// When the connection is cut.
     pub(super) deadline: Micros,
+    /// Bytes that came since nothing was understood any more.
+    pub(super) discarded: u32,
 }
 
 /// How far a goodbye has come.

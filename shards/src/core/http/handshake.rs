@@ -195,9 +195,7 @@ mod tests {
     fn an_upgrade_has_no_body() {
         let good = format!("Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n");
         assert_eq!(outcome(&format!("{good}Content-Length: 0\r\n")), Ok(vec![]));
-        for bad in
-            ["Content-Length: 5", "Content-Length: 0\r\nContent-Length: 5", "Transfer-Encoding: chunked"]
-        {
+        for bad in ["Content-Length: 5", "Content-Length: 00", "Transfer-Encoding: chunked"] {
             assert_eq!(outcome(&format!("{good}{bad}\r\n")), Err(HandshakeError::Body), "{bad}");
         }
     }

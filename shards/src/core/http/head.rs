@@ -84,6 +84,9 @@ pub fn parse(head: &[u8], head_bytes_max: usize) -> Result<Parsed<'_>, HeadError
     let (path, query) = split_target(target);
     let headers = parsed.headers.to_vec();
     let request = Request { method, target, path, query, minor_version, len, headers };
+    if !request.has_one_length() {
+        return Err(HeadError::Malformed("the length of the body could be read in more than one way"));
+    }
     // RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code" to both.
     match request.header_values("host").count() {
         0 if minor_version > 0 => Err(HeadError::Malformed("the Host header is missing")),
@@ -124,6 +127,22 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn query_pairs(&self) -> QueryPairs<'a> {
         QueryPairs::new(self.query)
+    }
+
+    /// RFC 9112 6.3: whether every reader finds the end of the body at the same place. Stricter than it asks for:
+    /// equal lengths twice and codings besides `chunked` have no use here, and hide requests from other readers.
+    fn has_one_length(&self) -> bool {
+        let mut lengths = self.header_values("content-length");
+        let mut codings = self.header_values("transfer-encoding");
+        // No more digits than always fit into 64 bits.
+        let plain = |length: &[u8]| (1..=19).contains(&length.len()) && length.iter().all(u8::is_ascii_digit);
+        let one = match (lengths.next(), codings.next()) {
+            (None, None) => true,
+            (Some(length), None) => plain(length),
+            (None, Some(coding)) => self.minor_version > 0 && coding.eq_ignore_ascii_case(b"chunked"),
+            (Some(_), Some(_)) => false,
+        };
+        one && lengths.next().is_none() && codings.next().is_none()
     }
 
     /// Whether a body follows, or might for another reader.
@@ -242,6 +261,36 @@ mod tests {
             assert_malformed(head);
         }
         complete(b"GET / HTTP/1.0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_body_whose_end_is_disputed_is_refused() {
+        let head =
+            |version: &str, lines: &str| format!("POST / HTTP/{version}\r\nHost: h\r\n{lines}\r\n\r\n");
+        for lines in
+            ["Content-Length: 0", "Content-Length: 9999999999999999999", "transfer-encoding: Chunked"]
+        {
+            complete(head("1.1", lines).as_bytes());
+        }
+        for lines in [
+            "Content-Length: 5\r\nContent-Length: 5",
+            "Content-Length: 0\r\nContent-Length: 5",
+            "Content-Length: 5, 5",
+            "Content-Length: +5",
+            "Content-Length: -5",
+            "Content-Length: 0x5",
+            "Content-Length:",
+            "Content-Length: 99999999999999999999",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: \x0bchunked",
+            "Transfer-Encoding:",
+        ] {
+            assert_malformed(&head("1.1", lines));
+        }
+        assert_malformed(&head("1.0", "Transfer-Encoding: chunked"));
     }
 
     #[test]

@@ -12,6 +12,10 @@ use super::{Effects, Shard};
 /// After the last bytes were sent and our side shut down: how long the peer may take to close its own.
 const LINGER: Micros = Micros::from_s(2);
 
+/// What a peer may still send when nothing of it is understood any more: what the kernels at both ends may hold of a
+/// long message that was refused. One that goes on gets no more of our time.
+const DISCARDED_MAX: u32 = 4 << 20;
+
 /// What is counted for a peer that vanished, and for one that closed without a code (RFC 6455 section 7.1.5).
 const ABNORMAL: u16 = 1006;
 const NO_CODE: u16 = 1005;
@@ -52,7 +56,7 @@ impl Shard {
         self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code));
         let Some(conn) = self.conn(key) else { return };
         let decoder = (stage == Goodbye::Said).then(|| Box::new(decoder));
-        conn.phase = Phase::Closing(Closing { stage, decoder, deflate, deadline });
+        conn.phase = Phase::Closing(Closing { stage, decoder, deflate, deadline, discarded: 0 });
         let held = conn.held.take();
         if std::mem::take(&mut conn.paused) {
             self.receive(key, ReceiveMode::Stream, fx);
@@ -68,8 +72,9 @@ impl Shard {
     pub(super) fn say_last(&mut self, now: Micros, key: ConnKey, answer: Frame, fx: &mut Effects) {
         let deadline = now + self.config.limits.close;
         let Some(conn) = self.conn(key) else { return };
+        let stage = Goodbye::Last;
         conn.phase =
-            Phase::Closing(Closing { stage: Goodbye::Last, decoder: None, deflate: false, deadline });
+            Phase::Closing(Closing { stage, decoder: None, deflate: false, deadline, discarded: 0 });
         self.enqueue_raw(now, key, Message::control(answer, now, Shape::Whole));
         self.receive(key, ReceiveMode::Stream, fx);
         self.arm(now, key);
@@ -110,7 +115,7 @@ impl Shard {
         }
     }
 
-    /// While saying goodbye, only the peer's own close is of interest.
+    /// While saying goodbye, only the peer's own close is of interest; what can't be understood is discarded.
     pub(super) fn closing_bytes(
         &mut self,
         now: Micros,
@@ -120,10 +125,17 @@ impl Shard {
     ) {
         let message_bytes_max = self.config.limits.message_bytes_max;
         let Some(conn) = self.conn(key) else { return };
-        let Phase::Closing(Closing { stage, decoder: understood, deflate, .. }) = &mut conn.phase else {
+        let Phase::Closing(Closing { stage, decoder: understood, deflate, discarded, .. }) = &mut conn.phase
+        else {
             return;
         };
         let rules = Rules { message_bytes_max, deflate: *deflate };
+        if understood.is_none() {
+            *discarded = discarded.saturating_add(bytes.len() as u32);
+            if *discarded > DISCARDED_MAX {
+                return self.cut_with(now, key, false, fx);
+            }
+        }
         while let Some(decoder) = understood {
             match decoder.next(&mut bytes, rules) {
                 Ok(None) => return,

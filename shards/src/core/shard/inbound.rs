@@ -189,12 +189,16 @@ impl Shard {
             if !self.affords(now, key, fx) {
                 continue;
             }
+            let overflowed = self.overflowed.len();
             let parsed = event::parse(line, self.config.limits.json_depth_max, &mut self.scratch);
             match parsed {
                 Ok(event) => self.command(now, key, room, member, event),
                 Err(error) => self.client_error(now, key, error),
             }
-            if !matches!(self.conn(key), Some(Conn { phase: Phase::Open(_), .. })) {
+            // Answers that its lane can't take end the connection with this turn: the other half a million events of
+            // the message are not worth the time.
+            let ended = self.overflowed[overflowed..].contains(&key);
+            if ended || !matches!(self.conn(key), Some(Conn { phase: Phase::Open(_), .. })) {
                 return;
             }
         }
