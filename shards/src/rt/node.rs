@@ -404,25 +404,3 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_executor_whose_timer_goes_off_first_goes_on() {
-        // So short that it goes off before anything runs again and again. Without the alarm this never ends.
-        let executor = LocalExecutorBuilder::new(Placement::Unbound)
-            .io_memory(EXECUTOR_IO_MEMORY)
-            .ring_depth(EXECUTOR_RING_DEPTH)
-            .preempt_timer(Duration::from_micros(15))
-            .make()
-            .expect("the host can run glommio");
-        executor.run(async {
-            let _alarm = glommio::spawn_local(keep_awake());
-            for _ in 0..2_000 {
-                glommio::executor().yield_task_queue_now().await;
-            }
-        });
-    }
-}
