@@ -25,9 +25,20 @@ use crowd::CROWDS;
 use support::{PATIENCE, Server};
 
 /// What the server is started with. Heads time out soon and rooms don't outlive their members, so that what an attack
-/// leaves behind shows at once.
-const SERVER: &[&str] =
-    &["--shards", "2", "--echo-endpoint", "--set", "limits.head_s=2", "--set", "room.linger_s=0"];
+/// leaves behind shows at once. Nobody is closed for the rate of what they send before it has been looked at.
+const SERVER: &[&str] = &[
+    "--shards",
+    "2",
+    "--echo-endpoint",
+    "--set",
+    "limits.head_s=2",
+    "--set",
+    "room.linger_s=0",
+    "--set",
+    "limits.messages_per_s=0",
+    "--set",
+    "limits.bytes_per_s=0",
+];
 
 /// The allocator gives freed memory back at once rather than a while later, so that what is still in use shows.
 const ENVIRONMENT: &[(&str, &str)] = &[("MIMALLOC_PURGE_DELAY", "0")];

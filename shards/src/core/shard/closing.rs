@@ -73,8 +73,7 @@ impl Shard {
         let deadline = now + self.config.limits.close;
         let Some(conn) = self.conn(key) else { return };
         let stage = Goodbye::Last;
-        conn.phase =
-            Phase::Closing(Closing { stage, decoder: None, deflate: false, deadline, discarded: 0 });
+        conn.phase = Phase::Closing(Closing { stage, decoder: None, deflate: false, deadline, discarded: 0 });
         self.enqueue_raw(now, key, Message::control(answer, now, Shape::Whole));
         self.receive(key, ReceiveMode::Stream, fx);
         self.arm(now, key);
