@@ -11,18 +11,14 @@ use std::process::Command;
 use serde_json::Value;
 use support::{Server, repository};
 
-/// What the server is started with: the suite talks to `/echo`, with messages of up to 16 MiB, as fast as it can, and
-/// wants every one compressed.
+/// What the server is started with: the suite talks to `/echo`, with messages of up to 16 MiB, and wants every
+/// one compressed that may be.
 const SERVER: &[&str] = &[
     "--shards",
     "2",
     "--echo-endpoint",
     "--set",
     "limits.message_bytes_max=16777216",
-    "--set",
-    "limits.messages_per_s=0",
-    "--set",
-    "limits.bytes_per_s=0",
     "--set",
     "deflate.enabled=true",
     "--set",

@@ -10,6 +10,7 @@ mod proxies;
 mod resolve;
 mod rows;
 mod spelling;
+mod tls;
 mod value;
 
 use std::net::SocketAddr;

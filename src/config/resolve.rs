@@ -3,12 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
 use shards::core::{Micros, ShardConfig};
-use shards::rt::tls::TlsError;
 use shards::rt::{Tls, WireConfig};
 use tuning::{Host, Profile};
 
@@ -209,30 +207,6 @@ impl Resolver<'_> {
             let remedy = "give each its own port".to_owned();
             self.blame("server.admin", "is the same address as server.listen".to_owned(), remedy);
         }
-    }
-
-    /// The certificate and its key, if there are any: both, and fit for use.
-    fn tls(&mut self) -> Option<Tls> {
-        let path = |name| self.settings.get(name).map(|_| PathBuf::from(self.text(name)));
-        let (cert, key) = match (path("tls.cert"), path("tls.key")) {
-            (None, None) => return None,
-            (Some(cert), Some(key)) => (cert, key),
-            (cert, _) => {
-                let (there, missing) =
-                    if cert.is_some() { ("tls.cert", "tls.key") } else { ("tls.key", "tls.cert") };
-                self.blame(there, format!("is of no use without {missing}"), format!("set {missing} too"));
-                return None;
-            }
-        };
-        let (name, error) = match Tls::load(&cert, &key) {
-            Ok(tls) => return Some(tls),
-            Err(error @ TlsError::Key { .. }) => ("tls.key", error),
-            Err(error) => ("tls.cert", error),
-        };
-        let remedy =
-            "name a PEM file with the certificate chain and one with its key, both readable by this user";
-        self.blame(name, format!("can't be used: {error}"), remedy.to_owned());
-        None
     }
 
     fn config(self, profile: Profile, cores: Vec<usize>, tls: Option<Tls>) -> Config {

@@ -128,9 +128,8 @@ impl Shard {
     ) {
         let counts = match item {
             Item::Binary(_) | Item::Ping(_) => true,
-            // The lines of a room's text are messages of their own.
-            Item::Text(_) => seat == Seat::Echo,
-            Item::Pong(_) | Item::Close(_) | Item::Compressed { .. } => false,
+            // The lines of a text are messages of their own.
+            Item::Text(_) | Item::Pong(_) | Item::Close(_) | Item::Compressed { .. } => false,
         };
         if counts && !self.affords(now, key, fx) {
             return;
