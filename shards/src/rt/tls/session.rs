@@ -8,11 +8,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{ProtocolVersion, ServerConfig};
 
 /// The largest record with its header (RFC 8446 section 5.2, RFC 5246 section 6.2.3). No client's first message comes near it.
 const HELD_MAX: usize = 5 + (1 << 14) + 2_048;
@@ -37,6 +37,8 @@ pub struct Session {
     held: Vec<u8>,
     /// What is to be sent, in order.
     unsent: Vec<u8>,
+    /// Whether that is nothing but tickets.
+    only_tickets: bool,
     /// Whether any bytes were received.
     begun: bool,
     /// Whether the peer has said that it sends no more.
@@ -56,6 +58,7 @@ impl Session {
             tls,
             held: Vec::new(),
             unsent: Vec::new(),
+            only_tickets: false,
             begun: false,
             ended: false,
             broken: false,
@@ -88,6 +91,20 @@ impl Session {
         &mut self.unsent
     }
 
+    /// Whether it has something to say that must not wait for the next answer. A ticket behind a finished handshake of
+    /// TLS 1.3 goes along with that answer: alone it would cost a send, and clients have lost their first request over
+    /// it that read in one thread and write in another (Python's `ssl` before 3.13).
+    #[must_use]
+    pub fn must_speak(&self) -> bool {
+        !self.unsent.is_empty() && !self.only_tickets
+    }
+
+    /// Takes what is to be sent.
+    pub(in crate::rt) fn take_unsent(&mut self) -> Vec<u8> {
+        self.only_tickets = false;
+        std::mem::take(&mut self.unsent)
+    }
+
     /// Takes bytes as they arrived, and adds the plaintext of every whole record to `plain`.
     ///
     /// # Errors
@@ -102,6 +119,15 @@ impl Session {
             self.unsent.extend_from_slice(NOT_TLS);
             return Err(Broken);
         }
+        let may_finish = self.is_handshaking() && self.unsent.is_empty();
+        self.receive_records(arrived, plain)?;
+        if may_finish && !self.is_handshaking() {
+            self.only_tickets = self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        }
+        Ok(())
+    }
+
+    fn receive_records(&mut self, arrived: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Broken> {
         if self.held.is_empty() {
             let used = self.open(arrived, plain)?;
             self.held.extend_from_slice(&arrived[used..]);
@@ -166,6 +192,7 @@ impl Session {
     /// the library has notes on what lies where in it, and must be shown it even to say goodbye.
     fn fail<T>(&mut self, rest: &mut [u8]) -> Result<T, Broken> {
         self.broken = true;
+        self.only_tickets = false;
         self.held = Vec::new();
         while self.tls.wants_write() {
             let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state

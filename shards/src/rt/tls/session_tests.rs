@@ -115,6 +115,25 @@ fn both_sides_understand_each_other_however_the_bytes_are_split() {
 }
 
 #[test]
+fn a_ticket_waits_for_an_answer_and_what_ends_a_handshake_does_not() {
+    let (tls, roots) = tls("waits");
+    for (version, may_wait) in [(&rustls::version::TLS13, true), (&rustls::version::TLS12, false)] {
+        let mut pair = Pair::new(&tls, roots.clone(), &[version]);
+        while pair.server.is_handshaking() {
+            pair.down();
+            pair.up(usize::MAX).expect("a good client");
+            assert!(pair.server.must_speak() || !pair.server.is_handshaking(), "a client waits for it");
+        }
+        assert!(!pair.server.unsent().is_empty(), "a ticket, at least");
+        assert_eq!(pair.server.must_speak(), !may_wait, "{version:?}");
+        // The rest of what has begun to be sent does not wait.
+        let mut rest = pair.server.take_unsent().split_off(1);
+        pair.server.unsent().append(&mut rest);
+        assert!(pair.server.must_speak());
+    }
+}
+
+#[test]
 fn it_speaks_and_ends_while_it_holds_the_beginning_of_something() {
     let (tls, roots) = tls("partial");
     let mut pair = Pair::new(&tls, roots.clone(), rustls::ALL_VERSIONS);

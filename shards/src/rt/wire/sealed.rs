@@ -75,12 +75,12 @@ impl Sealed {
     }
 
     /// Takes the session of a connection that has got its key.
-    pub(super) fn settle(&mut self, conn: ConnKey, mut session: Box<Session>) {
+    pub(super) fn settle(&mut self, conn: ConnKey, session: Box<Session>) {
         let index = conn.index as usize;
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, || None);
         }
-        if !session.unsent().is_empty() {
+        if session.must_speak() {
             self.speaking.push_back(conn);
         }
         self.sessions[index] = Some(session);
@@ -106,7 +106,7 @@ impl Sealed {
             self.handshakes.done += 1;
             self.handshakes.resumed += u64::from(session.is_resumed());
         }
-        if !session.unsent().is_empty() {
+        if session.must_speak() {
             self.speaking.push_back(conn);
         }
         match outcome {
@@ -125,7 +125,7 @@ impl Sealed {
         let Some(session) = self.sessions.get_mut(conn.index as usize).and_then(Option::as_deref_mut) else {
             return;
         };
-        send.sealed = std::mem::take(session.unsent());
+        send.sealed = session.take_unsent();
         if !std::mem::take(&mut session.asked) {
             return;
         }
@@ -159,7 +159,7 @@ impl Sealed {
                 self.spare.push(sealed);
             }
             session.owed &= plain.is_none();
-            if !session.unsent().is_empty() {
+            if session.must_speak() {
                 self.speaking.push_back(conn);
             }
             return plain.map(SendOutcome::Sent);
@@ -220,7 +220,7 @@ impl Wire {
         for _ in 0..sealed.speaking.len() {
             let Some(conn) = sealed.speaking.pop_front() else { return };
             let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { continue };
-            let silent = sealed.session(conn).is_none_or(|session| session.unsent().is_empty());
+            let silent = sealed.session(conn).is_none_or(|session| !session.must_speak());
             if !silent && !slot.is_busy(busy::SEND | busy::WRITABLE) {
                 slot.busy |= busy::SEND;
                 self.memory.sends.wait(conn);
@@ -245,7 +245,7 @@ impl Wire {
                 .sealed
                 .as_mut()
                 .and_then(|sealed| sealed.session(conn))
-                .is_some_and(|session| !session.unsent().is_empty())
+                .is_some_and(|session| session.must_speak())
     }
 
     /// A session's own send is over: what could not go before it goes on.
@@ -256,7 +256,7 @@ impl Wire {
                 slot.busy |= busy::SEND;
                 self.memory.sends.wait(conn);
             }
-        } else if session.unsent().is_empty() {
+        } else if !session.must_speak() {
             self.arm_receive(conn);
         } else {
             self.await_writable(conn);
@@ -275,7 +275,7 @@ impl Wire {
         let Some(slot) = self.slots.get(conn) else { return };
         let Some(session) = self.sealed.as_mut().and_then(|sealed| sealed.session(conn)) else { return };
         session.close();
-        let farewell = std::mem::take(session.unsent());
+        let farewell = session.take_unsent();
         // A courtesy: a peer that does not get it sees the socket end.
         let _ = SockRef::from(&slot.fd()).send_with_flags(&farewell, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
     }
