@@ -67,6 +67,18 @@ fn connections_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
+fn a_flood_from_one_address_is_refused_and_costs_the_others_nothing() {
+    let server = Server::start(&["--shards", "1", "--engine", "echo"]);
+    let arguments = ["--clients", "100", "--rate", "1000", "--warmup-s", "1", "--duration-s", "3"];
+    let bounds = ["--flood-after-s", "1", "--expect", "loss=0,errors=0"];
+    let report = load(&server, "flood", &[&arguments[..], &bounds[..]].concat());
+    let refused = report["flood"]["answers"]["429"].as_f64().expect("some");
+    assert_eq!(server.metric_where("voxhall_refused_total", "too_often"), refused);
+    let admitted = report["flood"]["answers"]["101"].as_f64().expect("a second's worth at least");
+    assert!(admitted >= 200.0, "{report}");
+}
+
+#[test]
 fn all_come_back_after_a_storm_and_find_their_rooms() {
     let server = Server::start(&["--shards", "2", "--engine", "echo"]);
     load(&server, "storm", &["--clients", "300", "--warmup-s", "1", "--duration-s", "3"]);

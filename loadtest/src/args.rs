@@ -1,11 +1,12 @@
 //! The command line: as typed (`Args`), and as resolved (`Job`), with a sentence for everything that can't be.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::Parser;
 
 use crate::expect::{self, Bound};
+use crate::flood::Flood;
 use crate::frame::STAMP_BYTES;
 use crate::host;
 use crate::plan::{Plan, Scenario, Subprotocol};
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     /// Clients, and with them rooms (relay: two a room; fanout: listeners of one room, besides the speaker)
     #[arg(long)]
     clients: Option<u32>,
-    /// Frames a second over all clients (echo, relay, slow: 4 for each; fanout: 50)
+    /// Frames a second over all clients (echo, relay, slow, flood: 4 for each; fanout: 50)
     #[arg(long)]
     rate: Option<f64>,
     /// Payload of a frame
@@ -99,6 +100,15 @@ pub(crate) struct Args {
     /// slow: frames a second for each slow client, so that their lanes fill sooner; 0 is as everyone else
     #[arg(long, default_value_t = 0.0)]
     slow_rate: f64,
+    /// flood: the address that it comes from [default: the first of this host that is not loopback]
+    #[arg(long)]
+    flood_from: Option<IpAddr>,
+    /// flood: when it begins, counted from the end of warm-up [default: a third of the duration]
+    #[arg(long)]
+    flood_after_s: Option<f64>,
+    /// flood: handshakes on their way at a time
+    #[arg(long, default_value_t = 64)]
+    flood_concurrency: u32,
     /// ramp: clients at each step
     #[arg(long, value_delimiter = ',', default_values_t = [2000, 4000, 6000, 8000, 10000])]
     steps: Vec<u32>,
@@ -140,6 +150,7 @@ pub(crate) struct Job {
     pub(crate) drain_us: u64,
     pub(crate) server_pid: Option<u32>,
     pub(crate) admin: Option<String>,
+    pub(crate) flood: Option<Flood>,
     pub(crate) bounds: Vec<Bound>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) html: Option<PathBuf>,
@@ -164,6 +175,11 @@ impl Args {
         let rate = match scenario {
             Scenario::Fanout => self.rate.unwrap_or(50.0),
             _ => self.rate.unwrap_or(4.0 * f64::from(connections)),
+        };
+        let trouble_after_s = self.slow_after_s.or(self.flood_after_s).unwrap_or(self.duration_s / 3.0);
+        let flood = match scenario {
+            Scenario::Flood => Some(Flood::new(target, &host, self.flood_from, self.flood_concurrency)?),
+            _ => None,
         };
         let relays = matches!(scenario, Scenario::Relay | Scenario::Fanout);
         let plan = Plan {
@@ -194,7 +210,7 @@ impl Args {
             frame_ms: self.frame_ms,
             spurt_ms: self.spurt_ms,
             slow_share: self.slow,
-            slow_after_us: micros(self.slow_after_s.unwrap_or(self.duration_s / 3.0)),
+            trouble_after_us: micros(trouble_after_s),
             slow_rate: self.slow_rate,
             peer: self.peer,
             resume: self.resume,
@@ -211,6 +227,7 @@ impl Args {
             drain_us: micros(self.drain_s),
             server_pid: self.server_pid,
             admin: self.admin,
+            flood,
             bounds,
             json: self.json,
             html: self.html,
@@ -227,6 +244,7 @@ impl Args {
             ("--spurt-ms", self.spurt_ms as f64),
             ("--processes", f64::from(self.processes)),
             ("--sources", f64::from(self.sources)),
+            ("--flood-concurrency", f64::from(self.flood_concurrency)),
             ("--total", self.total as f64),
             ("--churn-frames", f64::from(self.churn_frames)),
             ("--rate", self.rate.unwrap_or(1.0)),
@@ -241,6 +259,7 @@ impl Args {
             ("--settle-s", self.settle_s),
             ("--slow-rate", self.slow_rate),
             ("--slow-after-s", self.slow_after_s.unwrap_or(0.0)),
+            ("--flood-after-s", self.flood_after_s.unwrap_or(0.0)),
             ("--connect-rate", self.connect_rate.unwrap_or(0.0)),
         ];
         if let Some((name, value)) =

@@ -13,6 +13,7 @@ use crate::WORKER;
 use crate::admin::{self, Metrics};
 use crate::args::Job;
 use crate::clock::{now_us, process_cpu_ns};
+use crate::flood::Flooding;
 use crate::host::{self, Server};
 use crate::ipc::{Command, Notice, Progress};
 use crate::plan::{Plan, Scenario};
@@ -187,7 +188,15 @@ impl<'a> Coordinator<'a> {
             self.pump(None, |lead| lead.over.len() == busy)?;
         } else {
             self.begin_phase(plan.scenario.name(), opens_us, opens_us + plan.duration_us);
+            let flooding = match &self.job.flood {
+                Some(flood) => {
+                    self.pump(Some(opens_us + plan.trouble_after_us), |_| false)?;
+                    Some(flood.begin())
+                }
+                None => None,
+            };
             self.pump(Some(opens_us + plan.duration_us), |_| false)?;
+            measured.flood = flooding.map(Flooding::end);
         }
         let cpu_after = server.and_then(Server::cpu_ns);
         measured.server_cpu_ns = cpu.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));

@@ -16,7 +16,7 @@ enum Kind {
 }
 
 /// Every metric a bound may name.
-const METRICS: [(&str, Kind); 20] = [
+const METRICS: [(&str, Kind); 21] = [
     ("p50", Kind::Time),
     ("p90", Kind::Time),
     ("p99", Kind::Time),
@@ -37,6 +37,7 @@ const METRICS: [(&str, Kind); 20] = [
     ("handshakes_per_s", Kind::Count),
     ("rate", Kind::Count),
     ("cpu_percent", Kind::Count),
+    ("others_p99_ratio", Kind::Count),
 ];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -165,6 +166,10 @@ impl Bound {
             "handshake_failures" => Some(report.handshakes.failed as f64),
             "handshakes_per_s" => Some(report.handshakes.per_s),
             "rate" => Some(report.rate_per_s),
+            "others_p99_ratio" => {
+                let slow = report.slow.as_ref().and_then(|slow| slow.others_p99_ratio);
+                slow.or_else(|| report.flood.as_ref().and_then(|flood| flood.others_p99_ratio))
+            }
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ mod args;
 mod clock;
 mod coordinator;
 mod expect;
+mod flood;
 mod frame;
 mod host;
 mod html;

@@ -26,6 +26,8 @@ pub(crate) enum Scenario {
     Fanout,
     /// As echo, while a share of the clients stops reading
     Slow,
+    /// As echo, while another address asks for rooms as fast as it can
+    Flood,
     /// All clients are cut at once and come back
     Storm,
     /// Connect, a short talk, disconnect, at a steady rate
@@ -43,6 +45,7 @@ impl Scenario {
             Self::Relay => "relay",
             Self::Fanout => "fanout",
             Self::Slow => "slow",
+            Self::Flood => "flood",
             Self::Storm => "storm",
             Self::Churn => "churn",
         }
@@ -50,7 +53,7 @@ impl Scenario {
 
     /// Whether clients send at a steady rate given by `--rate`.
     pub(crate) fn has_rate(self) -> bool {
-        matches!(self, Self::Echo | Self::Relay | Self::Fanout | Self::Slow)
+        matches!(self, Self::Echo | Self::Relay | Self::Fanout | Self::Slow | Self::Flood)
     }
 }
 
@@ -120,8 +123,8 @@ pub(crate) struct Plan {
     pub(crate) spurt_ms: u64,
     /// Share of clients that stop reading (`slow`).
     pub(crate) slow_share: f64,
-    /// When they stop, counted from the end of warm-up.
-    pub(crate) slow_after_us: u64,
+    /// When they stop, or the flood begins, counted from the end of warm-up.
+    pub(crate) trouble_after_us: u64,
     /// Frames a second for each slow client; 0 means as everyone else.
     pub(crate) slow_rate: f64,
     /// Ready at 101, whatever events follow.
@@ -225,7 +228,7 @@ pub(crate) mod tests {
             frame_ms: 20,
             spurt_ms: 2000,
             slow_share: 0.01,
-            slow_after_us: 0,
+            trouble_after_us: 0,
             slow_rate: 0.0,
             peer: false,
             resume: false,

@@ -90,6 +90,21 @@ pub(crate) struct SlowFigures {
     pub(crate) rss_bytes_max: Option<u64>,
 }
 
+/// What `flood` adds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FloodFigures {
+    /// Where it came from.
+    pub(crate) from: String,
+    pub(crate) attempts: u64,
+    pub(crate) per_s: f64,
+    /// By status code, or by what happened instead of an answer.
+    pub(crate) answers: Counts,
+    pub(crate) others_before_us: Percentiles,
+    pub(crate) others_after_us: Percentiles,
+    /// After over before.
+    pub(crate) others_p99_ratio: Option<f64>,
+}
+
 /// What `storm` adds.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StormFigures {
@@ -157,6 +172,7 @@ pub(crate) struct Report {
     pub(crate) generator: GeneratorFigures,
     pub(crate) expect: Vec<Verdict>,
     pub(crate) slow: Option<SlowFigures>,
+    pub(crate) flood: Option<FloodFigures>,
     pub(crate) storm: Option<StormFigures>,
     pub(crate) ramp: Option<Vec<RampStep>>,
     #[serde(skip)]

@@ -1,6 +1,6 @@
 //! Sockets and the poll set, by way of rustix: plain system calls, nothing kept.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -70,16 +70,29 @@ pub(crate) fn connect(target: SocketAddr, source: Option<u8>, slow: bool) -> Res
         shrink_segments(&socket)?;
     }
     if let Some(n) = source {
-        // The port is chosen at connect, when the whole four-tuple is known: otherwise each source would be
-        // searched for a port that is free towards everyone.
-        setsockopt(&socket, IpBindAddressNoPort, &true)
-            .map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+        choose_port_late(&socket)?;
         rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2 + n), 0))?;
     }
     match rustix::net::connect(&socket, &target) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
+}
+
+/// A connection from an address of this host; waits for it.
+pub(crate) fn connect_from(source: IpAddr, target: SocketAddr) -> Result<OwnedFd> {
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    choose_port_late(&socket)?;
+    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    rustix::net::connect(&socket, &target)?;
+    Ok(socket)
+}
+
+/// The port is chosen at connect, when the whole four-tuple is known: otherwise each source would be searched for a
+/// port that is free towards everyone.
+fn choose_port_late(socket: &OwnedFd) -> Result<()> {
+    setsockopt(socket, IpBindAddressNoPort, &true).map_err(|errno| Errno::from_raw_os_error(errno as i32))
 }
 
 /// Reads what is there.

@@ -2,11 +2,12 @@
 
 use crate::admin::{CONNECTIONS, DROPPED, FRAMES_RECEIVED, FRAMES_SENT, Metrics};
 use crate::args::Job;
+use crate::flood::Met;
 use crate::host::Server;
 use crate::plan::Scenario;
 use crate::report::{
-    Beyond, GeneratorFigures, Handshakes, Percentiles, RampStep, Report, Sample, ServerFigures, SlowFigures,
-    StormFigures,
+    Beyond, FloodFigures, GeneratorFigures, Handshakes, Percentiles, RampStep, Report, Sample, ServerFigures,
+    SlowFigures, StormFigures,
 };
 use crate::tally::{Counts, Tally};
 
@@ -34,6 +35,7 @@ pub(crate) struct Measured {
     pub(crate) metrics_at_first: Option<Metrics>,
     pub(crate) metrics_before: Option<Metrics>,
     pub(crate) metrics_after: Option<Metrics>,
+    pub(crate) flood: Option<Met>,
     pub(crate) samples: Vec<Sample>,
 }
 
@@ -75,6 +77,7 @@ pub(crate) fn report(job: &Job, measured: &Measured) -> Report {
         generator: GeneratorFigures { cpu_s: own_ns as f64 / 1e9, cpu_us_per_message: per_message(own_ns) },
         expect: Vec::new(),
         slow: slow_figures(measured),
+        flood: flood_figures(measured),
         storm: storm_figures(measured),
         ramp: (job.plan.scenario == Scenario::Ramp).then(|| measured.ramp.clone()),
         samples: measured.samples.clone(),
@@ -99,14 +102,15 @@ pub(crate) fn agrees(job: &Job, measured: &Measured) -> Option<bool> {
     };
     let closes = tally.conversations + tally.closes.values().sum::<u64>();
     let sent = match job.plan.scenario {
-        Scenario::Slow => None,
+        Scenario::Slow | Scenario::Flood => None,
         _ => within(FRAMES_SENT, tally.total_binary, tally.total_text + tally.total_control + closes),
     };
-    let checks = [
-        within(CONNECTIONS, tally.open, 0),
-        within(FRAMES_RECEIVED, tally.total_sent, tally.pongs_sent + closes),
-        sent,
-    ];
+    let connections = match job.plan.scenario {
+        // The server counts those of the flood too that it let in.
+        Scenario::Flood => None,
+        _ => within(CONNECTIONS, tally.open, 0),
+    };
+    let checks = [connections, within(FRAMES_RECEIVED, tally.total_sent, tally.pongs_sent + closes), sent];
     let known: Vec<bool> = checks.into_iter().flatten().collect();
     (!known.is_empty()).then(|| known.iter().all(|&ok| ok))
 }
@@ -186,18 +190,41 @@ fn handshakes(job: &Job, measured: &Measured) -> Handshakes {
 
 fn slow_figures(measured: &Measured) -> Option<SlowFigures> {
     let slow = measured.tally.slow.as_ref()?;
-    let (before, after) = (Percentiles::from(&slow.others_before), Percentiles::from(&slow.others_after));
+    let (before, after, ratio) = others(measured)?;
     Some(SlowFigures {
         clients: slow.clients,
         offered: slow.offered,
         delivered: slow.delivered,
-        others_p99_ratio: (before.p99 > 0).then(|| after.p99 as f64 / before.p99 as f64),
+        others_p99_ratio: ratio,
         others_before_us: before,
         others_after_us: after,
         closes: slow.closes.clone(),
         still_open: slow.still_open,
         rss_bytes_max: measured.samples.iter().map(|sample| sample.server_rss_bytes).max(),
     })
+}
+
+fn flood_figures(measured: &Measured) -> Option<FloodFigures> {
+    let flood = measured.flood.as_ref()?;
+    let (before, after, ratio) = others(measured)?;
+    let attempts = flood.answers.values().sum();
+    Some(FloodFigures {
+        from: flood.from.to_string(),
+        attempts,
+        per_s: if flood.seconds > 0.0 { attempts as f64 / flood.seconds } else { 0.0 },
+        answers: flood.answers.clone(),
+        others_p99_ratio: ratio,
+        others_before_us: before,
+        others_after_us: after,
+    })
+}
+
+/// How the others fared before and after the trouble began, and what it did to their p99.
+fn others(measured: &Measured) -> Option<(Percentiles, Percentiles, Option<f64>)> {
+    let others = measured.tally.others.as_ref()?;
+    let (before, after) = (Percentiles::from(&others.before), Percentiles::from(&others.after));
+    let ratio = (before.p99 > 0).then(|| after.p99 as f64 / before.p99 as f64);
+    Some((before, after, ratio))
 }
 
 fn storm_figures(measured: &Measured) -> Option<StormFigures> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Percentiles, Report};
+use crate::report::{FloodFigures, Percentiles, Report};
 use crate::tally::Counts;
 
 /// Draws the table.
@@ -67,6 +67,13 @@ fn scenario_rows(report: &Report, row: &mut impl FnMut(&str, String)) {
         row("slow clients", format!("{} · closes {closes} · {} still open", slow.clients, slow.still_open));
         row("others before", percentiles(&slow.others_before_us));
         row("others after", percentiles(&slow.others_after_us));
+    }
+    if let Some(flood) = &report.flood {
+        let answers = counts(&flood.answers);
+        let FloodFigures { from, attempts, per_s, .. } = flood;
+        row("flood", format!("{attempts} handshakes from {from}, {per_s:.0}/s · {answers}"));
+        row("others before", percentiles(&flood.others_before_us));
+        row("others after", percentiles(&flood.others_after_us));
     }
     if let Some(storm) = &report.storm {
         let back = storm.back_s.map_or("not all back".into(), |back_s| format!("all back in {back_s:.3} s"));

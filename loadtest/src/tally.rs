@@ -109,6 +109,7 @@ pub(crate) struct Tally {
     /// Latency from the actual send.
     pub(crate) beyond: Times,
     pub(crate) handshake: Times,
+    pub(crate) others: Option<OthersTally>,
     pub(crate) slow: Option<SlowTally>,
     pub(crate) storm: Option<StormTally>,
     pub(crate) conversations: u64,
@@ -117,15 +118,20 @@ pub(crate) struct Tally {
     pub(crate) cpu_ns: u64,
 }
 
+/// What `slow` and `flood` add: how those fared who did nothing but what they did before.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct OthersTally {
+    /// Their latency before and after the trouble began.
+    pub(crate) before: Times,
+    pub(crate) after: Times,
+}
+
 /// What `slow` adds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct SlowTally {
     pub(crate) clients: u64,
     pub(crate) offered: u64,
     pub(crate) delivered: u64,
-    /// The others' latency before and after the slow ones stopped.
-    pub(crate) others_before: Times,
-    pub(crate) others_after: Times,
     /// Close codes that slow clients found when they read again.
     pub(crate) closes: Counts,
     pub(crate) still_open: u64,
@@ -176,6 +182,11 @@ impl Tally {
         self.lateness.merge(&other.lateness);
         self.beyond.merge(&other.beyond);
         self.handshake.merge(&other.handshake);
+        if let Some(others) = &other.others {
+            let own = self.others.get_or_insert_default();
+            own.before.merge(&others.before);
+            own.after.merge(&others.after);
+        }
         if let Some(slow) = &other.slow {
             self.slow.get_or_insert_default().merge(slow);
         }
@@ -191,8 +202,6 @@ impl SlowTally {
         self.offered += other.offered;
         self.delivered += other.delivered;
         self.still_open += other.still_open;
-        self.others_before.merge(&other.others_before);
-        self.others_after.merge(&other.others_after);
         add(&mut self.closes, &other.closes);
     }
 }
@@ -237,7 +246,7 @@ mod tests {
                 tally.latency.record(us);
                 tally.delivered += 1;
                 tally.error(if us % 2 == 0 { "even" } else { "odd" });
-                tally.slow.get_or_insert_default().others_before.record(us);
+                tally.others.get_or_insert_default().before.record(us);
             }
         }
         let mut merged = Tally::default();
@@ -250,7 +259,7 @@ mod tests {
         for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
             assert_eq!(merged.latency.at(quantile), one.latency.at(quantile));
         }
-        let max = merged.slow.map_or(0, |slow| slow.others_before.max());
+        let max = merged.others.map_or(0, |others| others.before.max());
         assert!(max.abs_diff(10_000) <= 10, "three digits survive the pipe: {max}");
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use shards::core::counters::{Counters, Refusal};
+use shards::core::message::{Answer, AskId, Query};
 use shards::core::{
     ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
 };
@@ -46,6 +48,14 @@ impl Rig {
         .into_bytes();
         self.shard.handle(self.now, Input::Received { conn, bytes: &mut head }, &mut self.fx);
         self.turn();
+    }
+
+    fn counters(&mut self) -> Counters {
+        self.shard.handle(self.now, Input::Ask { id: AskId(1), query: Query::Counters }, &mut self.fx);
+        match self.fx.pop() {
+            Some(Effect::Answer(_, Answer::Counters(counters))) => *counters,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn receive(&mut self, frame: &[u8]) {
@@ -173,6 +183,38 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
         rig.knock(conn(index), "127.0.0.1:1000", &format!("/ws/{index}"));
     }
     assert_eq!(rig.count("101 Switching"), 400, "this host is not limited");
+}
+
+#[test]
+fn under_tls_an_address_is_refused_before_its_handshake() {
+    let mut config = ShardConfig::default();
+    config.limits.handshakes = true;
+    config.proxies.trusted = "203.0.113.0/24".parse().expect("a network");
+    let mut rig = Rig::on(config);
+    let mut index = 0;
+    let mut knocks = |rig: &mut Rig, from: &str, count: usize| {
+        let admitted = (0..count).filter(|_| {
+            index += 1;
+            let conn = ConnKey { index, generation: 1 };
+            let peer = from.parse().expect("an address");
+            rig.shard.handle(rig.now, Input::Accepted { conn, peer }, &mut rig.fx);
+            let closes =
+                rig.fx.iter().any(|effect| matches!(effect, Effect::Close(closed, _) if *closed == conn));
+            rig.fx.clear();
+            if closes {
+                rig.shard.handle(rig.now, Input::Closed { conn }, &mut rig.fx);
+            }
+            !closes
+        });
+        admitted.count()
+    };
+    assert_eq!(knocks(&mut rig, "198.51.100.7:1000", 300), 200);
+    assert_eq!(knocks(&mut rig, "198.51.100.8:1000", 10), 10, "others are not concerned");
+    assert_eq!(knocks(&mut rig, "203.0.113.5:1000", 300), 300, "a proxy speaks for others");
+    assert_eq!(knocks(&mut rig, "127.0.0.1:1000", 300), 300, "this host is not limited");
+    assert_eq!(rig.counters().refused[Refusal::TooOften as usize], 100);
+    rig.now = rig.now + Micros::from_ms(500);
+    assert_eq!(knocks(&mut rig, "198.51.100.7:1000", 300), 100);
 }
 
 #[test]

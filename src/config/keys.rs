@@ -261,7 +261,7 @@ pub(crate) const KEYS: &[Key] = &[
         "upgrades a second",
         200,
         (0, 1_000_000),
-        "WebSockets that one address may ask for; 0 is no limit. Connections from this host are not counted.",
+        "WebSockets that one address may ask for, and under TLS as many handshakes; 0 is no limit. Connections from this host are not counted.",
     ),
     number("limits.json_depth_max", "levels", 64, (4, 512), "Deepest JSON nesting."),
     number(

@@ -210,7 +210,8 @@ impl Resolver<'_> {
     }
 
     fn config(self, profile: Profile, cores: Vec<usize>, tls: Option<Tls>) -> Config {
-        let shard = self.shard_config(cores.len());
+        let mut shard = self.shard_config(cores.len());
+        shard.limits.handshakes = tls.is_some();
         let wire = WireConfig { tls, ..self.wire_config(cores.len()) };
         let effective = KEYS.iter().filter_map(|key| {
             let Setting { value, place } = self.settings.get(key.name)?.clone();
@@ -253,6 +254,7 @@ impl Resolver<'_> {
                 messages_burst: self.number("limits.messages_burst"),
                 bytes_per_s: self.number("limits.bytes_per_s"),
                 upgrades_per_s_per_ip: share(count("limits.upgrades_per_s_per_ip"), shards) as u64,
+                handshakes: false,
                 message_bytes_max: count("limits.message_bytes_max"),
                 json_depth_max: count("limits.json_depth_max"),
                 close: seconds("limits.close_s"),

@@ -22,7 +22,7 @@ use crate::host;
 use crate::ipc::{Command, Notice, Progress};
 use crate::plan::{Plan, Scenario};
 use crate::socket::Poll;
-use crate::tally::{SlowTally, StormTally, Tally};
+use crate::tally::{OthersTally, SlowTally, StormTally, Tally};
 
 use conn::{Conn, State, token};
 use connect::Connector;
@@ -50,8 +50,8 @@ pub(super) struct Run {
     /// The window in which things count.
     pub(super) opens_us: u64,
     pub(super) closes_us: u64,
-    /// When slow clients stop reading.
-    pub(super) slow_at_us: u64,
+    /// When slow clients stop reading, or a flood begins.
+    pub(super) trouble_at_us: u64,
 }
 
 impl Run {
@@ -152,7 +152,11 @@ impl Worker {
             (0..plan.count).map(|index| Conn { slow: plan.is_slow(plan.first + index), ..Conn::default() });
         let mut tally = Tally::default();
         match plan.scenario {
-            Scenario::Slow => tally.slow = Some(SlowTally::default()),
+            Scenario::Slow => {
+                tally.slow = Some(SlowTally::default());
+                tally.others = Some(OthersTally::default());
+            }
+            Scenario::Flood => tally.others = Some(OthersTally::default()),
             Scenario::Storm => tally.storm = Some(StormTally::default()),
             _ => {}
         }
@@ -283,11 +287,11 @@ impl Worker {
         let churn = plan.scenario == Scenario::Churn;
         let opens_us = start_us + if churn { 0 } else { plan.warmup_us };
         let closes_us = if churn { u64::MAX } else { opens_us + plan.duration_us };
-        let slow_at_us = opens_us + plan.slow_after_us;
-        self.run = Some(Run { start_us, opens_us, closes_us, slow_at_us });
+        let trouble_at_us = opens_us + plan.trouble_after_us;
+        self.run = Some(Run { start_us, opens_us, closes_us, trouble_at_us });
         self.milestones = vec![(opens_us, Milestone::WindowOpens), (closes_us, Milestone::WindowCloses)];
         if plan.scenario == Scenario::Slow {
-            self.milestones.insert(1, (slow_at_us, Milestone::SlowStop));
+            self.milestones.insert(1, (trouble_at_us, Milestone::SlowStop));
         }
         for index in 0..plan.count {
             let conn = &mut self.conns[index as usize];

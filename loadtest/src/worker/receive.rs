@@ -137,17 +137,16 @@ impl Worker {
 
     fn record(&mut self, slow: bool, run: &Run, stamp: Stamp, now: u64) {
         let latency = now - stamp.intended_us;
-        if let Some(tally) = &mut self.tally.slow {
-            if slow {
-                tally.delivered += 1;
-                return;
-            }
-            let half = if stamp.intended_us < run.slow_at_us {
-                &mut tally.others_before
-            } else {
-                &mut tally.others_after
-            };
-            half.record(latency);
+        if let Some(tally) = &mut self.tally.slow
+            && slow
+        {
+            tally.delivered += 1;
+            return;
+        }
+        if let Some(others) = &mut self.tally.others {
+            let before = stamp.intended_us < run.trouble_at_us;
+            let times = if before { &mut others.before } else { &mut others.after };
+            times.record(latency);
         }
         self.tally.delivered += 1;
         self.tally.latency.record(latency);

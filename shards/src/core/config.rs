@@ -72,6 +72,9 @@ pub struct Limits {
     /// Upgrades from one address a second at one shard: the node's limit divided among the shards, with slack for an
     /// uneven hash; zero is no limit. The host itself has none.
     pub upgrades_per_s_per_ip: u64,
+    /// Whether connections begin with a TLS handshake, which costs more than anything behind it: then the same number
+    /// of those is allowed.
+    pub handshakes: bool,
     /// Longest message, over all its fragments.
     pub message_bytes_max: usize,
     /// Deepest JSON nesting.
@@ -146,6 +149,7 @@ impl Default for ShardConfig {
                 messages_burst: 400,
                 bytes_per_s: 2_097_152,
                 upgrades_per_s_per_ip: 200,
+                handshakes: false,
                 message_bytes_max: 1_048_576,
                 json_depth_max: 64,
                 close: Micros::from_s(15),

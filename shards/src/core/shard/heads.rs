@@ -5,7 +5,7 @@ use ::core::net::SocketAddr;
 use super::super::allowance::Allowance;
 use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms, Told};
 use super::super::counters::Refusal;
-use super::super::effect::{Destination, Effect, ReceiveMode};
+use super::super::effect::{CloseMode, Destination, Effect, ReceiveMode};
 use super::super::gate::Pass;
 use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
@@ -43,6 +43,12 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
         self.counters.accepted += 1;
+        if !self.may_shake_hands(now, peer.ip()) {
+            // An answer could be read only behind the handshake that is to be spared.
+            self.counters.refused[Refusal::TooOften as usize] += 1;
+            fx.push(Effect::Close(key, CloseMode::Reset));
+            return;
+        }
         self.begin_head(now, key, peer, self.address_of(peer));
         self.receive(key, ReceiveMode::Once, fx);
     }

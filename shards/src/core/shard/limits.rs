@@ -96,4 +96,13 @@ impl Shard {
     pub(super) fn may_upgrade(&mut self, now: Micros, from: IpAddr) -> bool {
         from.to_canonical().is_loopback() || self.upgrades.take(now, from)
     }
+
+    /// Whether a TLS handshake may begin with a peer. One that speaks for others has no bound: who they are is told
+    /// behind the handshake.
+    pub(super) fn may_shake_hands(&mut self, now: Micros, peer: IpAddr) -> bool {
+        !self.config.limits.handshakes
+            || peer.to_canonical().is_loopback()
+            || self.config.proxies.trusted.contains(peer)
+            || self.handshakes.take(now, peer)
+    }
 }
