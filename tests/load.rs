@@ -94,5 +94,6 @@ fn clients_that_stop_reading_are_told_1013_and_cost_the_others_nothing() {
         ["--clients", "100", "--rate", "1000", "--warmup-s", "1", "--duration-s", "8", "--expect", "loss=0"];
     let report = load(&server, "slow", &[&slow[..], &others[..]].concat());
     assert_eq!(report["slow"]["closes"]["1013"], 5, "{report}");
+    assert_eq!(report["server"]["agrees"], true, "{report}");
     assert_eq!(server.metric("voxhall_slow_closed_total"), 5.0);
 }
