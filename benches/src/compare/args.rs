@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Preset::Rate40k)]
     preset: Preset,
     /// Servers to run.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Server::value_variants().to_vec())]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Server::COMPARED)]
     servers: Vec<Server>,
     /// Rounds; each runs every server once.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -97,6 +97,8 @@ pub enum Preset {
 pub enum Server {
     /// Voxhall: one shard, engine `echo`.
     Voxhall,
+    /// The same without the limits on what clients send and how often they come: what those cost.
+    VoxhallUnlimited,
     /// A bare epoll loop.
     Epoll,
     /// `fastwebsockets` on tokio.
@@ -105,6 +107,17 @@ pub enum Server {
     TungsteniteTuned,
     /// `tokio-tungstenite` with its default buffers.
     TungsteniteDefault,
+}
+
+impl Server {
+    /// Those that are run unless others are named.
+    const COMPARED: [Self; 5] =
+        [Self::Voxhall, Self::Epoll, Self::Fastwebsockets, Self::TungsteniteTuned, Self::TungsteniteDefault];
+
+    /// Whether it is Voxhall, however set up.
+    pub(super) fn is_voxhall(self) -> bool {
+        matches!(self, Self::Voxhall | Self::VoxhallUnlimited)
+    }
 }
 
 impl std::fmt::Display for Server {
@@ -212,7 +225,11 @@ impl Plan {
             if path.is_file() { Ok(path) } else { missing_program(&path) }
         };
         Ok(Self {
-            voxhall: if servers.contains(&Server::Voxhall) { program("voxhall")? } else { PathBuf::new() },
+            voxhall: if servers.iter().any(|server| server.is_voxhall()) {
+                program("voxhall")?
+            } else {
+                PathBuf::new()
+            },
             loadtest: program("voxhall-loadtest")?,
             peers: program("voxhall-peers")?,
             preset: args.preset,

@@ -19,6 +19,9 @@ const GENERATOR_EXTRA_S: u64 = 90;
 /// From the last connection's establishment until the quota: the handshakes still queued get done.
 const SETTLE_MS: u64 = 1000;
 
+/// The limits on what clients send and how often they come; 0 switches each off.
+const UNLIMITED: [&str; 3] = ["limits.messages_per_s", "limits.bytes_per_s", "limits.upgrades_per_s_per_ip"];
+
 /// Runs `server` once, as the `index`th run of the comparison.
 pub(super) async fn measure(plan: &Plan, server: Server, index: usize) -> Result<Run> {
     let port = plan.port + 2 * u16::try_from(index)?;
@@ -63,10 +66,13 @@ async fn load_server(
 
 fn server_command(plan: &Plan, server: Server, address: &str, admin_port: u16) -> Command {
     let core = plan.server_core.to_string();
-    if server == Server::Voxhall {
+    if server.is_voxhall() {
         let mut command = Command::new(&plan.voxhall);
         command.args(["serve", "--shards", "1", "--cores", &core, "--engine", "echo", "--listen", address]);
         command.args(["--admin", &format!("127.0.0.1:{admin_port}")]).args(&plan.voxhall_args);
+        if server == Server::VoxhallUnlimited {
+            UNLIMITED.iter().for_each(|limit| _ = command.args(["--set", &format!("{limit}=0")]));
+        }
         command
     } else {
         let mut command = Command::new(&plan.peers);
@@ -102,7 +108,7 @@ async fn generate(plan: &Plan, kind: Server, address: &str, server_pid: u32) -> 
     if load.rate > 0 {
         command.args(["--rate", &load.rate.to_string(), "--frame-bytes", &load.frame_bytes.to_string()]);
     }
-    if kind != Server::Voxhall {
+    if !kind.is_voxhall() {
         // A client of a room waits for the room's first event; a bare echo server never sends one.
         command.arg("--peer");
     }
