@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shards::core::{
-    ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
+    Caller, ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
 };
 
 const KEY: ConnKey = ConnKey { index: 0, generation: 1 };
@@ -36,7 +36,7 @@ impl Rig {
 
     /// An upgrade from somewhere.
     fn knock(&mut self, conn: ConnKey, from: &str, target: &str) {
-        let peer = from.parse().expect("an address");
+        let peer = Caller::At(from.parse().expect("an address"));
         self.shard.handle(self.now, Input::Accepted { conn, peer }, &mut self.fx);
         let mut head = format!(
             "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
