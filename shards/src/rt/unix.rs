@@ -3,6 +3,7 @@
 
 use std::fs::{self, Metadata};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// to empty its queue, because all shards share it, and the accepts of the others would fail instead of waiting. Those
 /// are of io_uring, which has no use for this.
 const PATIENCE: Duration = Duration::from_micros(1);
+/// How long a server that was killed may still seem to listen: less than a live one waits for a request head.
+const DYING_MAX: Duration = Duration::from_millis(900);
+/// How often it is looked whether somebody listens, while each time somebody hangs up.
+const TRIES_MAX: usize = 3;
 
 /// The file of a socket that is listened on; removed when this is dropped, if it is still the same. That has to happen
 /// before the socket closes: until then nobody replaces the file, and its number is not given to another.
@@ -79,22 +84,37 @@ fn make_way(path: &Path, address: &SockAddr) -> Result<(), StartError> {
         }
         Ok(_) => {}
     }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    // A queue that is full must not hold us up: somebody is there.
-    probe.set_nonblocking(true).map_err(failed)?;
-    match probe.connect(address).map_err(|cause| cause.raw_os_error()) {
-        Err(Some(libc::ECONNREFUSED)) => fs::remove_file(path).map_err(failed),
-        Err(Some(libc::ENOENT)) => Ok(()),
-        Err(Some(errno @ (libc::EACCES | libc::EPERM))) => Err(failed(io::Error::from_raw_os_error(errno))),
-        // Taken, or with a full queue, or of another type: each has somebody at the other end.
-        _ => Err(StartError::SocketInUse(path.to_owned())),
+    for _ in 0..TRIES_MAX {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+        // A queue that is full must not hold us up: somebody is there.
+        probe.set_nonblocking(true).map_err(failed)?;
+        match probe.connect(address).map_err(|cause| cause.raw_os_error()) {
+            Ok(()) if is_dropped(&probe).map_err(failed)? => {}
+            Err(Some(libc::ECONNREFUSED)) => return fs::remove_file(path).map_err(failed),
+            Err(Some(libc::ENOENT)) => return Ok(()),
+            Err(Some(errno @ (libc::EACCES | libc::EPERM))) => {
+                return Err(failed(io::Error::from_raw_os_error(errno)));
+            }
+            // Taken, or with a full queue, or of another type: each has somebody at the other end.
+            _ => break,
+        }
     }
+    Err(StartError::SocketInUse(path.to_owned()))
+}
+
+/// Whether a connection that was let in ends at once. The sockets of a process that was killed live on for a moment, until
+/// the kernel has taken its rings apart.
+fn is_dropped(probe: &Socket) -> io::Result<bool> {
+    probe.set_nonblocking(false)?;
+    probe.set_read_timeout(Some(DYING_MAX))?;
+    let mut byte = [MaybeUninit::uninit()];
+    Ok(!probe.recv(&mut byte).is_err_and(|cause| cause.kind() == io::ErrorKind::WouldBlock))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-    use std::process;
+    use std::{process, thread};
 
     use super::*;
 
@@ -148,6 +168,17 @@ mod tests {
         drop((file, socket, waiting));
         let _datagrams = UnixDatagram::bind(&path).expect("a socket of another type");
         assert!(matches!(bind_unix(&path, 0o660, 1), Err(StartError::SocketInUse(_))));
+    }
+
+    #[test]
+    fn a_server_that_is_just_dying_is_waited_for() {
+        let folder = Folder::new("dying");
+        let path = folder.path();
+        let dying = UnixListener::bind(&path).expect("a socket");
+        // Lets somebody in, and is gone.
+        let end = thread::spawn(move || drop(dying.accept().expect("somebody knocks")));
+        bind_unix(&path, 0o660, 1).expect("it is replaced when it is gone");
+        end.join().expect("no panic");
     }
 
     #[test]
