@@ -148,6 +148,12 @@ impl Resolver<'_> {
             1,
             "a silent client must be pinged before it is given up",
         );
+        self.check_below(
+            "limits.head_s",
+            "heartbeat.ping_s",
+            0,
+            "the timer of a head becomes that of the first heartbeat",
+        );
         let (coalesce, slow) = (self.number("outbox.coalesce_ms"), self.number("outbox.slow_client_ms"));
         if coalesce >= slow {
             self.blame_pair(
@@ -399,6 +405,8 @@ mod tests {
                 "heartbeat.idle_s = 20 does not go with heartbeat.ping_s = 25",
             ),
             (&[("heartbeat.ping_s", "60")], "heartbeat.ping_s = 60 does not go with heartbeat.idle_s = 60"),
+            (&[("heartbeat.ping_s", "4")], "heartbeat.ping_s = 4 does not go with limits.head_s = 5"),
+            (&[("limits.head_s", "26")], "limits.head_s = 26 does not go with heartbeat.ping_s = 25"),
             (&[("outbox.coalesce_ms", "500"), ("outbox.slow_client_ms", "400")], "look slow"),
             (&[("wire.receive_buffer_bytes", "4096")], "set it above 8192, or change limits.head_bytes_max"),
             (&[("wire.ring_entries", "1000")], "set it to 512 or 1024"),

@@ -153,7 +153,7 @@ fn what_should_be_a_proxy_header_and_is_none_is_for_the_core_to_refuse() {
         }
         assert!(!heard.is_empty() && heard.len() <= 1_100 && said.starts_with(&heard), "{}", heard.len());
         assert!(session.is_handshaking() && session.unsent().is_empty(), "nobody is answered in TLS");
-        assert_eq!(session.receive(&mut *b"more".to_vec(), &mut heard), Err(Broken));
+        assert_eq!(session.receive(&mut b"more".to_vec(), &mut heard), Err(Broken));
     }
 }
 
