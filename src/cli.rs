@@ -1,10 +1,10 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use shards::rt::Listen;
 
 use crate::auth;
 use crate::config::{self, FlagSetting, RawConfig};
@@ -80,10 +80,10 @@ impl TokenOptions {
 /// What decides the configuration. A flag wins over the environment, that over the file, that over the default.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Where clients connect [default: 127.0.0.1:8080]
+    /// Where clients connect: an address, or unix:/path [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where metrics and the management API are served [default: 127.0.0.1:9090]
+    /// Where metrics and the management API are served, in the same form [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
     /// How many cores get a share of the rooms [default: the profile's cores]
@@ -178,13 +178,15 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 /// The one line that says the server is up.
 pub(crate) fn ready_line(
-    public: SocketAddr,
-    tls: bool,
-    admin: SocketAddr,
+    (public, public_tls): (&Listen, bool),
+    (admin, admin_tls): (&Listen, bool),
     shards: usize,
     engine: &str,
 ) -> String {
-    let scheme = if tls { "https" } else { "http" };
+    let scheme = |tls| if tls { "https" } else { "http" };
+    let (public_scheme, admin_scheme) = (scheme(public_tls), scheme(admin_tls));
     let noun = if shards == 1 { "shard" } else { "shards" };
-    format!("voxhall ready: {scheme}://{public} (admin http://{admin}), {shards} {noun}, engine {engine}")
+    format!(
+        "voxhall ready: {public_scheme}://{public} (admin {admin_scheme}://{admin}), {shards} {noun}, engine {engine}"
+    )
 }

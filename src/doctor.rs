@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use shards::rt::{Probe, preflight};
+use rustix::fs::Access;
+use shards::rt::{Listen, Probe, preflight};
 use tuning::{Check, Host, Rlimit, Standing};
 
 use crate::config::Config;
@@ -14,8 +15,10 @@ use crate::{Failure, out};
 /// # Errors
 /// [`Failure::Unmet`] when the profile can't be met here.
 pub(crate) fn run(config: &Config, host: &Host) -> Result<(), Failure> {
-    let mut checks: Vec<Check> = preflight().into_iter().map(check_of).collect();
-    checks.extend(tuning::checks_on(host, &config.profile, &config.cores, config.connections_max));
+    let mut checks = preflight().into_iter().map(check_of).collect();
+    merge(&mut checks, tuning::checks_on(host, &config.profile, &config.cores, config.connections_max));
+    checks.extend(socket_folder("server.listen", &config.listen));
+    checks.extend(socket_folder("server.admin", &config.admin));
     let mut report =
         format!("profile {}, {} on cores {:?}\n\n", config.profile.name, shards(config), config.cores)
             .into_bytes();
@@ -54,6 +57,36 @@ fn check_of(probe: Probe) -> Check {
     }
 }
 
+/// Adds checks of the host. What the runtime has tried as well is shown once, with the worse verdict.
+fn merge(checks: &mut Vec<Check>, more: Vec<Check>) {
+    for check in more {
+        match checks.iter_mut().find(|tried| tried.name == check.name) {
+            Some(tried) if tried.standing > check.standing => {}
+            Some(tried) => *tried = check,
+            None => checks.push(check),
+        }
+    }
+}
+
+/// Whether the file of a Unix-domain socket can be made.
+fn socket_folder(key: &'static str, at: &Listen) -> Option<Check> {
+    let Listen::Unix { path, .. } = at else { return None };
+    let folder = path.parent()?;
+    let found = match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    let shown = folder.display();
+    Some(Check {
+        name: key,
+        standing: if found.is_none() { Standing::Ok } else { Standing::Fails },
+        found: format!("{shown}: {}", found.as_deref().unwrap_or("may be written to")),
+        wanted: "a folder that this user may write to".to_owned(),
+        why: "The server makes its socket there, and removes it.",
+        remedy: found.map(|_| format!("sudo install -d -o $(id -un) {shown}")),
+    })
+}
+
 /// Every limit in force, beside what the host allows where it has a say.
 fn limits(config: &Config, host: &Host) -> String {
     let mut out = String::from("\nlimits in force\n");
@@ -82,4 +115,29 @@ fn limits(config: &Config, host: &Host) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &'static str, standing: Standing, found: &str) -> Check {
+        Check { name, standing, found: found.to_owned(), wanted: String::new(), why: "", remedy: None }
+    }
+
+    #[test]
+    fn what_was_looked_at_twice_is_shown_once_with_the_worse_verdict() {
+        let mut checks =
+            vec![check("kernel", Standing::Fails, "tried"), check("nofile", Standing::Ok, "tried")];
+        merge(
+            &mut checks,
+            vec![
+                check("kernel", Standing::Ok, "read"),
+                check("nofile", Standing::Fails, "read"),
+                check("swap", Standing::Ok, "read"),
+            ],
+        );
+        let shown: Vec<_> = checks.iter().map(|check| (check.name, check.found.as_str())).collect();
+        assert_eq!(shown, [("kernel", "tried"), ("nofile", "read"), ("swap", "read")]);
+    }
 }

@@ -28,8 +28,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     check_host(&config, host)?;
     let gate = auth::open(&config)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
-    let admin = control::bind_admin(config.admin).map_err(Failure::Fault)?;
-    let admin_address = admin.local_addr().map_err(broken("the management address"))?;
+    let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
+    let admin_at = admin.listens_at().map_err(broken("the management address"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -39,9 +39,9 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
         let signals = Signals::listen().map_err(broken("signal handling"))?;
         let (node, mailbox) =
             shards::rt::start(node_config(&config)).map_err(|error| Failure::Fault(error.to_string()))?;
-        let tls = config.wire.tls.is_some();
+        let public = (node.listens_at(), config.wire.tls.is_some());
         let engine = config.shard.room.engine.name();
-        let line = ready_line(node.local_addr(), tls, admin_address, node.shards(), engine);
+        let line = ready_line(public, (&admin_at, config.admin_tls.is_some()), node.shards(), engine);
         let ready = || out::print(&format!("{line}\n"));
         control::run(&config, gate, node, mailbox, admin, signals, ready)
             .await
@@ -55,7 +55,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
 
 fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {
-        listen: config.listen,
+        listen: config.listen.clone(),
         cores: config.cores.iter().map(|&core| config.pinned.then_some(core)).collect(),
         wire: config.wire.clone(),
         shard: config.shard.clone(),

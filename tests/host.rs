@@ -92,6 +92,21 @@ os.execv(sys.argv[1], sys.argv[1:])
 }
 
 #[test]
+fn doctor_looks_at_the_folder_of_a_socket_file() {
+    let doctor = |path: &str| {
+        let arguments =
+            ["doctor", "--shards", "1", "--listen", path, "--admin", "unix:/proc/voxhall/admin.sock"];
+        text(&voxhall(&arguments).output().expect("the program runs").stdout)
+    };
+    let here = std::env::temp_dir();
+    let report = doctor(&format!("unix:{}/public.sock", here.display()));
+    let line = |key: &str| report.lines().find(|line| line.contains(key)).unwrap_or_default();
+    assert!(line("server.listen").starts_with("ok "), "{report}");
+    assert!(line("server.admin").starts_with("fails "), "{report}");
+    assert!(report.contains("$ sudo install -d -o $(id -un) /proc/voxhall"), "{report}");
+}
+
+#[test]
 fn doctor_judges_each_profile_by_its_own_needs() {
     for profile in ["laptop", "container", "bare-metal", "latency"] {
         let output = voxhall(&["doctor", "--profile", profile]).output().expect("the program runs");
@@ -111,6 +126,10 @@ fn doctor_judges_each_profile_by_its_own_needs() {
         let checks: Vec<_> = report.lines().filter(standing).collect();
         let failed = checks.iter().filter(|line| line.starts_with("fails ")).count();
         assert!(checks.len() > 10, "{report}");
+        for once in ["kernel", "nofile", "memlock"] {
+            let of = checks.iter().filter(|line| line[11..].split_whitespace().next() == Some(once));
+            assert_eq!(of.count(), 1, "{once} is shown once in\n{report}");
+        }
         assert!(report.contains(&format!(" {failed} failed\n")), "{report}");
         assert_eq!(output.status.code(), Some(i32::from(failed > 0)), "{report}");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shards::core::counters::{Counters, Refusal};
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{
-    ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
+    Caller, ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
 };
 
 const KEY: ConnKey = ConnKey { index: 0, generation: 1 };
@@ -38,7 +38,7 @@ impl Rig {
 
     /// An upgrade from somewhere.
     fn knock(&mut self, conn: ConnKey, from: &str, target: &str) {
-        let peer = from.parse().expect("an address");
+        let peer = Caller::At(from.parse().expect("an address"));
         self.shard.handle(self.now, Input::Accepted { conn, peer }, &mut self.fx);
         let mut head = format!(
             "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -196,7 +196,7 @@ fn under_tls_an_address_is_refused_before_its_handshake() {
         let admitted = (0..count).filter(|_| {
             index += 1;
             let conn = ConnKey { index, generation: 1 };
-            let peer = from.parse().expect("an address");
+            let peer = Caller::At(from.parse().expect("an address"));
             rig.shard.handle(rig.now, Input::Accepted { conn, peer }, &mut rig.fx);
             let closes =
                 rig.fx.iter().any(|effect| matches!(effect, Effect::Close(closed, _) if *closed == conn));

@@ -9,19 +9,27 @@ use std::time::{Duration, Instant};
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{Micros, ShardConfig, ShardId, ShardMessage};
-use shards::rt::{ControlLine, DrainOutcome, Node, NodeConfig, StartError, WireConfig, start};
+use shards::rt::{ControlLine, DrainOutcome, Listen, Node, NodeConfig, StartError, WireConfig, start};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
 /// Far longer than anything here takes; a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn loopback() -> Listen {
+    Listen::Tcp("127.0.0.1:0".parse().expect("an address"))
+}
+
+fn address(node: &Node) -> SocketAddr {
+    node.listens_at().tcp().expect("an address")
+}
+
 fn config(shards: u16) -> NodeConfig {
     let mut shard = ShardConfig { shards, echo_endpoint: true, ..ShardConfig::default() };
     // What is tested here is the wire, as hard as a client can.
     (shard.limits.messages_per_s, shard.limits.bytes_per_s) = (0, 0);
     NodeConfig {
-        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen: loopback(),
         cores: vec![None; usize::from(shards)],
         wire: WireConfig { ring_entries: 256, receive_buffers: 16, ..WireConfig::default() },
         shard,
@@ -96,7 +104,7 @@ fn counters(line: &ControlLine, shard: u16) -> Box<Counters> {
 #[test]
 fn messages_of_every_size_come_back_whole() {
     let (node, line) = node(1);
-    let mut client = connect(node.local_addr(), "/echo");
+    let mut client = connect(address(&node), "/echo");
     for len in [0, 1, 125, 126, 16_383, 16_384, 16_385, 65_536, 300_000, 1_048_576] {
         let sent: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
         client.send(Message::binary(sent.clone())).expect("sent");
@@ -109,7 +117,7 @@ fn messages_of_every_size_come_back_whole() {
 #[test]
 fn many_clients_at_once_are_all_served_and_all_gone_afterwards() {
     let (node, line) = node(2);
-    let address = node.local_addr();
+    let address = address(&node);
     for _ in 0..3 {
         let mut clients: Vec<_> =
             (0..120).map(|i| connect(address, &format!("/ws/room-{i}?engine=echo"))).collect();
@@ -153,7 +161,7 @@ fn many_clients_at_once_are_all_served_and_all_gone_afterwards() {
 fn a_drain_says_goodbye_to_everyone_and_ends_clean() {
     let (node, line) = node(2);
     let mut clients: Vec<_> =
-        (0..20).map(|i| connect(node.local_addr(), &format!("/ws/room-{i}?engine=echo"))).collect();
+        (0..20).map(|i| connect(address(&node), &format!("/ws/room-{i}?engine=echo"))).collect();
     let end = std::thread::spawn(move || drain(node, &line, Micros::from_ms(200)));
     for client in &mut clients {
         let mut warned = false;
@@ -177,7 +185,7 @@ fn a_drain_says_goodbye_to_everyone_and_ends_clean() {
 #[test]
 fn a_deadline_cuts_who_will_not_go() {
     let (node, line) = node(1);
-    let client = connect(node.local_addr(), "/ws/stubborn?engine=echo");
+    let client = connect(address(&node), "/ws/stubborn?engine=echo");
     line.tell(ShardId(0), ShardMessage::Drain { window: Micros::from_s(3_600) }).expect("room");
     assert_eq!(node.join(Instant::now()), DrainOutcome::Forced { connections: 1 });
     drop(client);
@@ -197,7 +205,7 @@ fn stop_ends_a_shard_at_once() {
 fn a_client_that_reads_late_still_gets_everything() {
     const MESSAGES: usize = 100;
     let (node, line) = node(1);
-    let mut client = connect(node.local_addr(), "/echo");
+    let mut client = connect(address(&node), "/echo");
     let mut writer = client.get_ref().try_clone().expect("a descriptor");
     // Twelve megabytes: more than the sockets and the lane hold together, so that both directions fill up.
     let sender = std::thread::spawn(move || {
@@ -224,8 +232,8 @@ fn a_client_that_reads_late_still_gets_everything() {
 fn at_the_descriptor_mark_the_next_client_waits_until_one_leaves() {
     let (node, line) =
         start(NodeConfig { descriptors_max: 3, ..config(1) }).expect("the host can run a node");
-    let mut clients: Vec<_> = (0..3).map(|_| connect(node.local_addr(), "/echo")).collect();
-    let address = node.local_addr();
+    let mut clients: Vec<_> = (0..3).map(|_| connect(address(&node), "/echo")).collect();
+    let address = address(&node);
     let next = std::thread::spawn(move || connect(address, "/echo"));
     while counters(&line, 0).wire.accept_paused == 0 {}
     assert_eq!(counters(&line, 0).wire.descriptors, 3);
@@ -240,7 +248,7 @@ fn at_the_descriptor_mark_the_next_client_waits_until_one_leaves() {
 #[test]
 fn a_plain_request_goes_to_the_control_plane_with_its_head() {
     let (node, line) = node(1);
-    let mut client = TcpStream::connect(node.local_addr()).expect("the node listens");
+    let mut client = TcpStream::connect(address(&node)).expect("the node listens");
     client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     client.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").expect("sent");
     let ShardMessage::Serve(handoff) = receive(&line) else { panic!("a hand-off") };
@@ -258,15 +266,16 @@ fn a_plain_request_goes_to_the_control_plane_with_its_head() {
 #[test]
 fn what_can_not_work_is_refused_with_a_sentence() {
     let (node, line) = node(1);
-    let taken = NodeConfig { listen: node.local_addr(), ..config(1) };
-    assert!(matches!(start(taken), Err(StartError::AddressInUse(address)) if address == node.local_addr()));
+    let taken = NodeConfig { listen: node.listens_at().clone(), ..config(1) };
+    assert!(matches!(start(taken), Err(StartError::AddressInUse(taken)) if taken == address(&node)));
     let impossible = NodeConfig { cores: vec![Some(100_000)], ..config(1) };
     assert!(matches!(start(impossible), Err(StartError::ImpossibleCore { core: 100_000, .. })));
     let greedy = NodeConfig { descriptors_max: usize::MAX >> 8, ..config(1) };
     assert!(matches!(start(greedy), Err(StartError::Descriptors { .. })));
     let confused = NodeConfig { cores: vec![None; 2], ..config(1) };
     assert!(matches!(start(confused), Err(StartError::Configuration(_))));
-    let elsewhere = NodeConfig { listen: "192.0.2.1:80".parse().expect("an address"), ..config(1) };
+    let elsewhere =
+        NodeConfig { listen: Listen::Tcp("192.0.2.1:80".parse().expect("an address")), ..config(1) };
     assert!(matches!(start(elsewhere), Err(StartError::Listen { .. })));
     assert_eq!(drain(node, &line, Micros(0)), DrainOutcome::Clean);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shards::core::http::ForwardedBy;
-use shards::core::{ConnKey, Effect, Effects, Gather, Input, Micros, Shard, ShardConfig, ShardId};
+use shards::core::{Caller, ConnKey, Effect, Effects, Gather, Input, Micros, Shard, ShardConfig, ShardId};
 
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -14,11 +14,18 @@ fn shard(protocol: bool, forwarded_by: ForwardedBy) -> Shard {
     Shard::new(ShardId(0), Arc::new(config), 1)
 }
 
+/// A process of this host on a Unix-domain socket.
+const LOCAL: &str = "local";
+
 /// What becomes of a request: where it is handed on as coming from, with its head, or the answer it gets.
 fn outcome(shard: &mut Shard, index: u32, peer: &str, pieces: &[&[u8]]) -> Result<(String, Vec<u8>), String> {
     let (conn, now) = (ConnKey { index, generation: 0 }, Micros::from_s(1));
     let mut fx: Effects = Vec::new();
-    shard.handle(now, Input::Accepted { conn, peer: peer.parse().expect("an address") }, &mut fx);
+    let peer = match peer {
+        LOCAL => Caller::Local,
+        address => Caller::At(address.parse().expect("an address")),
+    };
+    shard.handle(now, Input::Accepted { conn, peer }, &mut fx);
     for piece in pieces {
         shard.handle(now, Input::Received { conn, bytes: &mut piece.to_vec() }, &mut fx);
     }
@@ -77,6 +84,25 @@ fn a_header_line_counts_only_from_a_trusted_proxy_and_only_the_named_one() {
     assert_eq!(from(&mut by_x, 2, "203.0.113.5:1", head), "203.0.113.5:1");
     assert_eq!(from(&mut shard(false, ForwardedBy::Nothing), 1, "10.0.0.7:1", head), "10.0.0.7:1");
     assert_eq!(from(&mut shard(false, ForwardedBy::Forwarded), 1, "10.0.0.7:1", head), "6.6.6.6:0");
+}
+
+#[test]
+fn a_local_process_is_believed_and_the_client_it_names_is_not() {
+    let forwarded = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n";
+    let mut plain = shard(false, ForwardedBy::XForwardedFor);
+    assert_eq!(from(&mut plain, 1, LOCAL, forwarded), "198.51.100.7:0");
+    assert_eq!(from(&mut plain, 2, LOCAL, PLAIN), "127.0.0.1:0", "of this host, which has no limits");
+    let mut by_header = shard(true, ForwardedBy::XForwardedFor);
+    assert_eq!(from(&mut by_header, 1, LOCAL, PLAIN), "HTTP/1.1 400 Bad Request", "it must say so");
+    let line = "PROXY TCP4 203.0.113.5 192.0.2.1 5000 443\r\n";
+    assert_eq!(from(&mut by_header, 2, LOCAL, &format!("{line}{PLAIN}")), "203.0.113.5:5000");
+    assert_eq!(
+        from(&mut by_header, 3, LOCAL, &format!("{line}{forwarded}")),
+        "203.0.113.5:5000",
+        "a stranger's header line counts for nothing, through whatever socket it comes"
+    );
+    let unknown = format!("PROXY UNKNOWN\r\n{forwarded}");
+    assert_eq!(from(&mut by_header, 4, LOCAL, &unknown), "198.51.100.7:0", "the process speaks for itself");
 }
 
 #[test]

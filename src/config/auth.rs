@@ -106,7 +106,8 @@ impl Resolver<'_> {
 
     pub(super) fn origins(&self) -> Origins {
         let list = self.list("server.allowed_origins");
-        let loopback = self.address("server.listen").ip().is_loopback();
+        // A browser can't reach a socket file: pages come through a proxy, from anywhere.
+        let loopback = self.address("server.listen").is_local() && !self.listens_on_a_socket_file();
         if list.iter().any(|origin| origin == "*") || (list.is_empty() && loopback) {
             Origins::Any
         } else if list.is_empty() {

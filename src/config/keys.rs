@@ -1,9 +1,9 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::auth_keys;
-use super::rows::{address, choice, derived, file, list, number, switch};
+use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
+use super::{auth_keys, places, tls};
 
 /// One key.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) enum Kind {
     Switch,
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// An IP address and a port.
+    /// An IP address and a port, or the path of a Unix-domain socket.
     Address,
     /// Core numbers: `[0, 2]`, or `"0,2-5"`.
     Cores,
@@ -124,12 +124,17 @@ const CONNECTIONS: u64 = (1 << 24) - 1;
 
 /// Every key, table by table.
 pub(crate) const KEYS: &[Key] = &[
-    address("server.listen", "127.0.0.1:8080", "Where clients connect."),
+    address(
+        "server.listen",
+        "127.0.0.1:8080",
+        "Where clients connect; unix:/run/voxhall/public.sock is a Unix-domain socket, for a proxy on the same host.",
+    ),
     address(
         "server.admin",
         "127.0.0.1:9090",
         "Where metrics, health and the management API are served. Keep it away from clients.",
     ),
+    places::UNIX_MODE,
     derived(
         "server.shards",
         "shards",
@@ -338,11 +343,10 @@ pub(crate) const KEYS: &[Key] = &[
         (0, 1 << 26),
         "Messages shorter than this are sent as they are: they would gain little.",
     ),
-    file(
-        "tls.cert",
-        "The certificate chain (PEM), the server's own first. With it the public address speaks TLS. Read again on SIGHUP.",
-    ),
-    file("tls.key", "The private key of the certificate (PEM). Read again on SIGHUP."),
+    tls::CERT,
+    tls::KEY,
+    tls::ADMIN_CERT,
+    tls::ADMIN_KEY,
     derived(
         "wire.spin_us",
         "microseconds",

@@ -5,6 +5,7 @@ mod auth_keys;
 mod error;
 mod keys;
 mod layers;
+mod places;
 mod print;
 mod proxies;
 mod resolve;
@@ -13,11 +14,10 @@ mod spelling;
 mod tls;
 mod value;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use shards::core::ShardConfig;
-use shards::rt::WireConfig;
+use shards::rt::{Listen, Tls, WireConfig};
 use tuning::Profile;
 
 pub(crate) use auth::{AuthConfig, JwtConfig};
@@ -32,9 +32,11 @@ pub(crate) use value::Value;
 #[derive(Debug)]
 pub(crate) struct Config {
     /// The public address.
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
     /// The management address.
-    pub(crate) admin: SocketAddr,
+    pub(crate) admin: Listen,
+    /// What it is secured with; nothing when it is plain.
+    pub(crate) admin_tls: Option<Tls>,
     /// The profile, with the operator's changes in [`Config::wire`].
     pub(crate) profile: Profile,
     /// One core per shard.

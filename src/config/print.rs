@@ -63,7 +63,7 @@ fn bounds(key: &Key) -> String {
         Kind::Number { unit, min, max } => format!("{unit}, {min} to {max}"),
         Kind::Switch => "true or false".to_owned(),
         Kind::Choice(of) => of.join(", "),
-        Kind::Address => "IP address and port".to_owned(),
+        Kind::Address => "IP address and port, or unix: and a path".to_owned(),
         Kind::Cores => "core numbers".to_owned(),
         Kind::Text | Kind::Secret => "text".to_owned(),
         Kind::List => "list of texts".to_owned(),

@@ -12,7 +12,8 @@ impl Resolver<'_> {
             let remedy = "write them like [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned();
             self.blame("server.trusted_proxies", format!("lists something else: {bad}"), remedy);
         }
-        if self.switch("server.proxy_protocol") && self.list("server.trusted_proxies").is_empty() {
+        let nobody = self.list("server.trusted_proxies").is_empty() && !self.listens_on_a_socket_file();
+        if self.switch("server.proxy_protocol") && nobody {
             self.blame(
                 "server.proxy_protocol",
                 "trusts nobody: server.trusted_proxies is empty".to_owned(),

@@ -2,7 +2,6 @@
 //! decide, and checks the keys that depend on each other.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
@@ -36,11 +35,12 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
-    let tls = resolver.tls();
+    let tls = resolver.tls("tls.cert", "tls.key");
+    let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }
-    Ok(resolver.config(profile, cores, tls))
+    Ok(Config { admin_tls, ..resolver.config(profile, cores, tls) })
 }
 
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
@@ -148,6 +148,12 @@ impl Resolver<'_> {
             1,
             "a silent client must be pinged before it is given up",
         );
+        self.check_below(
+            "limits.head_s",
+            "heartbeat.ping_s",
+            0,
+            "the timer of a head becomes that of the first heartbeat",
+        );
         let (coalesce, slow) = (self.number("outbox.coalesce_ms"), self.number("outbox.slow_client_ms"));
         if coalesce >= slow {
             self.blame_pair(
@@ -188,27 +194,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// Nothing but this machine may reach a server that asks nobody for a name.
-    fn check_addresses(&mut self) {
-        let open = self.switch("server.insecure") || self.text("auth.mode") == "jwt";
-        for name in ["server.listen", "server.admin"] {
-            if !open && !self.address(name).ip().is_loopback() {
-                self.blame(
-                    name,
-                    "can be reached from other machines, and auth.mode = \"none\" lets everybody in".to_owned(),
-                    "set auth.mode = \"jwt\" and a key for it, listen on 127.0.0.1 behind a proxy that authenticates, \
-                     or give --insecure if that is what you mean"
-                        .to_owned(),
-                );
-            }
-        }
-        let (listen, admin) = (self.address("server.listen"), self.address("server.admin"));
-        if listen == admin && listen.port() != 0 {
-            let remedy = "give each its own port".to_owned();
-            self.blame("server.admin", "is the same address as server.listen".to_owned(), remedy);
-        }
-    }
-
     fn config(self, profile: Profile, cores: Vec<usize>, tls: Option<Tls>) -> Config {
         let mut shard = self.shard_config(cores.len());
         shard.limits.handshakes = tls.is_some();
@@ -221,6 +206,7 @@ impl Resolver<'_> {
         Config {
             listen: self.address("server.listen"),
             admin: self.address("server.admin"),
+            admin_tls: None,
             pinned: profile.pin || self.raw.get("server.cores").is_some(),
             profile,
             cores,
@@ -322,10 +308,6 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn address(&self, name: &str) -> SocketAddr {
-        self.text(name).parse().expect("checked when it was read")
-    }
-
     pub(super) fn place(&self, name: &str) -> Place {
         self.settings.get(name).map_or(Place::Default, |setting| setting.place.clone())
     }
@@ -373,6 +355,9 @@ fn share(total: usize, shards: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use shards::core::Origins;
+    use shards::rt::Listen;
+
     use super::super::layers::FlagSetting;
     use super::*;
 
@@ -397,7 +382,7 @@ mod tests {
     #[test]
     fn nothing_set_is_a_valid_configuration() {
         let config = resolved(&[]).expect("valid");
-        assert!(config.listen.ip().is_loopback() && config.admin.ip().is_loopback());
+        assert!(config.listen.is_local() && config.admin.is_local());
         assert_eq!(config.shard.outbox.messages_max, 512);
         assert_eq!(config.cores.len(), usize::from(config.shard.shards));
         assert_eq!(config.connections_max, 20_000 - tuning::descriptors_for(0, config.cores.len()));
@@ -422,6 +407,8 @@ mod tests {
                 "heartbeat.idle_s = 20 does not go with heartbeat.ping_s = 25",
             ),
             (&[("heartbeat.ping_s", "60")], "heartbeat.ping_s = 60 does not go with heartbeat.idle_s = 60"),
+            (&[("heartbeat.ping_s", "4")], "heartbeat.ping_s = 4 does not go with limits.head_s = 5"),
+            (&[("limits.head_s", "26")], "limits.head_s = 26 does not go with heartbeat.ping_s = 25"),
             (&[("outbox.coalesce_ms", "500"), ("outbox.slow_client_ms", "400")], "look slow"),
             (&[("wire.receive_buffer_bytes", "4096")], "set it above 8192, or change limits.head_bytes_max"),
             (&[("wire.ring_entries", "1000")], "set it to 512 or 1024"),
@@ -432,6 +419,11 @@ mod tests {
             (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),
             (&[("server.admin", "127.0.0.1:8080")], "the same address"),
+            (&[("server.admin", "unix:/a"), ("server.listen", "unix:/a")], "give each its own path"),
+            (&[("server.unix_mode", "0888")], "write them as octal digits"),
+            (&[("server.unix_mode", "1777")], "write them as octal digits"),
+            (&[("server.unix_mode", "+66")], "write them as octal digits"),
+            (&[("tls.admin_cert", "a.pem")], "of no use without tls.admin_key"),
             (&[("tls.cert", "a.pem")], "of no use without tls.key"),
             (&[("tls.key", "a.pem")], "of no use without tls.cert"),
             (&[("tls.cert", "none/a.pem"), ("tls.key", "none/k.pem")], "none/a.pem: it can't be read"),
@@ -450,6 +442,17 @@ mod tests {
             let settings = if setting.0 == "auth.mode" { &both[..] } else { &both[..2] };
             assert!(resolved(settings).is_ok());
         }
+    }
+
+    #[test]
+    fn a_socket_file_needs_neither_tokens_nor_networks_and_does_not_let_every_page_in() {
+        let socket = ("server.listen", "unix:/run/voxhall/public.sock");
+        let settings = [socket, ("server.proxy_protocol", "true"), ("server.unix_mode", "600")];
+        let config = resolved(&settings).expect("valid");
+        let path = "/run/voxhall/public.sock".into();
+        assert_eq!(config.listen, Listen::Unix { path, mode: 0o600 });
+        assert_eq!(config.shard.origins, Origins::SameHost);
+        assert_eq!(resolved(&[]).expect("valid").shard.origins, Origins::Any);
     }
 
     #[test]

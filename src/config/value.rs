@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use shards::rt::{SOCKET_PATH_BYTES_MAX, UNIX_PREFIX};
+
 use super::keys::{Key, Kind};
 
 /// A value of the right kind and within its bounds.
@@ -161,10 +163,25 @@ fn addressed(key: &Key, text: &str) -> Result<Value, Unfit> {
     // Names are not resolved: which address is listened on must not depend on somebody's DNS.
     let text =
         text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+        return socket_at(path).map(|()| Value::Text(text));
+    }
     match text.parse::<SocketAddr>() {
         Ok(address) => Ok(Value::Text(address.to_string())),
         Err(_) => Err(mistyped(key, &key.kind)),
     }
+}
+
+/// Whether a socket can have this path. One that does not begin at the root would depend on where the server is started.
+fn socket_at(path: &str) -> Result<(), Unfit> {
+    let (problem, remedy) = if !path.starts_with('/') || path.ends_with('/') {
+        ("is not the whole path of a socket", "write it like unix:/run/voxhall/public.sock".to_owned())
+    } else if path.len() > SOCKET_PATH_BYTES_MAX {
+        ("is too long for the path of a socket", format!("use one of {SOCKET_PATH_BYTES_MAX} bytes or less"))
+    } else {
+        return Ok(());
+    };
+    Err(Unfit { problem: problem.to_owned(), remedy })
 }
 
 fn named(key: &Key, path: &str) -> Result<Value, Unfit> {
@@ -201,9 +218,9 @@ fn mistyped(key: &Key, kind: &Kind) -> Unfit {
         }
         Kind::Choice(of) => ("is not a word".to_owned(), format!("write one of {} in quotes", of.join(", "))),
         Kind::Address => (
-            "is not an IP address with a port".to_owned(),
+            "is not an IP address with a port, nor the path of a socket".to_owned(),
             format!(
-                "write it like {}",
+                "write it like {} or \"unix:/run/voxhall/public.sock\"",
                 key.default.value().map_or_else(String::new, |value| value.to_string())
             ),
         ),
@@ -238,6 +255,8 @@ mod tests {
         assert_eq!(read("server.allowed_origins", &list.to_string()), Ok(list));
         let secret = read("auth.hs256_secret", "never seen").expect("a secret");
         assert!(!format!("{secret} {secret:?}").contains("seen"));
+        let socket = "unix:/run/voxhall/public.sock";
+        assert_eq!(read("server.listen", socket), Ok(Value::Text(socket.to_owned())));
         assert_eq!(read("server.listen", "[::1]:80"), Ok(Value::Text("[::1]:80".to_owned())));
     }
 
@@ -251,6 +270,9 @@ mod tests {
             ("server.insecure", "yes", "true or false"),
             ("room.engine", "cello", "echo, relay, parrot"),
             ("server.listen", "8080", "127.0.0.1:8080"),
+            ("server.listen", "unix:public.sock", "unix:/run/voxhall/public.sock"),
+            ("server.listen", "unix:/run/voxhall/", "unix:/run/voxhall/public.sock"),
+            ("server.listen", &format!("unix:/{}", "x".repeat(107)), "107 bytes or less"),
             ("server.cores", "3-1", "0,2-5"),
             ("server.cores", "", "0,2-5"),
         ] {

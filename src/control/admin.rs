@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener as PlainListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +16,14 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::json;
-use tokio::net::TcpListener;
+use shards::rt::Tls;
 use tokio::sync::Semaphore;
 
 use super::App;
+use super::admin_listener::{Accepting, AdminListener};
 use super::http::{self, Keep};
 use super::problem::{no_such_path, wrong_method};
+use super::secured::Secured;
 use super::{access, health, metrics, rooms, stats, users};
 
 /// Connections served at once: a few scrapers, a few operators.
@@ -78,17 +79,19 @@ async fn openapi() -> Response {
 
 /// Takes connections on the management address.
 pub(crate) struct Server {
-    listener: TcpListener,
+    listener: Accepting,
+    /// What connections are secured with.
+    tls: Option<Tls>,
     router: Router,
     places: Arc<Semaphore>,
 }
 
 impl Server {
     /// A server on a bound listener.
-    pub(crate) fn new(listener: PlainListener, app: App) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+    pub(crate) fn new(listener: AdminListener, tls: Option<Tls>, app: App) -> io::Result<Self> {
         Ok(Self {
-            listener: TcpListener::from_std(listener)?,
+            listener: listener.serve()?,
+            tls,
             router: router(app),
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         })
@@ -99,7 +102,7 @@ impl Server {
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await.expect("never closed");
             let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the management address was not accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -107,34 +110,21 @@ impl Server {
                 }
             };
             let router = self.router.clone();
+            let secured = self.tls.as_ref().map(|tls| tls.session(None));
             tokio::spawn(async move {
-                http::serve(stream, Bytes::new(), router, Keep::Alive, CONNECTION).await;
+                match secured {
+                    None => http::serve(stream, Bytes::new(), router, Keep::Alive, CONNECTION).await,
+                    Some(Some(session)) => {
+                        // The handshake and the first head have the time of a head together.
+                        let stream = Secured::new(stream, session);
+                        http::serve(stream, Bytes::new(), router, Keep::Alive, CONNECTION).await;
+                    }
+                    Some(None) => tracing::warn!("no randomness for a TLS session of the management address"),
+                }
                 drop(place);
             });
         }
     }
-}
-
-/// Binds the management address.
-///
-/// # Errors
-/// A sentence with the remedy.
-pub(crate) fn bind(address: SocketAddr) -> Result<PlainListener, String> {
-    PlainListener::bind(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "the management address {address} is taken by another process; stop it (`ss -ltnp 'sport = :{}'` names it) \
-             or choose another with --admin",
-            address.port()
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "the management address {address} needs a privilege; choose a port from 1024 up with --admin, or grant \
-             CAP_NET_BIND_SERVICE"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("the management address {address} is not of this host; choose one that is with --admin")
-        }
-        _ => format!("the management address {address} can't be listened on: {error}; choose another with --admin"),
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(5);
@@ -44,8 +44,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         .half_close(true)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(&mut stream), TowerToHyperService::new(router));
-    if let Ok(Ok(())) = tokio::time::timeout(within, connection).await {
-        read_the_rest(stream.stream).await;
+    match tokio::time::timeout(within, connection).await {
+        Ok(Ok(())) => read_the_rest(stream.stream).await,
+        // Under TLS the end is said, so that nobody takes it for somebody else's doing.
+        Ok(Err(_)) | Err(_) => drop(tokio::time::timeout(LINGER, stream.stream.shutdown()).await),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod admin;
+mod admin_listener;
 mod assets;
 mod drain;
 mod health;
@@ -17,18 +18,18 @@ mod readings;
 mod reload;
 mod rooms;
 mod secured;
+mod socket;
 mod stats;
 #[cfg(test)]
 mod testing;
 mod users;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use shards::rt::{ControlLine, Node};
 use tokio::time::Instant;
 
-pub(crate) use admin::bind as bind_admin;
+pub(crate) use admin_listener::AdminListener;
 pub(crate) use drain::{End, Signals};
 
 use crate::auth::{JwtGate, keep_fresh};
@@ -83,15 +84,15 @@ pub(crate) async fn run(
     gate: Option<Arc<JwtGate>>,
     node: Node,
     mailbox: ControlLine,
-    admin: TcpListener,
+    admin: AdminListener,
     signals: Signals,
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<End> {
     let (switchboard, line) = Switchboard::new(mailbox);
     let app = Plane::new(config, gate.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
-    let admin = admin::Server::new(admin, Arc::clone(&app))?;
-    let reload = reload::Reload::listen(config.wire.tls.clone())?;
+    let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
+    let reload = reload::Reload::listen(config)?;
     ready()?;
     tokio::select! {
         broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),

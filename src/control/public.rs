@@ -4,7 +4,6 @@
 //! Every answer closes its connection, so that a client that wants a room next connects anew and is taken by a shard.
 //! What bounds it: [`CONNECTIONS_MAX`] sockets, each for [`CONNECTION`] at most.
 
-use std::net::TcpStream as PlainStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use axum::routing::get;
 use bytes::Bytes;
 use shards::core::{Handoff, SessionId};
 use shards::rt::Link;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::App;
@@ -25,6 +23,7 @@ use super::health;
 use super::http::{self, Keep};
 use super::problem::{Problem, no_such_path, wrong_method};
 use super::secured::Secured;
+use super::socket::Socket;
 
 /// Handed-over connections being served at once. The page takes a dozen; probes one. With the
 /// management address it stays within the descriptors kept in reserve.
@@ -87,9 +86,7 @@ impl Door {
     /// Serves one connection on a task of its own, or says 503.
     pub(crate) fn take(&self, handoff: Handoff<Link>) {
         let Handoff { socket: Link { socket, tls }, head, peer } = handoff;
-        let stream = PlainStream::from(socket);
-        let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        let stream = match taken {
+        let stream = match Socket::adopt(socket) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%peer, %error, "a request was handed over with a socket that can't be served");
@@ -123,7 +120,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream as PlainStream};
     use std::os::fd::OwnedFd;
 
     use super::super::assets::ASSETS;

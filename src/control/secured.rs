@@ -1,7 +1,7 @@
-//! A handed-over TLS connection as a stream of plaintext.
+//! A TLS connection as a stream of plaintext.
 //!
-//! The session comes from the shard that made the handshake, with what it had to say and could not yet, and goes on
-//! here. What bounds it: one read and one write's worth of bytes each way.
+//! The session of one that was handed over comes from the shard that made the handshake, with what it had to say and could
+//! not yet, and goes on here; that of one of the admin address begins here. What bounds it: one read and one write's worth of bytes each way.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use shards::rt::tls::Session;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::socket::Socket;
 
 /// Ciphertext read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -18,7 +19,7 @@ const WRITE_BYTES_MAX: usize = 16 << 10;
 
 /// See the module.
 pub(crate) struct Secured {
-    stream: TcpStream,
+    stream: Socket,
     session: Box<Session>,
     arrived: Vec<u8>,
     /// Opened and not yet read, from `read` on.
@@ -27,7 +28,7 @@ pub(crate) struct Secured {
 }
 
 impl Secured {
-    pub(crate) fn new(stream: TcpStream, session: Box<Session>) -> Self {
+    pub(crate) fn new(stream: Socket, session: Box<Session>) -> Self {
         Self { stream, session, arrived: vec![0; READ_BYTES], plain: Vec::new(), read: 0 }
     }
 
@@ -57,6 +58,12 @@ impl AsyncRead for Secured {
             if this.session.has_ended() {
                 return Poll::Ready(Ok(()));
             }
+            // A client in the middle of a handshake says nothing more before it has heard this.
+            if this.session.must_speak()
+                && let Poll::Ready(sent) = this.poll_unsent(cx)
+            {
+                sent?;
+            }
             let mut arrived = ReadBuf::new(&mut this.arrived);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut arrived))?;
             if arrived.filled().is_empty() {
@@ -65,9 +72,9 @@ impl AsyncRead for Secured {
             (this.plain, this.read) = (std::mem::take(&mut this.plain), 0);
             this.plain.clear();
             let outcome = this.session.receive(arrived.filled_mut(), &mut this.plain);
-            // An alert, or the answer to a change of keys: what can't go now goes with the next write.
-            let _ = this.poll_unsent(cx)?;
             if outcome.is_err() {
+                // An alert, as far as the socket takes it.
+                let _ = this.poll_unsent(cx)?;
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
         }

@@ -32,9 +32,9 @@ pub(crate) struct Server {
     log: Option<JoinHandle<String>>,
     /// The line it printed when it was ready.
     pub(crate) ready: String,
-    /// The public address.
+    /// The public address; unspecified where it is a socket file.
     pub(crate) public: SocketAddr,
-    /// The admin address.
+    /// The admin address; unspecified where it is a socket file.
     pub(crate) admin: SocketAddr,
 }
 
@@ -46,9 +46,11 @@ impl Server {
 
     /// As [`Self::start`], in this environment.
     pub(crate) fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let listen: &[&str] =
-            if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = voxhall(&["serve", "--admin", "127.0.0.1:0"])
+        let own = |flag: &str| arguments.contains(&flag);
+        let listen: &[&str] = if own("--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let admin: &[&str] = if own("--admin") { &[] } else { &["--admin", "127.0.0.1:0"] };
+        let mut child = voxhall(&["serve"])
+            .args(admin)
             .args(listen)
             .args(arguments)
             .envs(environment.iter().copied())
@@ -66,7 +68,8 @@ impl Server {
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut ready).expect("a line");
         let address = |part: usize| {
             let rest = ready.split("://").nth(part)?;
-            rest.split([' ', ')']).next()?.parse().ok()
+            let text = rest.split([' ', ')']).next()?;
+            if text.starts_with("unix:/") { Some(([0; 4], 0).into()) } else { text.parse().ok() }
         };
         match (address(1), address(2)) {
             (Some(public), Some(admin)) => Self { child, log: Some(log), ready, public, admin },

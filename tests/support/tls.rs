@@ -44,9 +44,14 @@ impl Files {
 
     /// A server with these files, and these arguments besides.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
-        let setting = |key: &str, path: &Path| format!("{key}={}", path.display());
-        let (cert, key) = (setting("tls.cert", &self.cert()), setting("tls.key", &self.key()));
+        let (cert, key) = self.settings("tls.cert", "tls.key");
         Server::start(&[&["--set", &cert, "--set", &key], arguments].concat())
+    }
+
+    /// What is behind `--set` for these files under these keys.
+    pub(crate) fn settings(&self, cert_key: &str, key_key: &str) -> (String, String) {
+        let setting = |key: &str, path: &Path| format!("{key}={}", path.display());
+        (setting(cert_key, &self.cert()), setting(key_key, &self.key()))
     }
 }
 
@@ -93,7 +98,8 @@ pub(crate) fn secure_over(config: &Arc<ClientConfig>, socket: TcpStream) -> std:
 /// The whole answer to a request for a page.
 pub(crate) fn get(config: &Arc<ClientConfig>, address: SocketAddr, path: &str) -> String {
     let mut stream = secure(config, address).expect("a handshake");
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").expect("the server reads");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")
+        .expect("the server reads");
     let mut answer = String::new();
     // Ends in an error when the server closes without saying so (RFC 8446 section 6.1).
     stream.read_to_string(&mut answer).expect("an answer with a proper end");

@@ -103,6 +103,8 @@ pub(super) struct Head {
     pub(super) deadline: Micros,
     /// How far it is known whose it is.
     pub(super) address: Address,
+    /// Whether `peer` is a process of this host on a Unix-domain socket, whose word is taken.
+    pub(super) local: bool,
 }
 
 /// How far it is known where a connection comes from.

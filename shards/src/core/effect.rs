@@ -1,6 +1,6 @@
 //! What goes into a shard and what comes out of it.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::ids::{ConnKey, ShardId};
 use super::message::{Answer, AskId, Query};
@@ -14,8 +14,8 @@ pub enum Input<'a> {
     Accepted {
         /// The key the pump chose for it.
         conn: ConnKey,
-        /// Where it comes from.
-        peer: SocketAddr,
+        /// Who is at its other end.
+        peer: Caller,
     },
     /// Another shard read the head and found that the room lives here.
     Adopted {
@@ -70,6 +70,27 @@ pub enum Input<'a> {
         /// Over which the goodbyes are spread.
         window: Micros,
     },
+}
+
+/// Who is at the other end of a socket that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody at this address.
+    At(SocketAddr),
+    /// A process of this host on a Unix-domain socket: it has no address, and who it is was settled by who may open
+    /// the socket's file.
+    Local,
+}
+
+impl Caller {
+    /// Where the connection comes from, as far as the socket tells: of a local process, this host.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        match self {
+            Self::At(address) => address,
+            Self::Local => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        }
+    }
 }
 
 /// How receiving ended.

@@ -33,7 +33,7 @@ mod upgrades;
 pub mod ws;
 
 pub use config::ShardConfig;
-pub use effect::{CloseMode, Destination, Effect, Effects, Ended, Input, ReceiveMode, SendOutcome};
+pub use effect::{Caller, CloseMode, Destination, Effect, Effects, Ended, Input, ReceiveMode, SendOutcome};
 pub use frame::{Draft, Frame, FramePool, Gather};
 pub use gate::{Denied, Gate, Pass, Role};
 pub use ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId, ShardId};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::core::ShardId;
 
@@ -23,6 +24,29 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// Somebody listens on the Unix-domain socket.
+    #[error(
+        "somebody is listening on {path}: stop that process (`ss -lxp` names it) or choose another path",
+        path = .0.display()
+    )]
+    SocketInUse(PathBuf),
+    /// What stands at the path of the Unix-domain socket is something else.
+    #[error(
+        "{path} is there already and is no socket, so it was left alone: move it away or choose another path",
+        path = .0.display()
+    )]
+    NotASocket(PathBuf),
+    /// The Unix-domain socket can't be made for another reason.
+    #[error(
+        "can't listen on {path}: {cause}; its folder has to exist, and this user needs to be able to write there",
+        path = path.display()
+    )]
+    Socket {
+        /// Its path.
+        path: PathBuf,
         /// What the kernel said.
         cause: io::Error,
     },

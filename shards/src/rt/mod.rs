@@ -18,14 +18,17 @@ mod preflight;
 mod pump;
 mod sys;
 pub mod tls;
+mod unix;
 mod wire;
 
 pub use clock::Clock;
 pub use error::{Full, StartError};
+pub use listen::{Listen, UNIX_PREFIX};
 pub use mesh::{Endpoint, Message, wire_up};
 pub use node::{ControlLine, DrainOutcome, Node, NodeConfig, start};
 pub use preflight::{Probe, preflight, raise_descriptor_limit};
 pub use tls::{Link, Tls};
+pub use unix::{SOCKET_PATH_BYTES_MAX, SocketFile, listen_unix};
 
 /// How a shard's wire is dimensioned: what a tuning profile decides.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! A node: its shards' threads, from start to end.
 
 use std::any::Any;
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,12 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
-use socket2::Socket;
 
 use super::WireConfig;
 use super::clock::{Clock, deadline_in, time_left};
 use super::error::{Full, StartError};
-use super::listen::bind_group;
+use super::listen::{Listen, Listener, bind_group};
 use super::mesh::{Endpoint, Message, Waker, wire_up};
 use super::preflight::{check_descriptors, preflight};
 use super::pump::{Pause, Pump};
@@ -38,8 +36,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// What a node needs to start.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The public address. Port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// The public address.
+    pub listen: Listen,
     /// One for each shard: the core it is pinned to, if any.
     pub cores: Vec<Option<usize>>,
     /// How each shard's wire is dimensioned.
@@ -56,7 +54,7 @@ pub struct NodeConfig {
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    address: SocketAddr,
+    at: Listen,
     threads: Vec<thread::JoinHandle<()>>,
     roll: Arc<Roll>,
     endings: Receiver<(ShardId, Ending)>,
@@ -110,7 +108,8 @@ pub struct ControlLine {
 pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
     check(&config)?;
     let shards = config.cores.len();
-    let (listeners, address) = bind_group(config.listen, shards)?;
+    let backlog = backlog(&config.wire);
+    let (listeners, at) = bind_group(&config.listen, shards, backlog)?;
     let mut endpoints = wire_up(shards, config.wire.mesh_queue_max).map_err(|cause| StartError::Host {
         found: format!("no descriptor for a doorbell: {cause}"),
         remedy: "raise the limit of open files".to_owned(),
@@ -118,7 +117,7 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
     let line = endpoints.pop().ok_or_else(|| StartError::Wiring("the mesh has no parties".to_owned()))?;
     let wakers = endpoints.iter().map(Endpoint::waker).collect();
     let (ended, endings) = channel();
-    let mut node = Node { address, threads: Vec::new(), roll: Arc::default(), endings, wakers };
+    let mut node = Node { at, threads: Vec::new(), roll: Arc::default(), endings, wakers };
     let shared = Shared {
         config: Arc::new(config.shard),
         wire: config.wire,
@@ -166,6 +165,10 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
     Ok((node, ControlLine { endpoint: line }))
 }
 
+fn backlog(wire: &WireConfig) -> i32 {
+    i32::try_from(wire.backlog).unwrap_or(i32::MAX)
+}
+
 /// What can be known to be impossible before anything is made.
 fn check(config: &NodeConfig) -> Result<(), StartError> {
     let shards = config.cores.len();
@@ -188,10 +191,10 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
 }
 
 impl Node {
-    /// Where the node listens.
+    /// Where the node listens: under TCP with the port that it was given.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn listens_at(&self) -> &Listen {
+        &self.at
     }
 
     /// How many shards it has.
@@ -303,7 +306,7 @@ struct Shared {
 struct Birth {
     id: ShardId,
     core: Option<usize>,
-    listener: Socket,
+    listener: Listener,
     mesh: Endpoint,
     shared: Shared,
     ready: Sender<(ShardId, Result<(), String>)>,
@@ -367,8 +370,11 @@ impl Birth {
     fn set_up(self) -> Result<Pump, String> {
         let Shared { config, wire: wire_config, seed, clock, sockets, roll, .. } = self.shared;
         let shard = Shard::new(self.id, config, seed);
-        let backlog = i32::try_from(wire_config.backlog).unwrap_or(i32::MAX);
-        self.listener.listen(backlog).map_err(|cause| format!("it can't listen: {cause}"))?;
+        // One of a Unix-domain socket does so already.
+        self.listener
+            .socket
+            .listen(backlog(&wire_config))
+            .map_err(|cause| format!("it can't listen: {cause}"))?;
         let wire = Wire::new(&wire_config, self.listener, self.mesh.doorbell(), sockets)
             .map_err(|cause| format!("its io_uring can't be made: {cause}"))?;
         let stop = Arc::clone(&roll.stop);

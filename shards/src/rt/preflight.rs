@@ -257,7 +257,7 @@ fn minimal_wait() -> Probe {
 }
 
 fn locked_memory() -> Probe {
-    const NAME: &str = "locked memory";
+    const NAME: &str = "memlock";
     match sys::resource_limit(Resource::LockedMemory) {
         Ok((soft, _)) if soft < LOCKED_MEMORY_MIN => Probe::bad(
             NAME,
@@ -273,7 +273,7 @@ fn locked_memory() -> Probe {
 }
 
 fn descriptors() -> Probe {
-    const NAME: &str = "open files";
+    const NAME: &str = "nofile";
     match sys::resource_limit(Resource::Descriptors) {
         Ok((soft, hard)) if hard < DESCRIPTORS_COMFORT => Probe::bad(
             NAME,

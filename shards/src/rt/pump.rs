@@ -296,7 +296,7 @@ impl Pump {
                 return;
             }
             let Some((socket, peer)) = self.wire.next_accepted() else { return };
-            if let Some(conn) = self.wire.admit(socket) {
+            if let Some(conn) = self.wire.admit(socket, self.shard.proxy_header_max(peer)) {
                 self.tell(Input::Accepted { conn, peer });
             }
         }

@@ -8,8 +8,8 @@ use super::pipe::{Holder, SocketId};
 use super::world::{Event, World};
 use crate::core::message::Handoff;
 use crate::core::{
-    CloseMode, ConnKey, Destination, Effect, Effects, Ended, Gather, Input, Micros, ReceiveMode, SendOutcome,
-    Shard, ShardMessage,
+    Caller, CloseMode, ConnKey, Destination, Effect, Effects, Ended, Gather, Input, Micros, ReceiveMode,
+    SendOutcome, Shard, ShardMessage,
 };
 
 /// Turns at one moment after which a shard is said to spin.
@@ -237,7 +237,7 @@ impl World {
             let conn = self.nodes[shard].insert(self.now, socket);
             self.nodes[shard].counts.accepted += 1;
             self.sockets[socket.0].holder = Holder::Slot(shard, conn);
-            self.tell(shard, Input::Accepted { conn, peer: peer(socket) });
+            self.tell(shard, Input::Accepted { conn, peer: Caller::At(peer(socket)) });
         }
     }
 

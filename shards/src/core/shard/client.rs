@@ -4,7 +4,7 @@ use ::core::net::{IpAddr, SocketAddr};
 
 use super::super::conn::{Address, Conn, Phase};
 use super::super::counters::Refusal;
-use super::super::effect::ReceiveMode;
+use super::super::effect::{Caller, ReceiveMode};
 use super::super::http::{self, BadProxyHeader, Request};
 use super::super::ids::ConnKey;
 use super::super::time::Micros;
@@ -12,14 +12,20 @@ use super::heads::problem;
 use super::{Effects, Shard};
 
 impl Shard {
-    /// How far it is known where a connection comes from that was accepted here.
-    pub(super) fn address_of(&self, peer: SocketAddr) -> Address {
+    /// The most bytes of the PROXY header that has to come first from this peer; nothing when none has to. In front of
+    /// TLS it comes in clear, so that the wire has to know.
+    pub fn proxy_header_max(&self, peer: Caller) -> Option<usize> {
         let proxies = &self.config.proxies;
-        if proxies.protocol && proxies.trusted.contains(peer.ip()) {
-            Address::InProxyHeader
-        } else {
-            Address::InHead
-        }
+        let trusted = match peer {
+            Caller::At(address) => proxies.trusted.contains(address.ip()),
+            Caller::Local => true,
+        };
+        (proxies.protocol && trusted).then_some(self.config.limits.head_bytes_max)
+    }
+
+    /// How far it is known where a connection comes from that was accepted here.
+    pub(super) fn address_of(&self, peer: Caller) -> Address {
+        if self.proxy_header_max(peer).is_some() { Address::InProxyHeader } else { Address::InHead }
     }
 
     /// Takes a PROXY header off the start of a head, where there has to be one, and says how many bytes it took.
@@ -40,7 +46,7 @@ impl Shard {
             Ok(Some(header)) => {
                 head.address = Address::InHead;
                 if let Some(client) = header.client {
-                    *peer = client.into();
+                    (*peer, head.local) = (client.into(), false);
                 }
                 Some(header.len)
             }
@@ -66,7 +72,7 @@ impl Shard {
         }
         let proxies = &self.config.proxies;
         let address = SocketAddr::from(*peer).ip();
-        if proxies.trusted.contains(address)
+        if (head.local || proxies.trusted.contains(address))
             && let Some(client) = request.forwarded_for(proxies.forwarded_by, &proxies.trusted)
         {
             // Its port is not told.

@@ -5,7 +5,7 @@ use ::core::net::SocketAddr;
 use super::super::allowance::Allowance;
 use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms, Told};
 use super::super::counters::Refusal;
-use super::super::effect::{CloseMode, Destination, Effect, ReceiveMode};
+use super::super::effect::{Caller, CloseMode, Destination, Effect, ReceiveMode};
 use super::super::gate::Pass;
 use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
@@ -41,9 +41,9 @@ enum Verdict {
 }
 
 impl Shard {
-    pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
+    pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: Caller, fx: &mut Effects) {
         self.counters.accepted += 1;
-        if !self.may_shake_hands(now, peer.ip()) {
+        if !self.may_shake_hands(now, peer.address().ip()) {
             // An answer could be read only behind the handshake that is to be spared.
             self.counters.refused[Refusal::TooOften as usize] += 1;
             fx.push(Effect::Close(key, CloseMode::Reset));
@@ -64,15 +64,16 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, peer, Address::Settled);
+        self.begin_head(now, key, Caller::At(peer), Address::Settled);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, address: Address) {
-        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, address };
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: Caller, address: Address) {
+        let deadline = now + self.config.limits.head;
+        let head = Head { bytes: Vec::new(), deadline, address, local: peer == Caller::Local };
         let conn = Conn {
             generation: key.generation,
-            peer: peer.into(),
+            peer: peer.address().into(),
             phase: Phase::Head(Box::new(head)),
             lane: Lane::default(),
             heard: now,

@@ -1,4 +1,4 @@
-//! TLS on the public address: settings that all shards share, and sessions, one for each connection.
+//! TLS: settings that all shards share, and sessions, one for each connection.
 //!
 //! A [`Session`] is a state machine over bytes, without a socket: the wire feeds it what arrives and sends what it
 //! has to say, and the control plane does the same with those it is handed. The core sees plaintext only. Shards share
@@ -68,9 +68,11 @@ impl Tls {
         Ok(())
     }
 
-    /// A session for a connection that was just accepted.
-    pub(super) fn session(&self) -> Option<Box<Session>> {
-        Session::new(Arc::clone(&self.config)).map(Box::new)
+    /// A session for a connection that was just accepted; nothing when there is no randomness for it. Where a PROXY header
+    /// has to come before the handshake, `proxy_header_max` is the most bytes of it.
+    #[must_use]
+    pub fn session(&self, proxy_header_max: Option<usize>) -> Option<Box<Session>> {
+        Session::new(Arc::clone(&self.config), proxy_header_max).map(Box::new)
     }
 }
 

@@ -14,6 +14,8 @@ use rustls::unbuffered::{
 };
 use rustls::{ProtocolVersion, ServerConfig};
 
+use crate::core::http::{BadProxyHeader, proxy_header};
+
 /// The largest record with its header (RFC 8446 section 5.2, RFC 5246 section 6.2.3). No client's first message comes near it.
 const HELD_MAX: usize = 5 + (1 << 14) + 2_048;
 /// Plaintext of one record at most (RFC 8446 section 5.1).
@@ -33,8 +35,10 @@ pub struct Broken;
 /// See the module.
 pub struct Session {
     tls: UnbufferedServerConnection,
-    /// The beginning of a record that is not whole.
+    /// The beginning of a record that is not whole, or of the PROXY header before the first.
     held: Vec<u8>,
+    /// The most bytes of a PROXY header that has yet to come, in clear, before anything else; zero when none has to.
+    header_max: usize,
     /// What is to be sent, in order.
     unsent: Vec<u8>,
     /// Whether that is nothing but tickets.
@@ -51,12 +55,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that waits for a client's first message; nothing when the library has no randomness for it.
-    pub(super) fn new(config: Arc<ServerConfig>) -> Option<Self> {
+    /// A session that waits for a client's first message, behind a PROXY header where there is a bound for one; nothing
+    /// when the library has no randomness for it.
+    pub(super) fn new(config: Arc<ServerConfig>, header_max: Option<usize>) -> Option<Self> {
         let tls = UnbufferedServerConnection::new(config).ok()?;
         Some(Self {
             tls,
             held: Vec::new(),
+            header_max: header_max.unwrap_or(0),
             unsent: Vec::new(),
             only_tickets: false,
             begun: false,
@@ -105,7 +111,8 @@ impl Session {
         std::mem::take(&mut self.unsent)
     }
 
-    /// Takes bytes as they arrived, and adds the plaintext of every whole record to `plain`.
+    /// Takes bytes as they arrived, and adds the plaintext of every whole record to `plain`. A PROXY header comes first in
+    /// it as it is, and so does what should have been one: that is for the core to refuse.
     ///
     /// # Errors
     /// When they make no sense as TLS, or agree on nothing. The plaintext before that is in `plain`.
@@ -114,6 +121,27 @@ impl Session {
             // Nobody listens to what comes behind an end.
             return if self.broken { Err(Broken) } else { Ok(()) };
         }
+        if self.header_max == 0 {
+            return self.receive_tls(arrived, plain);
+        }
+        self.held.extend_from_slice(arrived);
+        match proxy_header(&self.held) {
+            Ok(Some(header)) => {
+                let mut rest = std::mem::take(&mut self.held);
+                plain.extend(rest.drain(..header.len));
+                self.header_max = 0;
+                if rest.is_empty() { Ok(()) } else { self.receive_tls(&mut rest, plain) }
+            }
+            Ok(None) if self.held.len() < self.header_max => Ok(()),
+            Ok(None) | Err(BadProxyHeader) => {
+                self.broken = true;
+                plain.append(&mut self.held);
+                Ok(())
+            }
+        }
+    }
+
+    fn receive_tls(&mut self, arrived: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Broken> {
         if !std::mem::replace(&mut self.begun, true) && speaks_http(arrived) {
             self.broken = true;
             self.unsent.extend_from_slice(NOT_TLS);

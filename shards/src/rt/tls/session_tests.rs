@@ -43,7 +43,7 @@ impl Pair {
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("a name");
         let client = ClientConnection::new(Arc::new(config), name).expect("a client");
-        Self { client, server: tls.session().expect("a session"), heard: Vec::new(), told: Vec::new() }
+        Self { client, server: tls.session(None).expect("a session"), heard: Vec::new(), told: Vec::new() }
     }
 
     fn client_says(&mut self) -> Vec<u8> {
@@ -115,6 +115,49 @@ fn both_sides_understand_each_other_however_the_bytes_are_split() {
 }
 
 #[test]
+fn a_proxy_header_comes_first_in_clear_however_it_is_split() {
+    let (tls, roots) = tls("proxied");
+    let four = [192, 0, 2, 1, 192, 0, 2, 9, 0x13, 0x88, 0, 80];
+    let binary = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &four].concat();
+    for header in [b"PROXY TCP4 192.0.2.1 192.0.2.9 5000 80\r\n".to_vec(), binary] {
+        for cut in 0..=header.len() + 1 {
+            let mut pair = Pair::new(&tls, roots.clone(), &[&rustls::version::TLS13]);
+            pair.server = tls.session(Some(1_024)).expect("a session");
+            // Cut within the header, behind it, and a byte later: the rest comes with the client's first message.
+            let mut said = [header.clone(), pair.client_says()].concat();
+            let (first, rest) = said.split_at_mut(cut);
+            for part in [first, rest] {
+                pair.server.receive(part, &mut pair.heard).expect("a good proxy and a good client");
+            }
+            assert_eq!(pair.heard, header, "cut at {cut}: as it is, and nothing else yet");
+            pair.down();
+            pair.shake_hands(usize::MAX);
+            pair.client.writer().write_all(b"hello").expect("memory");
+            pair.up(usize::MAX).expect("a good client");
+            assert_eq!(pair.heard, [&header[..], b"hello"].concat());
+        }
+    }
+}
+
+#[test]
+fn what_should_be_a_proxy_header_and_is_none_is_for_the_core_to_refuse() {
+    let (tls, roots) = tls("unproxied");
+    let endless = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"[..], &[0; 2_000]].concat();
+    let hello = Pair::new(&tls, roots, &[&rustls::version::TLS13]).client_says();
+    for said in [hello, b"GET / HTTP/1.1\r\n".to_vec(), endless] {
+        let mut session = tls.session(Some(1_024)).expect("a session");
+        let mut heard = Vec::new();
+        for piece in said.clone().chunks_mut(100) {
+            // Once it is told, what comes is not listened to.
+            let _ = session.receive(piece, &mut heard);
+        }
+        assert!(!heard.is_empty() && heard.len() <= 1_100 && said.starts_with(&heard), "{}", heard.len());
+        assert!(session.is_handshaking() && session.unsent().is_empty(), "nobody is answered in TLS");
+        assert_eq!(session.receive(&mut b"more".to_vec(), &mut heard), Err(Broken));
+    }
+}
+
+#[test]
 fn a_ticket_waits_for_an_answer_and_what_ends_a_handshake_does_not() {
     let (tls, roots) = tls("waits");
     for (version, may_wait) in [(&rustls::version::TLS13, true), (&rustls::version::TLS12, false)] {
@@ -175,7 +218,7 @@ fn a_handshake_message_cut_over_records_is_followed_and_one_without_end_is_not()
     pair.down();
     pair.shake_hands(usize::MAX);
 
-    let mut endless = tls.session().expect("a session");
+    let mut endless = tls.session(None).expect("a session");
     let mut record = vec![0x16, 3, 1, 0x10, 4, 1, 0, 0xff, 0xff];
     record.resize(5 + 0x1004, 0);
     let outcomes = (0..8).map(|_| endless.receive(&mut record.clone(), &mut Vec::new()));
@@ -185,7 +228,7 @@ fn a_handshake_message_cut_over_records_is_followed_and_one_without_end_is_not()
 #[test]
 fn who_speaks_http_is_told_in_http() {
     let (tls, _) = tls("http");
-    let mut session = tls.session().expect("a session");
+    let mut session = tls.session(None).expect("a session");
     assert_eq!(session.receive(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec(), &mut Vec::new()), Err(Broken));
     let said = String::from_utf8(session.unsent().clone()).expect("text");
     let (head, body) = said.split_once("\r\n\r\n").expect("a head");
@@ -242,7 +285,7 @@ proptest! {
         piece in 1usize..200,
     ) {
         let (tls, _) = tls("order");
-        let mut session = tls.session().expect("a session");
+        let mut session = tls.session((piece % 2 == 0).then_some(64)).expect("a session");
         let mut said = Vec::new();
         for (kind, body) in records {
             said.extend_from_slice(&[kind, 3, 3, 0, body.len() as u8]);

@@ -1,4 +1,5 @@
-//! Accepting: single-shot accepts on the shard's own listening socket, several at a time.
+//! Accepting: single-shot accepts on the shard's own listening socket, or on its copy of one that all shards have, several
+//! at a time.
 //!
 //! An accept is asked for only while the shard takes sockets and the node may hold more descriptors. One that was
 //! already out when that changed may still bring a socket; it is held here until the shard takes it, so never more
@@ -7,16 +8,17 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use socket2::Socket;
+use socket2::Domain;
 
-use super::ring::{PeerAddress, Ring};
+use super::ring::{PeerAddress, Ring, caller};
 use super::token::{Kind, Token};
-use crate::core::Micros;
+use crate::core::{Caller, Micros};
+use crate::rt::listen::Listener;
 use crate::rt::tls::Link;
 
 /// How long accepting rests for want of descriptors when none is freed here before.
@@ -54,11 +56,11 @@ impl SocketCount {
 }
 
 /// A socket that has been accepted and not yet been given to the shard.
-type Held = (OwnedFd, SocketAddr);
+type Held = (OwnedFd, Caller);
 
 /// The listening side of a shard.
 pub(crate) struct Acceptor {
-    listener: Option<Socket>,
+    listener: Option<Listener>,
     /// Accept slots that are not out.
     free: Vec<u32>,
     burst: usize,
@@ -70,7 +72,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(listener: Socket, burst: u16, sockets: Arc<SocketCount>) -> Self {
+    pub(super) fn new(listener: Listener, burst: u16, sockets: Arc<SocketCount>) -> Self {
         let burst = usize::from(burst.max(1));
         let free = (0..burst as u32).collect();
         let held = VecDeque::with_capacity(burst);
@@ -103,7 +105,7 @@ impl Acceptor {
         self.resting_until = None;
         for _ in 0..room.saturating_sub(self.out()).min(self.burst - self.held.len() - self.out()) {
             let Some(slot) = self.free.pop() else { return };
-            ring.accept(listener.as_fd(), &mut peers[slot as usize], Token::at(Kind::Accept, slot));
+            ring.accept(listener.socket.as_fd(), &mut peers[slot as usize], Token::at(Kind::Accept, slot));
         }
     }
 
@@ -112,7 +114,7 @@ impl Acceptor {
         &mut self,
         slot: u32,
         socket: Option<OwnedFd>,
-        peer: Option<SocketAddr>,
+        peer: Option<Caller>,
         errno: i32,
         now: Micros,
     ) {
@@ -127,7 +129,7 @@ impl Acceptor {
         }
     }
 
-    fn hold(&mut self, socket: OwnedFd, peer: SocketAddr) {
+    fn hold(&mut self, socket: OwnedFd, peer: Caller) {
         self.sockets.add();
         self.held.push_back((socket, peer));
     }
@@ -161,20 +163,25 @@ impl Acceptor {
         if let Some(listener) = &self.listener
             && self.out() > 0
         {
-            ring.cancel_fd(listener.as_fd());
+            ring.cancel_fd(listener.socket.as_fd());
         }
     }
 
     /// Takes what still waits in the kernel's queue and closes the listener: closing it with connections queued
-    /// would reset them. At most `most` are taken.
+    /// would reset them. At most `most` are taken. Of a listener that other shards have too they take what comes later,
+    /// and what was offered to an accept that was cancelled is not lost in the queue until then.
     pub(super) fn close(&mut self, most: usize) -> io::Result<()> {
         debug_assert_eq!(self.out(), 0, "accepts are cancelled before the listener closes");
-        let Some(listener) = self.listener.take() else { return Ok(()) };
-        listener.set_nonblocking(true)?;
+        let Some(Listener { file, socket: listener }) = self.listener.take() else { return Ok(()) };
+        drop(file);
+        // That of a Unix-domain socket is shared, and was given its patience when it was made.
+        if listener.domain()? != Domain::UNIX {
+            listener.set_nonblocking(true)?;
+        }
         for _ in 0..most {
             let Ok((socket, address)) = listener.accept() else { break };
             socket.set_nonblocking(false)?;
-            if let Some(peer) = address.as_socket() {
+            if let Some(peer) = caller(&address) {
                 self.hold(socket.into(), peer);
             }
         }

@@ -1,6 +1,6 @@
 //! What the core asks for on its connections: how they are read, sent to, moved and closed.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::ring::Ring;
 use super::slots::{Slot, busy};
 use super::token::{Kind, Token};
 use super::{Wire, accept};
-use crate::core::{CloseMode, ConnKey, ReceiveMode};
+use crate::core::{Caller, CloseMode, ConnKey, ReceiveMode};
 use crate::rt::tls::Link;
 
 impl Wire {
@@ -32,11 +32,12 @@ impl Wire {
         }
     }
 
-    /// Makes a socket this shard's that was accepted here: under TLS with a session that begins.
-    pub(crate) fn admit(&mut self, socket: OwnedFd) -> Option<ConnKey> {
+    /// Makes a socket this shard's that was accepted here: under TLS with a session that begins, behind a PROXY header of so
+    /// many bytes at most where there has to be one.
+    pub(crate) fn admit(&mut self, socket: OwnedFd, proxy_header_max: Option<usize>) -> Option<ConnKey> {
         let tls = match &self.sealed {
             None => None,
-            Some(sealed) => match sealed.begin() {
+            Some(sealed) => match sealed.begin(proxy_header_max) {
                 Some(session) => Some(session),
                 None => {
                     self.sockets.subtract();
@@ -48,7 +49,7 @@ impl Wire {
     }
 
     /// The next accepted socket that the shard may take.
-    pub(crate) fn next_accepted(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+    pub(crate) fn next_accepted(&mut self) -> Option<(OwnedFd, Caller)> {
         self.acceptor.next()
     }
 
@@ -220,6 +221,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
+    use socket2::Socket;
+
     use super::*;
     use crate::core::Micros;
     use crate::rt::WireConfig;
@@ -260,7 +263,8 @@ mod tests {
         let own = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let config =
             WireConfig { receive_buffers: 8, receive_buffer_bytes: 1 << 10, ..WireConfig::default() };
-        let mut wire = Wire::new(&config, own.into(), bell.as_fd(), SocketCount::new(100)).expect("a wire");
+        let mut wire = Wire::new(&config, Socket::from(own).into(), bell.as_fd(), SocketCount::new(100))
+            .expect("a wire");
         // All are paused while their bytes pile up, and go on at once, as when many slow clients are let go.
         let mut clients = Vec::new();
         for index in 0..=FLOODS {

@@ -26,8 +26,6 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use socket2::Socket;
-
 use self::accept::{Acceptor, SocketCount};
 use self::buffers::Buffers;
 use self::ring::{Completion, PeerAddress, Ring, Wait};
@@ -36,6 +34,7 @@ use self::send::Sends;
 use self::slots::Slots;
 use self::token::{Kind, Token};
 use super::WireConfig;
+use super::listen::Listener;
 use crate::core::{ConnKey, Micros};
 
 pub(crate) use self::book::Event;
@@ -83,7 +82,7 @@ impl Wire {
     /// Sets up ring and buffers; on the thread that will use them. `bell` stays open as long as the wire lives.
     pub(crate) fn new(
         config: &WireConfig,
-        listener: Socket,
+        listener: Listener,
         bell: BorrowedFd<'_>,
         sockets: Arc<SocketCount>,
     ) -> io::Result<Self> {

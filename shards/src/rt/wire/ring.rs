@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use io_uring::squeue::{Entry, Flags};
@@ -16,7 +15,7 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use super::send::SendSlot;
 use super::token::{Kind, Token};
-use crate::core::{ConnKey, Micros};
+use crate::core::{Caller, ConnKey, Micros};
 
 /// The one buffer group: receives of every connection draw from it.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -87,12 +86,17 @@ impl PeerAddress {
         Self { storage: SockAddrStorage::zeroed(), len: 0 }
     }
 
-    /// The address, after a successful accept.
-    pub(super) fn read(&mut self) -> Option<SocketAddr> {
+    /// Who it is, after a successful accept.
+    pub(super) fn read(&mut self) -> Option<Caller> {
         let storage = std::mem::replace(&mut self.storage, SockAddrStorage::zeroed());
         // SAFETY: the kernel wrote an address of this length, or the storage is all zeros, a valid empty address.
-        unsafe { SockAddr::new(storage, self.len) }.as_socket()
+        caller(&unsafe { SockAddr::new(storage, self.len) })
     }
+}
+
+/// Who is at the address of an accepted socket.
+pub(super) fn caller(address: &SockAddr) -> Option<Caller> {
+    if address.is_unix() { Some(Caller::Local) } else { address.as_socket().map(Caller::At) }
 }
 
 /// The ring.

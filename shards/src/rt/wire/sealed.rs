@@ -70,8 +70,8 @@ impl Sealed {
     }
 
     /// A session for a socket that was just accepted.
-    pub(super) fn begin(&self) -> Option<Box<Session>> {
-        self.tls.session()
+    pub(super) fn begin(&self, proxy_header_max: Option<usize>) -> Option<Box<Session>> {
+        self.tls.session(proxy_header_max)
     }
 
     /// Takes the session of a connection that has got its key.
