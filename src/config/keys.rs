@@ -1,7 +1,7 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::auth_keys;
+use super::{audit, auth_keys};
 use super::rows::{address, choice, derived, file, list, number, switch};
 use super::value::{Secret, Value};
 
@@ -198,6 +198,10 @@ pub(crate) const KEYS: &[Key] = &[
     auth_keys::AUDIENCE,
     auth_keys::ISSUER,
     auth_keys::LEEWAY_S,
+    audit::PATH,
+    audit::ROTATE_BYTES,
+    audit::KEEP_FILES,
+    audit::QUEUE_RECORDS_MAX,
     number(
         "limits.head_bytes_max",
         "bytes",

@@ -86,7 +86,7 @@ impl Door {
 
     /// Serves one connection on a task of its own, or says 503.
     pub(crate) fn take(&self, handoff: Handoff<Link>) {
-        let Handoff { socket: Link { socket, tls }, head, peer } = handoff;
+        let Handoff { socket: Link { socket, tls }, head, peer, .. } = handoff;
         let stream = PlainStream::from(socket);
         let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         let stream = match taken {
@@ -141,6 +141,7 @@ mod tests {
             socket: OwnedFd::from(socket).into(),
             head: head.as_bytes().to_vec(),
             peer,
+            via: None,
         });
         let rest = rest.to_owned();
         let read = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,5 @@
-//! SIGHUP: the certificate is read again. Without TLS the signal keeps its ordinary meaning, which is to end.
+//! SIGHUP: the certificate is read again, and the audit log is opened again. Where there is neither the signal keeps its
+//! ordinary meaning, which is to end.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,23 +7,37 @@ use std::io;
 use shards::rt::Tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit::Audit;
+
 /// Waits for the signal.
-pub(crate) struct Reload(Option<(Tls, Signal)>);
+pub(crate) struct Reload {
+    tls: Option<Tls>,
+    audit: Option<Audit>,
+    hangups: Option<Signal>,
+}
 
 impl Reload {
-    /// From now on the signal no longer kills a process that speaks TLS.
-    pub(crate) fn listen(tls: Option<Tls>) -> io::Result<Self> {
-        tls.map(|tls| Ok((tls, signal(SignalKind::hangup())?))).transpose().map(Self)
+    /// From now on the signal no longer kills a process that has something to reload.
+    pub(crate) fn listen(tls: Option<Tls>, audit: Option<Audit>) -> io::Result<Self> {
+        let needed = tls.is_some() || audit.is_some();
+        let hangups = needed.then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { tls, audit, hangups })
     }
 
-    /// Reads the certificate whenever the signal comes. One that can't be used is told in the log, and the one in
-    /// force stays. Safe to drop.
+    /// Reloads whenever the signal comes. A certificate that can't be used is told in the log, and the one in force
+    /// stays. Safe to drop.
     pub(crate) async fn run(self) -> io::Result<Infallible> {
-        let Some((tls, mut hangups)) = self.0 else { return std::future::pending().await };
+        let Self { tls, audit, hangups: Some(mut hangups) } = self else {
+            return std::future::pending().await;
+        };
         while hangups.recv().await.is_some() {
-            match tls.reload() {
-                Ok(()) => tracing::info!("SIGHUP: new handshakes use the certificate as it is now"),
-                Err(error) => {
+            if let Some(audit) = &audit {
+                audit.reopen();
+            }
+            match tls.as_ref().map(Tls::reload) {
+                None => {}
+                Some(Ok(())) => tracing::info!("SIGHUP: new handshakes use the certificate as it is now"),
+                Some(Err(error)) => {
                     tracing::error!(%error, "SIGHUP: the certificate can't be used; the one before stays in force");
                 }
             }

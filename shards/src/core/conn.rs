@@ -3,6 +3,7 @@
 use ::core::net::{IpAddr, SocketAddr};
 
 use super::allowance::Allowance;
+use super::audit::Asked;
 use super::deflate::WindowBits;
 use super::engine::EngineKind;
 use super::gate::Pass;
@@ -103,6 +104,12 @@ pub(super) struct Head {
     pub(super) deadline: Micros,
     /// How far it is known whose it is.
     pub(super) address: Address,
+    /// The proxy between, if one has named the client.
+    pub(super) via: Option<IpAddr>,
+    /// What it is for, as far as the audit log has to know.
+    pub(super) asked: Asked,
+    /// Whose it is, for the audit log.
+    pub(super) user: Option<Box<str>>,
 }
 
 /// How far it is known where a connection comes from.

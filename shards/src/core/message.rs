@@ -1,6 +1,6 @@
 //! What crosses cores.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
 use super::time::Micros;
@@ -49,6 +49,8 @@ pub struct Handoff<S> {
     pub head: Vec<u8>,
     /// Where the connection comes from.
     pub peer: SocketAddr,
+    /// The proxy between, if one has named the client.
+    pub via: Option<IpAddr>,
 }
 
 /// Names a question; the asker chooses it.

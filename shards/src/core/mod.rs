@@ -6,6 +6,7 @@
 
 mod allowance;
 mod arrivals;
+pub mod audit;
 pub mod config;
 mod conn;
 pub mod counters;

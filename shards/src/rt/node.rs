@@ -14,6 +14,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use socket2::Socket;
 
 use super::WireConfig;
+use super::audit::AuditLane;
 use super::clock::{Clock, deadline_in, time_left};
 use super::error::{Full, StartError};
 use super::listen::bind_group;
@@ -51,6 +52,8 @@ pub struct NodeConfig {
     pub descriptors_max: usize,
     /// What the shards' random numbers come from.
     pub seed: u64,
+    /// Where each shard's audit records go: one for each, or none.
+    pub audit: Vec<AuditLane>,
 }
 
 /// A running node.
@@ -137,6 +140,7 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         let birth = Birth {
             id,
             core,
+            audit: config.audit.get(index).cloned(),
             listener,
             mesh,
             shared: shared.clone(),
@@ -303,6 +307,7 @@ struct Shared {
 struct Birth {
     id: ShardId,
     core: Option<usize>,
+    audit: Option<AuditLane>,
     listener: Socket,
     mesh: Endpoint,
     shared: Shared,
@@ -372,7 +377,7 @@ impl Birth {
         let wire = Wire::new(&wire_config, self.listener, self.mesh.doorbell(), sockets)
             .map_err(|cause| format!("its io_uring can't be made: {cause}"))?;
         let stop = Arc::clone(&roll.stop);
-        Ok(Pump::new(self.id, shard, wire, self.mesh, clock, stop, &wire_config))
+        Ok(Pump::new(self.id, shard, wire, self.mesh, clock, stop, &wire_config).audited(self.audit))
     }
 }
 

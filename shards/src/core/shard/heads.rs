@@ -1,8 +1,9 @@
 //! From an accepted socket to an open WebSocket: the request head, who owns it, and the answer.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
 use super::super::allowance::Allowance;
+use super::super::audit::Asked;
 use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Destination, Effect, ReceiveMode};
@@ -43,7 +44,7 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, fx: &mut Effects) {
         self.counters.accepted += 1;
-        self.begin_head(now, key, peer, self.address_of(peer));
+        self.begin_head(now, key, peer, None, self.address_of(peer));
         self.receive(key, ReceiveMode::Once, fx);
     }
 
@@ -54,16 +55,25 @@ impl Shard {
         now: Micros,
         key: ConnKey,
         peer: SocketAddr,
+        via: Option<IpAddr>,
         head: &mut [u8],
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, peer, Address::Settled);
+        self.begin_head(now, key, peer, via, Address::Settled);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: SocketAddr, address: Address) {
-        let head = Head { bytes: Vec::new(), deadline: now + self.config.limits.head, address };
+    fn begin_head(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        peer: SocketAddr,
+        via: Option<IpAddr>,
+        address: Address,
+    ) {
+        let deadline = now + self.config.limits.head;
+        let head = Head { bytes: Vec::new(), deadline, address, via, asked: Asked::Unknown, user: None };
         let conn = Conn {
             generation: key.generation,
             peer: peer.into(),
@@ -108,10 +118,12 @@ impl Shard {
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
             Verdict::Join { session, wishes, pass, terms, answer, head_len } => {
+                let via = self.via(key);
                 match self.seat_member(now, key, session, &wishes) {
                     Ok((room, member)) => {
                         self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
                         self.identify(now, key, pass);
+                        self.note_opened(key, via, fx);
                         self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
@@ -119,8 +131,10 @@ impl Shard {
                 }
             }
             Verdict::Echo { pass, terms, answer, head_len } => {
+                let via = self.via(key);
                 self.open(now, key, Seat::Echo, terms, &answer, fx);
                 self.identify(now, key, pass);
+                self.note_opened(key, via, fx);
                 self.open_rest(now, key, &mut bytes[head_len..], fx);
             }
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
@@ -134,6 +148,7 @@ impl Shard {
             Err(error) => return bad_head(error),
         };
         let route = http::classify(&request, self.config.echo_endpoint);
+        self.remember_route(key, &route);
         let asks = matches!(route, Route::Room(_) | Route::Echo);
         if let Some(from) = self.settle_address(key, &request)
             && asks
@@ -150,7 +165,7 @@ impl Shard {
             Route::Room(session) => {
                 let owner = route::owner(session.as_str(), self.config.shards);
                 if owner == self.id {
-                    self.join_verdict(&request, session)
+                    self.join_verdict(key, &request, session)
                 } else {
                     Verdict::Elsewhere(Destination::Shard(owner))
                 }
@@ -169,7 +184,7 @@ impl Shard {
         }
     }
 
-    fn join_verdict(&self, request: &Request<'_>, session: SessionId) -> Verdict {
+    fn join_verdict(&mut self, key: ConnKey, request: &Request<'_>, session: SessionId) -> Verdict {
         let handshake = match request.websocket() {
             Ok(handshake) => handshake,
             Err(error) => return bad_handshake(error),
@@ -181,6 +196,7 @@ impl Shard {
             Ok(pass) => pass,
             Err((refusal, answer)) => return Verdict::Refuse(refusal, answer),
         };
+        self.remember_user(key, pass.as_ref());
         let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
         let wishes = match Wishes::from_query(request.query_pairs(), engine) {
             Ok(wishes) => wishes,
@@ -227,11 +243,12 @@ impl Shard {
             Destination::Shard(_) => self.counters.moved_out += 1,
             Destination::ControlPlane => self.counters.handed_over += 1,
         }
+        let via = self.via(key);
         let Some(conn) = self.conn(key) else { return };
         conn.phase = Phase::Gone;
         let peer = conn.peer.into();
+        fx.push(Effect::Move { conn: key, to, head: bytes.to_vec(), peer, via });
         self.head_done();
-        fx.push(Effect::Move { conn: key, to, head: bytes.to_vec(), peer });
     }
 
     pub(super) fn head_done(&mut self) {
@@ -281,6 +298,7 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.refused[refusal as usize] += 1;
+        self.note_refused(key, refusal, answer, fx);
         self.head_done();
         let answer = self.pool.copy(answer).seal_raw();
         self.say_last(now, key, answer, fx);
