@@ -38,8 +38,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let end = runtime.block_on(async {
         // Before the shards start: from here on a signal ends the node politely.
         let signals = Signals::listen().map_err(broken("signal handling"))?;
-        let (node, mailbox) =
-            shards::rt::start(node_config(&config, log.as_ref())).map_err(|error| Failure::Fault(error.to_string()))?;
+        let (node, mailbox) = shards::rt::start(node_config(&config, log.as_ref()))
+            .map_err(|error| Failure::Fault(error.to_string()))?;
         let tls = config.wire.tls.is_some();
         let engine = config.shard.room.engine.name();
         let line = ready_line(node.local_addr(), tls, admin_address, node.shards(), engine);

@@ -40,26 +40,32 @@ impl LogFile {
         let AuditConfig { path, rotate_bytes, keep_files, .. } = config;
         let (file, len) = open(path)?;
         let torn = len.is_some_and(|len| len > 0) && !ends_with_line(path)?;
-        Ok(Self {
-            path: path.clone(),
-            file,
-            rotate_bytes: *rotate_bytes,
-            keep_files: *keep_files,
-            len,
-            torn,
-        })
+        Ok(Self { path: path.clone(), file, rotate_bytes: *rotate_bytes, keep_files: *keep_files, len, torn })
     }
 
-    /// How many bytes more it takes before it has to be renamed; an empty one takes any.
-    pub(super) fn room(&self) -> u64 {
-        match self.len {
-            None | Some(0) => u64::MAX,
-            Some(len) => self.rotate_bytes.saturating_sub(len),
-        }
+    /// Whether it may become so many bytes longer.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        self.len.is_none_or(|len| len + bytes as u64 <= self.rotate_bytes)
+    }
+
+    /// Whether there is nothing in it that renaming it would keep.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == Some(0)
     }
 
     /// Writes lines, all of them or some whole ones.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
+        if self.len.is_some() {
+            return self.write_as_one(lines);
+        }
+        // What went into a pipe can't be taken back; a single line goes in whole or not at all.
+        for (index, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            self.write_as_one(line).map_err(|unwritten| Unwritten { lines: index, ..unwritten })?;
+        }
+        Ok(())
+    }
+
+    fn write_as_one(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
         if self.torn {
             self.file.write_all(b"\n").map_err(|error| Unwritten { lines: 0, error })?;
             self.torn = false;
@@ -182,13 +188,13 @@ mod tests {
     fn files_are_renamed_in_order_and_the_oldest_goes() {
         let folder = Folder::new("rotate");
         let mut file = LogFile::open(&folder.config()).expect("writable");
-        assert_eq!(file.room(), u64::MAX, "an empty file takes a line of any length");
+        assert!(file.is_empty());
         for line in ["one\n", "two\n", "three\n", "four\n"] {
             file.write(line.as_bytes()).expect("room");
             file.rotate().expect("a folder of ours");
         }
         file.write(b"five\n").expect("room");
-        assert_eq!(file.room(), 95);
+        assert!(!file.is_empty() && file.takes(95) && !file.takes(96));
         let read = |name| folder.read(name);
         assert_eq!(read("log").as_deref(), Some("five\n"));
         assert_eq!(read("log.1").as_deref(), Some("four\n"));
@@ -220,15 +226,11 @@ mod tests {
 
     #[test]
     fn a_device_is_written_and_never_renamed() {
-        let config = AuditConfig {
-            path: "/dev/full".into(),
-            rotate_bytes: 10,
-            keep_files: 1,
-            queue_records_max: 1,
-        };
+        let config =
+            AuditConfig { path: "/dev/full".into(), rotate_bytes: 10, keep_files: 1, queue_records_max: 1 };
         let mut file = LogFile::open(&config).expect("it can be opened");
         let unwritten = file.write(b"one\ntwo\n").expect_err("it is full");
         assert_eq!((unwritten.lines, unwritten.error.kind()), (0, io::ErrorKind::StorageFull));
-        assert_eq!(file.room(), u64::MAX);
+        assert!(file.takes(usize::MAX));
     }
 }

@@ -181,7 +181,12 @@ pub(super) fn write(stamped: &Stamped, origin: Origin, out: &mut Vec<u8>) {
 }
 
 /// Writes that so many records of a queue are missing before this line.
-pub(super) fn write_missing(at: std::time::SystemTime, records: u64, shard: Option<ShardId>, out: &mut Vec<u8>) {
+pub(super) fn write_missing(
+    at: std::time::SystemTime,
+    records: u64,
+    shard: Option<ShardId>,
+    out: &mut Vec<u8>,
+) {
     let fields = MissingFields { records };
     put(&Line { time: Text(Utc(at)), event: "missing", shard, fields, user: None }, out);
 }
@@ -241,7 +246,10 @@ mod tests {
             \"user\":\"ann\"}\n";
         assert_eq!(line(closed("why", "ann")), expected);
         let refused = line(AuditRecord::Refused(Refused {
-            source: Source { client: "192.0.2.7:0".parse().expect("an address"), via: "10.0.0.1".parse().ok() },
+            source: Source {
+                client: "192.0.2.7:0".parse().expect("an address"),
+                via: "10.0.0.1".parse().ok(),
+            },
             status: None,
             reason: "tls_handshake",
             asked: Asked::Unknown,

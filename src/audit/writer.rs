@@ -115,10 +115,11 @@ impl Writer {
 
     /// A line was put into the batch, from `from` on. One that the file has no room for goes into the next file.
     fn added(&mut self, from: usize, what: Line) {
-        if self.file.room() < self.batch.len() as u64 {
+        if !self.file.takes(self.batch.len()) {
             let line = self.batch.split_off(from);
             self.flush();
-            if self.file.room() < line.len() as u64
+            if !self.file.takes(line.len())
+                && !self.file.is_empty()
                 && let Err(error) = self.file.rotate()
             {
                 tracing::error!(%error, "the audit log could not be renamed: it goes on as it is");

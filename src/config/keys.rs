@@ -1,9 +1,9 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::{audit, auth_keys};
 use super::rows::{address, choice, derived, file, list, number, switch};
 use super::value::{Secret, Value};
+use super::{audit, auth_keys};
 
 /// One key.
 #[derive(Debug)]

@@ -169,9 +169,11 @@ impl Scrape {
     }
 
     fn keys(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(KeyReport { keys, reads, failed_reads }) = self.keys else { return Ok(()) };
+        let Some(KeyReport { keys, reads, early_reads, failed_reads }) = self.keys else { return Ok(()) };
         gauge(out, "voxhall_auth_keys", "Keys that tokens are checked with", keys as f64)?;
         counter(out, "voxhall_auth_key_reads", "Times the keys were read again", reads as f64)?;
+        let help = "Times the keys were to be read early because a token named one that was not known";
+        counter(out, "voxhall_auth_key_reads_early", help, early_reads as f64)?;
         let help = "Times the keys could not be read again, which left the old ones in force";
         counter(out, "voxhall_auth_key_reads_failed", help, failed_reads as f64)
     }

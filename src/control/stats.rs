@@ -44,7 +44,7 @@ pub(crate) async fn stats(State(app): State<App>) -> Json<Value> {
 /// Whether tokens are asked for, and with what they are checked. A secret is only said to be there.
 fn auth(app: &App) -> Value {
     let Some(gate) = &app.gate else { return json!({ "mode": "none" }) };
-    let KeyReport { keys, reads, failed_reads } = gate.report();
+    let KeyReport { keys, reads, failed_reads, .. } = gate.report();
     let secret = if app.has_secret { "set" } else { "not set" };
     json!({ "mode": "jwt", "hs256_secret": secret, "keys": keys, "key_reads": reads, "key_reads_failed": failed_reads })
 }

@@ -6,7 +6,7 @@ use super::allowance::Allowance;
 use super::audit::Asked;
 use super::deflate::WindowBits;
 use super::engine::EngineKind;
-use super::gate::Pass;
+use super::gate::{Channels, Pass};
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -151,6 +151,8 @@ pub(super) struct Identity {
     pub(super) sub: Box<str>,
     /// The only engine it was for.
     pub(super) engine: Option<EngineKind>,
+    /// What it allowed on which channels.
+    pub(super) channels: Channels,
     /// When it expires, if it does.
     pub(super) until: Option<Micros>,
 }
@@ -158,8 +160,8 @@ pub(super) struct Identity {
 impl Identity {
     /// What to keep of a pass that was checked now.
     pub(super) fn new(now: Micros, pass: Pass) -> Box<Self> {
-        let Pass { sub, valid_for, engine, .. } = pass;
-        Box::new(Self { sub, engine, until: valid_for.map(|span| now + span) })
+        let Pass { sub, valid_for, engine, channels, .. } = pass;
+        Box::new(Self { sub, engine, channels, until: valid_for.map(|span| now + span) })
     }
 }
 

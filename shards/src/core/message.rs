@@ -2,6 +2,7 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
+use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
 use super::time::Micros;
 
@@ -173,6 +174,10 @@ pub struct MemberDetail {
     pub id: ConnectionId,
     /// The member's number.
     pub member: MemberNumber,
+    /// Whose it is; nothing where nobody is asked.
+    pub user: Option<Box<str>>,
+    /// What its token allows on which channels; nothing where it says nothing.
+    pub channels: Channels,
     /// Its subprotocol.
     pub subprotocol: &'static str,
     /// Where it comes from.
