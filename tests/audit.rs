@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,16 @@ fn authenticated(folder: &Folder, more: &[&str]) -> Server {
     let file = folder.0.join("voxhall.toml");
     let text = format!("[auth]\nmode = \"jwt\"\nhs256_secret = \"{SECRET}\"\nleeway_s = 0\n");
     fs::write(&file, text).expect("a file");
-    let own = ["--config", file.to_str().expect("a plain path"), "--shards", "2", "--set", &setting];
+    let own = [
+        "--config",
+        file.to_str().expect("a plain path"),
+        "--shards",
+        "2",
+        "--set",
+        &setting,
+        "--set",
+        "server.drain_s=0",
+    ];
     Server::start(&[&own[..], more].concat())
 }
 
@@ -152,11 +161,12 @@ fn who_comes_is_refused_and_is_closed_is_written_down_once() {
     let expiring = mint(&["--sub", "eve", "--ttl", "3s"]);
     let (mut expires, expired) = join(&server, "c", &expiring);
     assert_eq!(expires.goodbye(), 1_008);
-    let (_stays, stayed) = join(&server, "d", &ann);
+    let (mut stays, stayed) = join(&server, "d", &ann);
 
     let log = folder.log();
     wait_for(&log, 4, &json!({ "event": "closed" }));
     server.signal("TERM");
+    assert_eq!(stays.goodbye(), 1_001);
     let (status, output) = server.wait();
     assert_eq!(status.code(), Some(0), "{output}");
     let all = records(&log);
@@ -358,7 +368,7 @@ fn a_log_that_can_be_written_again_says_how_much_is_missing() {
     }
     let (lines, heard) = std::sync::mpsc::channel();
     thread::spawn(move || {
-        for line in BufReader::new(File::from(reader)).lines() {
+        for line in BufReader::new(reader).lines() {
             let record: Value = serde_json::from_str(&line.expect("text")).expect("whole lines only");
             if lines.send(record).is_err() {
                 return;

@@ -71,19 +71,22 @@ impl Rights {
 /// What a token allows on which channels: patterns with rights. Nothing where the token says nothing of channels, and
 /// then it limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Channels(Option<Box<[(Box<str>, Rights)]>>);
+pub struct Channels(Option<Box<[ChannelRights]>>);
+
+/// A pattern, and the rights on what it names.
+pub type ChannelRights = (Box<str>, Rights);
 
 impl Channels {
     /// Only what these patterns name; nothing at all if there are none.
     #[must_use]
-    pub fn only(patterns: impl IntoIterator<Item = (Box<str>, Rights)>) -> Self {
+    pub fn only(patterns: impl IntoIterator<Item = ChannelRights>) -> Self {
         Self(Some(patterns.into_iter().collect()))
     }
 
     /// Whether the token allows this on a channel of this name. Several patterns may name it: their rights add up.
     #[must_use]
     pub fn allow(&self, channel: &str, right: Right) -> bool {
-        let named = |patterns: &[(Box<str>, Rights)]| {
+        let named = |patterns: &[ChannelRights]| {
             patterns.iter().any(|(pattern, rights)| rights.has(right) && matches(pattern, channel))
         };
         self.0.as_deref().is_none_or(named)
