@@ -158,7 +158,10 @@ fn who_comes_is_refused_and_is_closed_is_written_down_once() {
     assert_eq!(kicked.goodbye(), 1_008);
     assert!(manage(&server, "/api/v1/users/ann%2F1/disconnect", &bob).contains("403 Forbidden"));
     let reset = reset(&server, "b2", &bob);
-    let expiring = mint(&["--sub", "eve", "--ttl", "3s"]);
+    assert!(manage(&server, "/api/v1/rooms/nowhere/close", &root).contains("404 Not Found"));
+    // What looks like the end of a line has to stay a name.
+    let forger = "eve\"}\n{\"event\":\"opened\"}";
+    let expiring = mint(&["--sub", forger, "--ttl", "3s"]);
     let (mut expires, expired) = join(&server, "c", &expiring);
     assert_eq!(expires.goodbye(), 1_008);
     let (mut stays, stayed) = join(&server, "d", &ann);
@@ -211,7 +214,11 @@ fn who_comes_is_refused_and_is_closed_is_written_down_once() {
     once(
         json!({ "event": "managed", "action": "disconnect_user", "target": "ann/1", "user": "bob", "status": 403 }),
     );
-    assert_eq!(all.len(), 5 + 4 + 5 + 2, "{all:#?}");
+    once(
+        json!({ "event": "managed", "action": "close_room", "target": "nowhere", "user": "root", "status": 404 }),
+    );
+    once(json!({ "event": "closed", "connection": expired, "user": forger }));
+    assert_eq!(all.len(), 5 + 4 + 5 + 3, "{all:#?}");
     let text = fs::read_to_string(&log).expect("the log");
     for hidden in [&ann, &bob, &root, &expiring].iter().flat_map(|token| token.split('.').skip(1)) {
         assert!(!text.contains(hidden), "a part of a token is in the log");
@@ -332,7 +339,8 @@ fn a_path_that_cant_be_written_is_refused_at_the_start_with_the_remedy() {
 
 #[test]
 fn a_full_disk_costs_records_that_are_counted_and_nothing_else() {
-    let server = Server::start(&["--shards", "1", "--set", "audit.path=/dev/full"]);
+    let server =
+        Server::start(&["--shards", "1", "--set", "audit.path=/dev/full", "--set", "server.drain_s=0"]);
     for _ in 0..20 {
         assert_eq!(upgrade(&server, "/ws/!", ""), 400);
     }
@@ -345,6 +353,7 @@ fn a_full_disk_costs_records_that_are_counted_and_nothing_else() {
     member.send(json!({ "type": "ping", "t": 1 }).to_string());
     member.event("pong");
     server.signal("TERM");
+    assert_eq!(member.goodbye(), 1_001);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0));
     assert_eq!(log.matches("records are dropped").count(), 1, "one line for the whole episode: {log}");
