@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use shards::core::Rights;
 use shards::rt::Listen;
 
 use crate::auth;
@@ -51,6 +52,9 @@ pub(crate) struct TokenOptions {
     /// The only engine it is for
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(config::ENGINES))]
     engine: Option<String>,
+    /// What it allows on channels of this pattern, such as 'room:*=subscribe,publish'; can be given several times
+    #[arg(long = "channel", value_name = "PATTERN=RIGHTS", value_parser = auth::channel)]
+    channels: Vec<(Box<str>, Rights)>,
     /// The server's configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -73,6 +77,7 @@ impl TokenOptions {
             ttl: self.ttl,
             role: self.role.clone(),
             engine: self.engine.clone(),
+            channels: self.channels.clone(),
         }
     }
 }

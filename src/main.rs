@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 clean, 1 a fault of the host or the program, 2 usage or configuration.
 
+mod audit;
 mod auth;
 mod cli;
 mod config;

@@ -10,11 +10,10 @@ use shards::rt::{NodeConfig, preflight};
 use tuning::{Host, Standing};
 
 use crate::Failure;
-use crate::auth;
 use crate::cli::ready_line;
 use crate::config::Config;
 use crate::control::{self, End, Signals};
-use crate::{logging, out};
+use crate::{audit, auth, logging, out};
 
 /// Connections without which starting makes no sense.
 const CONNECTIONS_MIN: u64 = 64;
@@ -28,6 +27,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     check_host(&config, host)?;
     let gate = auth::open(&config)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
+    let audit = audit::open(&config)?;
+    let log = audit.as_ref().map(|ending| ending.audit());
     let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
     let admin_at = admin.listens_at().map_err(broken("the management address"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -37,23 +38,25 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let end = runtime.block_on(async {
         // Before the shards start: from here on a signal ends the node politely.
         let signals = Signals::listen().map_err(broken("signal handling"))?;
-        let (node, mailbox) =
-            shards::rt::start(node_config(&config)).map_err(|error| Failure::Fault(error.to_string()))?;
+        let (node, mailbox) = shards::rt::start(node_config(&config, log.as_ref()))
+            .map_err(|error| Failure::Fault(error.to_string()))?;
         let public = (node.listens_at(), config.wire.tls.is_some());
         let engine = config.shard.room.engine.name();
         let line = ready_line(public, (&admin_at, config.admin_tls.is_some()), node.shards(), engine);
         let ready = || out::print(&format!("{line}\n"));
-        control::run(&config, gate, node, mailbox, admin, signals, ready)
+        control::run(&config, gate, log, node, mailbox, admin, signals, ready)
             .await
             .map_err(broken("the control plane"))
     })?;
+    // The shards have ended: nothing comes any more.
+    audit.into_iter().for_each(audit::Ending::finish);
     match end {
         End::Clean => Ok(()),
         End::ShardDied(sentence) => Err(Failure::Fault(sentence)),
     }
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
     NodeConfig {
         listen: config.listen.clone(),
         cores: config.cores.iter().map(|&core| config.pinned.then_some(core)).collect(),
@@ -61,6 +64,7 @@ fn node_config(config: &Config) -> NodeConfig {
         shard: config.shard.clone(),
         descriptors_max: config.connections_max as usize + SOCKETS_BESIDE,
         // Only has to differ from start to start.
+        audit: audit.map(audit::Audit::lanes_of_shards).unwrap_or_default(),
         seed: RandomState::new().hash_one(std::process::id()),
     }
 }

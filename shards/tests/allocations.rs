@@ -66,7 +66,7 @@ impl Rig {
              Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
         )
         .into_bytes();
-        self.shard.handle(self.now, Input::Adopted { conn, peer, head: &mut head }, &mut self.fx);
+        self.shard.handle(self.now, Input::Adopted { conn, peer, via: None, head: &mut head }, &mut self.fx);
         self.turn();
         conn
     }

@@ -82,7 +82,7 @@ impl Rig {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         )
         .into_bytes();
-        self.shard.handle(self.now, Input::Adopted { conn, peer, head: &mut head }, &mut self.fx);
+        self.shard.handle(self.now, Input::Adopted { conn, peer, via: None, head: &mut head }, &mut self.fx);
         self.turn(30);
         let sent = self.take(conn);
         let end = sent.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");

@@ -27,6 +27,7 @@ impl Gate for PlainGate {
             valid_for: ms.parse().ok().map(Micros::from_ms),
             rooms: Some(rooms).filter(said("-")).map(|rooms| [rooms.into()].into()),
             engine: engine.parse::<EngineKind>().ok(),
+            channels: shards::core::Channels::default(),
             role: Role::Member,
         })
     }
@@ -66,7 +67,7 @@ impl Rig {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         )
         .into_bytes();
-        self.shard.handle(self.now, Input::Adopted { conn, peer, head: &mut head }, &mut self.fx);
+        self.shard.handle(self.now, Input::Adopted { conn, peer, via: None, head: &mut head }, &mut self.fx);
         (conn, self.turn())
     }
 

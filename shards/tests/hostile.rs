@@ -26,7 +26,7 @@ impl Rig {
         let mut rig = Self { shard, fx: Vec::new() };
         let peer = "127.0.0.1:1000".parse().expect("an address");
         let mut head = head.as_bytes().to_vec();
-        rig.shard.handle(NOW, Input::Adopted { conn: CONN, peer, head: &mut head }, &mut rig.fx);
+        rig.shard.handle(NOW, Input::Adopted { conn: CONN, peer, via: None, head: &mut head }, &mut rig.fx);
         rig
     }
 

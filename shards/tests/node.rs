@@ -35,6 +35,7 @@ fn config(shards: u16) -> NodeConfig {
         shard,
         descriptors_max: 1_000,
         seed: 7,
+        audit: Vec::new(),
     }
 }
 

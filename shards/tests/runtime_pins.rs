@@ -114,7 +114,7 @@ fn a_handoff_that_nobody_takes_closes_its_socket() {
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
     let (server, peer) = listener.accept().expect("somebody connects");
     let endpoints = wire_up(1, 4).expect("descriptors for the doorbells");
-    let handoff = Handoff { socket: OwnedFd::from(server).into(), head: Vec::new(), peer };
+    let handoff = Handoff { socket: OwnedFd::from(server).into(), head: Vec::new(), peer, via: None };
     endpoints[0].try_send(Destination::ControlPlane, ShardMessage::Serve(handoff)).expect("room");
     drop(endpoints);
     assert_eq!(client.read(&mut [0; 1]).expect("an orderly end"), 0);

@@ -29,6 +29,7 @@ impl Place {
         let mut shard = ShardConfig { shards: SHARDS, ..ShardConfig::default() };
         (shard.limits.messages_per_s, shard.limits.bytes_per_s) = (0, 0);
         NodeConfig {
+            audit: Vec::new(),
             listen: Listen::Unix { path: self.0.clone(), mode: 0o600 },
             cores: vec![None; usize::from(SHARDS)],
             wire: WireConfig { ring_entries: 256, receive_buffers: 16, ..WireConfig::default() },

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use shards::core::{Denied, Micros, Pass, Role};
 
+use super::channels::Claimed;
+
 /// Longest `sub`. It is kept with every connection.
 const SUB_BYTES_MAX: usize = 256;
 
@@ -15,6 +17,7 @@ pub(super) struct Claims {
     exp: Option<f64>,
     rooms: Option<Vec<String>>,
     engine: Option<String>,
+    channels: Option<Claimed>,
     role: Option<String>,
 }
 
@@ -36,6 +39,7 @@ impl Claims {
             rooms: self.rooms.map(|rooms| rooms.into_iter().map(Into::into).collect()),
             engine: engine
                 .map_err(|_| Denied::Forbidden("the token is for an engine that is not served here"))?,
+            channels: self.channels.map(|claimed| claimed.0).unwrap_or_default(),
             role: if self.role.as_deref() == Some("admin") { Role::Admin } else { Role::Member },
         })
     }
@@ -47,6 +51,7 @@ pub(super) const EXPIRED: Denied = Denied::Unauthorized("the token has expired")
 #[cfg(test)]
 mod tests {
     use shards::core::engine::EngineKind;
+    use shards::core::{Channels, Right};
 
     use super::*;
 
@@ -72,8 +77,11 @@ mod tests {
     fn what_is_not_claimed_is_not_limited_but_a_role() {
         let plain = pass(r#"{"sub":"u","scope":"x"}"#).expect("good");
         assert_eq!((plain.rooms, plain.engine, plain.role), (None, None, Role::Member));
-        let full = r#"{"sub":"u","rooms":["a*"],"engine":"relay","role":"admin"}"#;
+        assert_eq!(plain.channels, Channels::default());
+        let full =
+            r#"{"sub":"u","rooms":["a*"],"channels":{"b":["publish"]},"engine":"relay","role":"admin"}"#;
         let full = pass(full).expect("good");
+        assert_eq!(Right::ALL.map(|right| full.channels.allow("b", right)), [false, true]);
         assert_eq!(full.rooms, Some(["a*".into()].into()));
         assert_eq!((full.engine, full.role), (Some(EngineKind::Relay), Role::Admin));
         assert_eq!(pass(r#"{"sub":"u","role":"teacher"}"#).expect("good").role, Role::Member);

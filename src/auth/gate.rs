@@ -1,6 +1,6 @@
 //! What shards and the admin API ask about a token.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -25,7 +25,12 @@ const WRONG_CLAIM: Denied = Denied::Unauthorized("a claim of the token is missin
 pub(crate) struct JwtGate {
     keys: ArcSwap<KeySet>,
     leeway: Duration,
+    /// Whether there is a key set that may have got another key meanwhile.
+    follows_set: bool,
+    /// Whether a token has named a key that is not known since the keys were read.
+    misses_key: AtomicBool,
     reads: AtomicU64,
+    early_reads: AtomicU64,
     failed_reads: AtomicU64,
 }
 
@@ -36,6 +41,8 @@ pub(crate) struct KeyReport {
     pub(crate) keys: usize,
     /// Times they were read again.
     pub(crate) reads: u64,
+    /// Times they were about to be read because a token named a key that was not known.
+    pub(crate) early_reads: u64,
     /// Times that failed, which left the old ones in force.
     pub(crate) failed_reads: u64,
 }
@@ -45,7 +52,10 @@ impl JwtGate {
         Self {
             keys: ArcSwap::from_pointee(keys),
             leeway: config.leeway,
+            follows_set: !config.jwks.is_empty(),
+            misses_key: AtomicBool::new(false),
             reads: AtomicU64::new(0),
+            early_reads: AtomicU64::new(0),
             failed_reads: AtomicU64::new(0),
         }
     }
@@ -54,6 +64,25 @@ impl JwtGate {
     pub(super) fn replace(&self, keys: KeySet) {
         self.keys.store(keys.into());
         self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a key is missing that a key set may have by now.
+    pub(super) fn misses_key(&self) -> bool {
+        self.misses_key.load(Ordering::Relaxed)
+    }
+
+    /// The keys are about to be read: what is not known afterwards is missed anew.
+    pub(super) fn begin_read(&self, early: bool) {
+        self.misses_key.store(false, Ordering::Relaxed);
+        self.early_reads.fetch_add(early.into(), Ordering::Relaxed);
+    }
+
+    /// An issuer may sign with a key before we have seen it. Nobody waits here: this token is refused, and the control
+    /// plane looks.
+    fn miss(&self, keys: &KeySet, kid: Option<&str>) {
+        if self.follows_set && !self.misses_key() && kid.is_some_and(|kid| !keys.knows(kid)) {
+            self.misses_key.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_failure(&self) {
@@ -65,6 +94,7 @@ impl JwtGate {
         KeyReport {
             keys: self.keys.load().len(),
             reads: self.reads.load(Ordering::Relaxed),
+            early_reads: self.early_reads.load(Ordering::Relaxed),
             failed_reads: self.failed_reads.load(Ordering::Relaxed),
         }
     }
@@ -91,6 +121,7 @@ impl Gate for JwtGate {
                 break;
             }
         }
+        self.miss(&keys, header.kid.as_deref());
         Err(denied)
     }
 }

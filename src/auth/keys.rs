@@ -35,6 +35,11 @@ impl KeySet {
         self.0.len()
     }
 
+    /// Whether a key has this name.
+    pub(super) fn knows(&self, kid: &str) -> bool {
+        self.0.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
     /// The keys that may have signed a token with this header: of its algorithm and, where both name one, its `kid`.
     pub(super) fn fitting(&self, header: &Header) -> impl Iterator<Item = &Key> {
         let same_kid = |key: &Key| match (&key.kid, &header.kid) {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
+use shards::core::{Channels, Rights};
 
+use super::channels;
 use super::gate::since_1970;
 use crate::config::{AuthConfig, Config};
 
@@ -21,6 +23,8 @@ pub(crate) struct Wanted {
     pub(crate) role: Option<String>,
     /// The only engine.
     pub(crate) engine: Option<String>,
+    /// Rights on channels; the token says nothing of them if there are none.
+    pub(crate) channels: Vec<(Box<str>, Rights)>,
 }
 
 #[derive(Serialize)]
@@ -36,6 +40,8 @@ struct Claims<'a> {
     rooms: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<Channels>,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str>,
 }
@@ -62,6 +68,7 @@ pub(crate) fn mint(config: &Config, wanted: &Wanted) -> Result<String, String> {
         iss: jwt.issuer.first().map(String::as_str),
         rooms: &wanted.rooms,
         engine: wanted.engine.as_deref(),
+        channels: channels::claim(&wanted.channels),
         role: wanted.role.as_deref(),
     };
     let key = EncodingKey::from_secret(jwt.secret.reveal().as_bytes());

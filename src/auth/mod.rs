@@ -4,6 +4,7 @@
 //! plane puts others in their place when it has read them again ([`keep_fresh`]). No part of a token or of a secret
 //! key is in any error, log line or debug output that comes from here.
 
+mod channels;
 mod claims;
 mod gate;
 mod keys;
@@ -13,6 +14,7 @@ mod sources;
 
 use std::sync::Arc;
 
+pub(crate) use channels::channel;
 pub(crate) use gate::{JwtGate, KeyReport};
 pub(crate) use mint::{Wanted, mint, span};
 pub(crate) use refresh::keep_fresh;

@@ -4,11 +4,25 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::JwtGate;
 use super::sources;
 use crate::config::AuthConfig;
+
+/// How long it takes at least from one reading for the sake of a key that is missing to the next: anybody can name a
+/// key that there is not.
+const EARLY_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether a key is missing.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Why the keys are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Time,
+    Asked,
+    MissingKey,
+}
 
 /// Reads the keys again and again. What can't be read leaves the old keys in force. Safe to drop.
 ///
@@ -25,19 +39,25 @@ pub(crate) async fn keep_fresh(
     let mut ticks = interval(config.refresh);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await; // The first is now, and they have just been read.
+    let mut not_before = Instant::now();
     loop {
-        let asked = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = hangup.recv() => true,
+        let why = tokio::select! {
+            _ = ticks.tick() => Why::Time,
+            _ = hangup.recv() => Why::Asked,
+            () = key_is_missing(&gate, not_before) => Why::MissingKey,
         };
+        if why == Why::MissingKey {
+            not_before = Instant::now() + EARLY_EVERY;
+        }
+        gate.begin_read(why == Why::MissingKey);
         let of_the_thread = config.clone();
         let read = tokio::task::spawn_blocking(move || sources::load(&of_the_thread, sources::fetch));
         match read.await {
             Ok(Ok(keys)) => {
                 let count = keys.len();
                 gate.replace(keys);
-                if asked {
-                    tracing::info!(keys = count, "the keys for tokens were read again");
+                if why != Why::Time {
+                    tracing::info!(keys = count, ?why, "the keys for tokens were read again");
                 }
             }
             Ok(Err(error)) => {
@@ -49,5 +69,13 @@ pub(crate) async fn keep_fresh(
                 tracing::error!(%error, "reading the keys for tokens failed: the old ones stay");
             }
         }
+    }
+}
+
+/// Waits until a token has named a key that is not known, and until then at least. Safe to drop.
+async fn key_is_missing(gate: &JwtGate, not_before: Instant) {
+    sleep_until(not_before).await;
+    while !gate.misses_key() {
+        sleep(LOOK).await;
     }
 }

@@ -3,7 +3,7 @@
 
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
-use super::{auth_keys, places, tls};
+use super::{audit, auth_keys, places, tls};
 
 /// One key.
 #[derive(Debug)]
@@ -203,6 +203,10 @@ pub(crate) const KEYS: &[Key] = &[
     auth_keys::AUDIENCE,
     auth_keys::ISSUER,
     auth_keys::LEEWAY_S,
+    audit::PATH,
+    audit::ROTATE_BYTES,
+    audit::KEEP_FILES,
+    audit::QUEUE_RECORDS_MAX,
     number(
         "limits.head_bytes_max",
         "bytes",

@@ -1,5 +1,6 @@
 //! Configuration: from what was typed ([`RawConfig`]) to what holds ([`Config`]), once, before anything starts.
 
+mod audit;
 mod auth;
 mod auth_keys;
 mod error;
@@ -20,6 +21,7 @@ use shards::core::ShardConfig;
 use shards::rt::{Listen, Tls, WireConfig};
 use tuning::Profile;
 
+pub(crate) use audit::AuditConfig;
 pub(crate) use auth::{AuthConfig, JwtConfig};
 pub(crate) use error::{ConfigError, ConfigErrors, Place};
 pub(crate) use keys::{ENGINES, may_be_shown};
@@ -49,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     /// Whether and how clients say who they are.
     pub(crate) auth: AuthConfig,
+    /// Where it is written down who comes and goes, if it is.
+    pub(crate) audit: Option<AuditConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// For each shard's wire.

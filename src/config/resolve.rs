@@ -216,6 +216,7 @@ impl Resolver<'_> {
                 json: self.text("server.log_format") == "json",
             },
             auth: self.auth_config(),
+            audit: self.audit_config(),
             connections_max: self.number("limits.connections_max"),
             wire,
             shard,
@@ -270,6 +271,7 @@ impl Resolver<'_> {
             // Made of `Config::auth` at start-up, when the keys are read.
             gate: None,
             origins: self.origins(),
+            audit: self.settings.contains_key("audit.path"),
         }
     }
 

@@ -20,6 +20,7 @@ use super::App;
 use super::lifecycle::Phase;
 use super::process::Process;
 use super::readings::{Growth, Reading, readings};
+use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::logging;
 
@@ -40,6 +41,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         limits: app.limits.clone(),
         build: [("version", env!("CARGO_PKG_VERSION")), ("profile", app.profile), ("engine", app.engine)],
         keys: app.gate.as_ref().map(|gate| gate.report()),
+        audit: app.audit.as_ref().map(Audit::report),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -68,6 +70,8 @@ struct Scrape {
     build: [(&'static str, &'static str); 3],
     /// Where tokens are asked for.
     keys: Option<KeyReport>,
+    /// Where there is an audit log.
+    audit: Option<AuditReport>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -106,6 +110,7 @@ impl Collector for Scrape {
         let out = &mut encoder;
         self.node(out)?;
         self.keys(out)?;
+        self.audit(out)?;
         self.readings(out)?;
         self.labelled(out)?;
         self.histogram(out, "ws_outbox_batch_size", "Events per text message sent", 1.0, |c| &c.batch_size)?;
@@ -164,11 +169,24 @@ impl Scrape {
     }
 
     fn keys(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(KeyReport { keys, reads, failed_reads }) = self.keys else { return Ok(()) };
+        let Some(KeyReport { keys, reads, early_reads, failed_reads }) = self.keys else { return Ok(()) };
         gauge(out, "voxhall_auth_keys", "Keys that tokens are checked with", keys as f64)?;
         counter(out, "voxhall_auth_key_reads", "Times the keys were read again", reads as f64)?;
+        let help = "Times the keys were to be read early because a token named one that was not known";
+        counter(out, "voxhall_auth_key_reads_early", help, early_reads as f64)?;
         let help = "Times the keys could not be read again, which left the old ones in force";
         counter(out, "voxhall_auth_key_reads_failed", help, failed_reads as f64)
+    }
+
+    fn audit(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(AuditReport { written, dropped }) = &self.audit else { return Ok(()) };
+        counter(out, "voxhall_audit_written", "Records written to the audit log", *written as f64)?;
+        let help = "Records that found their queue full or could not be written";
+        let mut family = out.encode_descriptor("voxhall_audit_dropped", help, None, MetricType::Counter)?;
+        for (shard, count) in dropped {
+            count_of(&mut family, &[("shard", shard.as_str())], *count)?;
+        }
+        Ok(())
     }
 
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 pub(crate) use admin_listener::AdminListener;
 pub(crate) use drain::{End, Signals};
 
+use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
 use crate::config::{AuthConfig, Config};
 use lifecycle::Lifecycle;
@@ -55,10 +56,12 @@ pub(crate) struct Plane {
     /// Who may use the API; everybody where there is none.
     gate: Option<Arc<JwtGate>>,
     has_secret: bool,
+    /// Where it is written down what the API is used for, if it is.
+    audit: Option<Audit>,
 }
 
 impl Plane {
-    fn new(config: &Config, gate: Option<Arc<JwtGate>>, line: Line) -> App {
+    fn new(config: &Config, gate: Option<Arc<JwtGate>>, audit: Option<Audit>, line: Line) -> App {
         Arc::new(Self {
             line,
             lifecycle: Lifecycle::new(),
@@ -71,6 +74,7 @@ impl Plane {
             limits: config.limits().collect(),
             gate,
             has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
+            audit,
         })
     }
 }
@@ -82,6 +86,7 @@ impl Plane {
 pub(crate) async fn run(
     config: &Config,
     gate: Option<Arc<JwtGate>>,
+    audit: Option<Audit>,
     node: Node,
     mailbox: ControlLine,
     admin: AdminListener,
@@ -89,10 +94,10 @@ pub(crate) async fn run(
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<End> {
     let (switchboard, line) = Switchboard::new(mailbox);
-    let app = Plane::new(config, gate.clone(), line.clone());
+    let app = Plane::new(config, gate.clone(), audit.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
-    let reload = reload::Reload::listen(config)?;
+    let reload = reload::Reload::listen(config, audit)?;
     ready()?;
     tokio::select! {
         broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),

@@ -85,7 +85,7 @@ impl Door {
 
     /// Serves one connection on a task of its own, or says 503.
     pub(crate) fn take(&self, handoff: Handoff<Link>) {
-        let Handoff { socket: Link { socket, tls }, head, peer } = handoff;
+        let Handoff { socket: Link { socket, tls }, head, peer, .. } = handoff;
         let stream = match Socket::adopt(socket) {
             Ok(stream) => stream,
             Err(error) => {
@@ -138,6 +138,7 @@ mod tests {
             socket: OwnedFd::from(socket).into(),
             head: head.as_bytes().to_vec(),
             peer,
+            via: None,
         });
         let rest = rest.to_owned();
         let read = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,5 @@
-//! SIGHUP: the certificates are read again. Without TLS the signal keeps its ordinary meaning, which is to end.
+//! SIGHUP: the certificates are read again, and the audit log is opened again. Where there is neither the signal keeps its
+//! ordinary meaning, which is to end.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,27 +7,36 @@ use std::io;
 use shards::rt::Tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit::Audit;
 use crate::config::Config;
 
 /// Waits for the signal.
-pub(crate) struct Reload(Option<(Vec<(&'static str, Tls)>, Signal)>);
+pub(crate) struct Reload {
+    tls: Vec<(&'static str, Tls)>,
+    audit: Option<Audit>,
+    hangups: Option<Signal>,
+}
 
 impl Reload {
-    /// From now on the signal no longer kills a process that speaks TLS.
-    pub(crate) fn listen(config: &Config) -> io::Result<Self> {
+    /// From now on the signal no longer kills a process that has something to reload.
+    pub(crate) fn listen(config: &Config, audit: Option<Audit>) -> io::Result<Self> {
         let both = [("tls.cert", &config.wire.tls), ("tls.admin_cert", &config.admin_tls)];
         let tls: Vec<_> = both.into_iter().filter_map(|(key, tls)| Some((key, tls.clone()?))).collect();
-        if tls.is_empty() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some((tls, signal(SignalKind::hangup())?))))
+        let needed = !tls.is_empty() || audit.is_some();
+        let hangups = needed.then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { tls, audit, hangups })
     }
 
-    /// Reads the certificates whenever the signal comes. One that can't be used is told in the log, and the one in
-    /// force stays. Safe to drop.
+    /// Reloads whenever the signal comes. A certificate that can't be used is told in the log, and the one in force
+    /// stays. Safe to drop.
     pub(crate) async fn run(self) -> io::Result<Infallible> {
-        let Some((tls, mut hangups)) = self.0 else { return std::future::pending().await };
+        let Self { tls, audit, hangups: Some(mut hangups) } = self else {
+            return std::future::pending().await;
+        };
         while hangups.recv().await.is_some() {
+            if let Some(audit) = &audit {
+                audit.reopen();
+            }
             for (key, tls) in &tls {
                 match tls.reload() {
                     Ok(()) => tracing::info!(key, "SIGHUP: new handshakes use the certificate as it is now"),

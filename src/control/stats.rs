@@ -11,6 +11,7 @@ use super::App;
 use super::metrics::counters_of_all;
 use super::process::Process;
 use super::readings::readings;
+use crate::audit::Audit;
 use crate::auth::KeyReport;
 
 /// How long a shard may take.
@@ -34,6 +35,7 @@ pub(crate) async fn stats(State(app): State<App>) -> Json<Value> {
         "connections": sum(|counters| counters.open),
         "rooms": sum(|counters| counters.rooms),
         "auth": auth(&app),
+        "audit": audit(&app),
         "limits": app.limits.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
         "shards": shards.iter().enumerate().map(|(shard, counters)| of_shard(shard, counters.as_ref())).collect::<Vec<_>>(),
     }))
@@ -42,9 +44,16 @@ pub(crate) async fn stats(State(app): State<App>) -> Json<Value> {
 /// Whether tokens are asked for, and with what they are checked. A secret is only said to be there.
 fn auth(app: &App) -> Value {
     let Some(gate) = &app.gate else { return json!({ "mode": "none" }) };
-    let KeyReport { keys, reads, failed_reads } = gate.report();
+    let KeyReport { keys, reads, failed_reads, .. } = gate.report();
     let secret = if app.has_secret { "set" } else { "not set" };
     json!({ "mode": "jwt", "hs256_secret": secret, "keys": keys, "key_reads": reads, "key_reads_failed": failed_reads })
+}
+
+/// What the audit log has taken; null where there is none.
+fn audit(app: &App) -> Value {
+    let Some(report) = app.audit.as_ref().map(Audit::report) else { return Value::Null };
+    let dropped: u64 = report.dropped.iter().map(|(_, count)| count).sum();
+    json!({ "written": report.written, "dropped": dropped })
 }
 
 fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {

@@ -214,7 +214,7 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (switchboard, line) = Switchboard::new(mesh.clone());
-        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), line);
+        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), None, line);
         let door = Door::new(Arc::clone(&app));
         tokio::select! {
             ended = switchboard.run(move |handoff| door.take(handoff)) => panic!("it ended: {:?}", ended.err()),

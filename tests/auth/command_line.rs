@@ -32,7 +32,13 @@ fn a_development_token_opens_the_rooms_it_names() {
         upgrade(&server, &format!("/ws/c?engine=echo&token={}", mint(&["--engine", "relay"])), "").1,
         403
     );
-    assert_eq!(manage(&server, "GET", "/api/v1/stats", Some(&mint(&["--role", "admin"]))).0, 200);
+    let admin = mint(&["--role", "admin"]);
+    assert_eq!(manage(&server, "GET", "/api/v1/stats", Some(&admin)).0, 200);
+    let rights = mint(&["--channel", "room:*=subscribe,publish", "--channel", "log=subscribe"]);
+    let (_stays, status, _) = bring(&server, Way::Header, "/ws/d", &rights);
+    let (_, room) = manage(&server, "GET", "/api/v1/rooms/d", Some(&admin));
+    let shown = r#""channels":{"log":["subscribe"],"room:*":["subscribe","publish"]}"#;
+    assert!(status == 101 && room.contains(shown), "{room}");
 }
 
 #[test]
@@ -41,6 +47,7 @@ fn a_token_without_a_secret_or_with_a_strange_span_is_refused_with_the_remedy() 
         (&["token", "--sub", "ann"][..], "auth.hs256_secret"),
         (&["token", "--sub", "ann", "--ttl", "soon"], "such as 90s or 1h"),
         (&["token", "--sub", "ann", "--engine", "cello"], "possible values"),
+        (&["token", "--sub", "ann", "--channel", "a=read"], "PATTERN=subscribe,publish"),
         (&["token"], "--sub"),
     ] {
         let (code, printed, errors) = run(arguments);

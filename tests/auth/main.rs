@@ -6,16 +6,14 @@ mod support;
 mod tokens;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm::{self, ES256, EdDSA, HS256, HS384, RS256, RS512};
 use serde_json::{Value, json};
 use support::{Server, exchange, voxhall};
-use tokens::{AUDIENCE, ISSUER, SECRET, in_seconds, key_set, public_key, sign, token, with_part};
+use tokens::{AUDIENCE, ISSUER, SECRET, in_seconds, public_key, sign, token, with_part};
 
 /// A configuration file that goes away with the test.
 struct File(PathBuf);
@@ -199,6 +197,12 @@ fn cases() -> Vec<(&'static str, String, u16)> {
         ("empty sub", says(json!({ "sub": "" })), 401),
         ("rooms is a text", says(json!({ "rooms": "class-7" })), 401),
         ("role is a number", says(json!({ "role": 1 })), 401),
+        ("with rights on channels", says(json!({ "channels": { "room:*": ["subscribe", "publish"] } })), 101),
+        ("with rights on no channel", says(json!({ "channels": {} })), 101),
+        ("channels is a list", says(json!({ "channels": ["room:*"] })), 401),
+        ("a right that there is not", says(json!({ "channels": { "room:*": ["delete"] } })), 401),
+        ("a right that is no list", says(json!({ "channels": { "room:*": "publish" } })), 401),
+        ("a pattern without a name", says(json!({ "channels": { "": ["publish"] } })), 401),
         ("no token at all", String::new(), 401),
         ("one part", "abc".to_owned(), 401),
         ("three parts of nothing", "..".to_owned(), 401),
@@ -260,6 +264,34 @@ fn a_stay_ends_with_its_token_unless_that_is_refreshed() {
     let padding = "x".repeat(125);
     say(&mut stays, &json!({ "type": "ping", "t": padding }));
     assert_eq!(event(&mut stays, "pong")["t"], padding);
+}
+
+#[test]
+fn rights_on_channels_are_those_of_the_last_token() {
+    let server = server("channels");
+    let admin = token(json!({ "role": "admin" }));
+    let shown = || {
+        let (_, answer) = manage(&server, "GET", "/api/v1/rooms/a", Some(&admin));
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let room: Value = serde_json::from_str(body).expect("a room");
+        let member = &room["connections"][0];
+        (member["user"].clone(), member["channels"].clone())
+    };
+    let rights = json!({ "room:*": ["subscribe", "publish"], "user:42:*": ["subscribe"] });
+    let (mut member, ..) = bring(&server, Way::Header, "/ws/a", &token(json!({ "channels": rights })));
+    event(&mut member, "session.created");
+    assert_eq!(shown(), (json!("ann"), rights.clone()));
+    let refresh = |changes: Value| json!({ "type": "session.update", "token": token(changes) });
+    say(&mut member, &refresh(json!({ "channels": { "room:*": ["all"] } })));
+    event(&mut member, "error");
+    assert_eq!(shown().1, rights, "what is malformed changes nothing");
+    let fewer = json!({ "room:7": ["subscribe"] });
+    say(&mut member, &refresh(json!({ "channels": fewer })));
+    event(&mut member, "session.updated");
+    assert_eq!(shown().1, fewer);
+    say(&mut member, &refresh(json!({})));
+    event(&mut member, "session.updated");
+    assert_eq!(shown().1, Value::Null, "a token that says nothing of channels limits nothing");
 }
 
 #[test]
@@ -325,75 +357,6 @@ fn pages_of_other_sites_may_not_connect() {
     }
 }
 
-/// An issuer on this machine: answers every request with what it has at the moment.
-fn issuer(answer: &Arc<Mutex<String>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let answer = Arc::clone(answer);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.expect("a connection"));
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).is_ok_and(|read| read > 0) {}
-            let body = answer.lock().expect("no panic").clone();
-            let status = if body.is_empty() { "500 Broken" } else { "200 OK" };
-            let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-            let _ = stream.get_mut().write_all((head + &body).as_bytes());
-        }
-    });
-    address
-}
-
-/// Asks for the keys to be read again, and waits until that shows.
-fn reread(server: &Server, metric: &str) {
-    let before = server.metric(metric);
-    server.signal("HUP");
-    while server.metric(metric) <= before {
-        thread::yield_now();
-    }
-}
-
-#[test]
-fn an_issuers_key_set_is_fetched_and_followed() {
-    let answer = Arc::new(Mutex::new(key_set(&[("old", "rsa")])));
-    let address = issuer(&answer);
-    let jwks = format!("auth.jwks=http://{address}/keys?key=hidden-in-the-query");
-    let server = Server::start(&["--shards", "1", "--set", "auth.mode=jwt", "--set", &jwks]);
-    let (old, new) =
-        (sign(RS256, "rsa", Some("old"), json!({})), sign(RS256, "stranger", Some("new"), json!({})));
-    let statuses = |server: &Server| [&old, &new].map(|token| bring(server, Way::Query, "/ws/a", token).1);
-    assert_eq!(statuses(&server), [101, 401]);
-    *answer.lock().expect("no panic") = key_set(&[("old", "rsa"), ("new", "stranger")]);
-    reread(&server, "voxhall_auth_key_reads_total");
-    assert_eq!(statuses(&server), [101, 101]);
-    for broken in ["", "no JSON", r#"{"keys":[]}"#] {
-        broken.clone_into(&mut answer.lock().expect("no panic"));
-        reread(&server, "voxhall_auth_key_reads_failed_total");
-        assert_eq!(statuses(&server), [101, 101], "the old keys stay after {broken:?}");
-    }
-    *answer.lock().expect("no panic") = key_set(&[("new", "stranger")]);
-    reread(&server, "voxhall_auth_key_reads_total");
-    assert_eq!(statuses(&server), [401, 101]);
-    server.signal("TERM");
-    let (_, log) = server.wait();
-    assert!(log.contains("the old ones stay") && !log.contains("hidden-in-the-query"), "{log}");
-}
-
-#[test]
-fn a_key_set_in_a_file_is_followed_without_being_asked() {
-    let file = File::new("set.json", &key_set(&[("a", "rsa")]));
-    let jwks = format!("auth.jwks={}", file.path());
-    let arguments = ["--set", "auth.mode=jwt", "--set", "auth.jwks_refresh_s=1", "--set", &jwks];
-    let server = Server::start(&arguments);
-    let later = sign(RS256, "stranger", Some("b"), json!({}));
-    assert_eq!(bring(&server, Way::Query, "/ws/a", &later).1, 401);
-    std::fs::write(file.path(), key_set(&[("b", "stranger")])).expect("the file");
-    while bring(&server, Way::Query, "/ws/a", &later).1 == 401 {
-        thread::yield_now();
-    }
-}
-
 /// What a user would notice, and what an attacker would look for: parts of tokens and the secret.
 fn assert_hidden(place: &str, text: &str, tokens: &[String]) {
     assert!(!text.contains(SECRET), "{place} shows the secret");
@@ -441,3 +404,4 @@ fn no_token_or_secret_is_seen_in_answers_metrics_stats_or_logs() {
 }
 
 mod command_line;
+mod issuer;

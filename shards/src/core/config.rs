@@ -35,6 +35,8 @@ pub struct ShardConfig {
     pub gate: Option<Arc<dyn Gate>>,
     /// From which web pages (`server.allowed_origins`).
     pub origins: Origins,
+    /// Whether what happens is written down (`audit.path`).
+    pub audit: bool,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -169,6 +171,7 @@ impl Default for ShardConfig {
             echo_endpoint: false,
             gate: None,
             origins: Origins::Any,
+            audit: false,
         }
     }
 }

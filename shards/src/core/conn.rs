@@ -3,9 +3,10 @@
 use ::core::net::{IpAddr, SocketAddr};
 
 use super::allowance::Allowance;
+use super::audit::Asked;
 use super::deflate::WindowBits;
 use super::engine::EngineKind;
-use super::gate::Pass;
+use super::gate::{Channels, Pass};
 use super::ids::{MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::time::Micros;
@@ -105,6 +106,12 @@ pub(super) struct Head {
     pub(super) address: Address,
     /// Whether `peer` is a process of this host on a Unix-domain socket, whose word is taken.
     pub(super) local: bool,
+    /// The proxy between, if one has named the client.
+    pub(super) via: Option<IpAddr>,
+    /// What it is for, as far as the audit log has to know.
+    pub(super) asked: Asked,
+    /// Whose it is, for the audit log.
+    pub(super) user: Option<Box<str>>,
 }
 
 /// How far it is known where a connection comes from.
@@ -146,6 +153,8 @@ pub(super) struct Identity {
     pub(super) sub: Box<str>,
     /// The only engine it was for.
     pub(super) engine: Option<EngineKind>,
+    /// What it allowed on which channels.
+    pub(super) channels: Channels,
     /// When it expires, if it does.
     pub(super) until: Option<Micros>,
 }
@@ -153,8 +162,8 @@ pub(super) struct Identity {
 impl Identity {
     /// What to keep of a pass that was checked now.
     pub(super) fn new(now: Micros, pass: Pass) -> Box<Self> {
-        let Pass { sub, valid_for, engine, .. } = pass;
-        Box::new(Self { sub, engine, until: valid_for.map(|span| now + span) })
+        let Pass { sub, valid_for, engine, channels, .. } = pass;
+        Box::new(Self { sub, engine, channels, until: valid_for.map(|span| now + span) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::audit::AuditRecord;
 use super::ids::{ConnKey, ShardId};
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
@@ -23,6 +24,8 @@ pub enum Input<'a> {
         conn: ConnKey,
         /// Where it comes from.
         peer: SocketAddr,
+        /// The proxy between, if one has named the client.
+        via: Option<IpAddr>,
         /// Every byte read so far: the head, and what came after it.
         head: &'a mut [u8],
     },
@@ -100,6 +103,8 @@ pub enum Ended {
     Eof,
     /// Reset, timed out, or otherwise broken: sending has no use either.
     Broken,
+    /// No secure channel came about: nothing was received, and nobody could read an answer.
+    Unsecured,
 }
 
 /// How a send ended. Sends never wait in the kernel: what the socket does not take at once stays in the lane.
@@ -133,6 +138,8 @@ pub enum Effect {
         head: Vec<u8>,
         /// Where the connection comes from.
         peer: SocketAddr,
+        /// The proxy between, if one has named the client.
+        via: Option<IpAddr>,
     },
     /// Shut our side down: everything that was to be said has been. Receiving goes on.
     Shutdown(ConnKey),
@@ -140,6 +147,8 @@ pub enum Effect {
     Close(ConnKey, CloseMode),
     /// Carry an answer to the control plane.
     Answer(AskId, Answer),
+    /// Write down what happened, if there is room for it where that waits.
+    Audit(Box<AuditRecord>),
 }
 
 /// How a connection is read.

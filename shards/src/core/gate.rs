@@ -29,8 +29,99 @@ pub struct Pass {
     pub rooms: Option<Box<[Box<str>]>>,
     /// The only engine it is for; nothing when it is for any.
     pub engine: Option<EngineKind>,
+    /// What its bearer may do on which channels.
+    pub channels: Channels,
     /// What else its bearer may do.
     pub role: Role,
+}
+
+/// What a bearer may do on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Hear what is published.
+    Subscribe,
+    /// Publish.
+    Publish,
+}
+
+/// Some rights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights(u8);
+
+impl Rights {
+    /// These, and this one too.
+    #[must_use]
+    pub const fn and(self, right: Right) -> Self {
+        Self(self.0 | 1 << right as u8)
+    }
+
+    /// These and those.
+    #[must_use]
+    pub const fn or(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Whether this one is among them.
+    #[must_use]
+    pub const fn has(self, right: Right) -> bool {
+        self.0 & 1 << right as u8 != 0
+    }
+}
+
+/// What a token allows on which channels: patterns with rights. Nothing where the token says nothing of channels, and
+/// then it limits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Channels(Option<Box<[ChannelRights]>>);
+
+/// A pattern, and the rights on what it names.
+pub type ChannelRights = (Box<str>, Rights);
+
+impl Channels {
+    /// Only what these patterns name; nothing at all if there are none.
+    #[must_use]
+    pub fn only(patterns: impl IntoIterator<Item = ChannelRights>) -> Self {
+        Self(Some(patterns.into_iter().collect()))
+    }
+
+    /// Whether the token allows this on a channel of this name. Several patterns may name it: their rights add up.
+    #[must_use]
+    pub fn allow(&self, channel: &str, right: Right) -> bool {
+        let named = |patterns: &[ChannelRights]| {
+            patterns.iter().any(|(pattern, rights)| rights.has(right) && matches(pattern, channel))
+        };
+        self.0.as_deref().is_none_or(named)
+    }
+}
+
+/// As tokens write it; null where they say nothing.
+impl serde::Serialize for Channels {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(patterns) = &self.0 else { return serializer.serialize_none() };
+        let words = |rights: Rights| -> Vec<&str> {
+            Right::ALL.iter().filter(|right| rights.has(**right)).map(|right| right.name()).collect()
+        };
+        serializer.collect_map(patterns.iter().map(|(pattern, rights)| (pattern, words(*rights))))
+    }
+}
+
+impl Right {
+    /// Every right.
+    pub const ALL: [Self; 2] = [Self::Subscribe, Self::Publish];
+
+    /// As tokens write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+        }
+    }
+
+    /// The right that is written so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|right| right.name() == name)
+    }
 }
 
 /// What a bearer may do beside joining rooms.
@@ -137,12 +228,46 @@ mod tests {
     }
 
     #[test]
+    fn rights_on_channels_follow_from_the_patterns_that_name_them() {
+        let both = Rights::default().and(Right::Subscribe).and(Right::Publish);
+        let hear = Rights::default().and(Right::Subscribe);
+        let say = Rights::default().and(Right::Publish);
+        let channels = Channels::only([
+            ("room:*".into(), both),
+            ("user:42:*".into(), hear),
+            ("user:*:typing".into(), say),
+        ]);
+        let allowed = |channels: &Channels, name: &str| Right::ALL.map(|right| channels.allow(name, right));
+        for (name, rights) in [
+            ("room:a", [true, true]),
+            ("room:", [true, true]),
+            ("user:42:operation:1", [true, false]),
+            ("user:42:typing", [true, true]),
+            ("user:43:typing", [false, true]),
+            ("user:43:operation:1", [false, false]),
+            ("Room:a", [false, false]),
+            ("", [false, false]),
+        ] {
+            assert_eq!(allowed(&channels, name), rights, "{name}");
+        }
+        assert_eq!(allowed(&Channels::only([]), "room:a"), [false, false]);
+        assert_eq!(allowed(&Channels::default(), "room:a"), [true, true]);
+        let json = |channels: &Channels| serde_json::to_string(channels).expect("JSON");
+        assert_eq!(
+            json(&channels),
+            r#"{"room:*":["subscribe","publish"],"user:42:*":["subscribe"],"user:*:typing":["publish"]}"#
+        );
+        assert_eq!(json(&Channels::default()), "null");
+    }
+
+    #[test]
     fn a_pass_says_whether_room_or_engine_is_the_reason() {
         let pass = |rooms: Option<&[&str]>, engine| Pass {
             sub: "u".into(),
             valid_for: None,
             rooms: rooms.map(|rooms| rooms.iter().map(|&room| room.into()).collect()),
             engine,
+            channels: Channels::default(),
             role: Role::Member,
         };
         let room = SessionId::parse("class:7").expect("valid");

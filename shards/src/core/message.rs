@@ -1,7 +1,8 @@
 //! What crosses cores.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
+use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
 use super::time::Micros;
 
@@ -49,6 +50,8 @@ pub struct Handoff<S> {
     pub head: Vec<u8>,
     /// Where the connection comes from.
     pub peer: SocketAddr,
+    /// The proxy between, if one has named the client.
+    pub via: Option<IpAddr>,
 }
 
 /// Names a question; the asker chooses it.
@@ -171,6 +174,10 @@ pub struct MemberDetail {
     pub id: ConnectionId,
     /// The member's number.
     pub member: MemberNumber,
+    /// Whose it is; nothing where nobody is asked.
+    pub user: Option<Box<str>>,
+    /// What its token allows on which channels; nothing where it says nothing.
+    pub channels: Channels,
     /// Its subprotocol.
     pub subprotocol: &'static str,
     /// Where it comes from.

@@ -6,6 +6,7 @@
 
 mod allowance;
 mod arrivals;
+pub mod audit;
 pub mod config;
 mod conn;
 pub mod counters;
@@ -35,7 +36,7 @@ pub mod ws;
 pub use config::ShardConfig;
 pub use effect::{Caller, CloseMode, Destination, Effect, Effects, Ended, Input, ReceiveMode, SendOutcome};
 pub use frame::{Draft, Frame, FramePool, Gather};
-pub use gate::{Denied, Gate, Pass, Role};
+pub use gate::{Channels, Denied, Gate, Pass, Right, Rights, Role};
 pub use ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId, ShardId};
 pub use message::{Handoff, ShardMessage};
 pub use origin::Origins;

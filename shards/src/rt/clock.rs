@@ -1,7 +1,7 @@
 //! The only place of the data plane that reads a clock. The pump reads it once or twice a turn and hands the
 //! number on; nothing below asks again.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::Micros;
 
@@ -33,6 +33,12 @@ pub(super) fn time_left(deadline: Instant) -> Duration {
 /// The moment `span` from now.
 pub(super) fn deadline_in(span: Duration) -> Instant {
     instant() + span
+}
+
+/// What a clock on the wall shows: for what people read, never to measure by.
+#[expect(clippy::disallowed_methods, reason = "records for people are dated as people date them")]
+pub(super) fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]

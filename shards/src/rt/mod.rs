@@ -5,9 +5,11 @@
 //! The runtime moves bytes and messages; it decides nothing. All `unsafe` of the data plane is here, in `sys`,
 //! `wire::ring`, `wire::buffers` and their neighbours, each block with its reason.
 //!
-//! Nothing is shared between shards but the mesh's queues, the doorbells, and the count of the node's sockets.
+//! Nothing is shared between shards but the mesh's queues, the doorbells, and the count of the node's sockets. Each has
+//! a queue of its own to whoever writes the audit log, if somebody does.
 //! No lock is taken after start-up.
 
+mod audit;
 mod clock;
 mod doorbell;
 mod error;
@@ -21,6 +23,7 @@ pub mod tls;
 mod unix;
 mod wire;
 
+pub use audit::{AuditLane, Stamped};
 pub use clock::Clock;
 pub use error::{Full, StartError};
 pub use listen::{Listen, UNIX_PREFIX};

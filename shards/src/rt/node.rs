@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::WireConfig;
+use super::audit::AuditLane;
 use super::clock::{Clock, deadline_in, time_left};
 use super::error::{Full, StartError};
 use super::listen::{Listen, Listener, bind_group};
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub descriptors_max: usize,
     /// What the shards' random numbers come from.
     pub seed: u64,
+    /// Where each shard's audit records go: one for each, or none.
+    pub audit: Vec<AuditLane>,
 }
 
 /// A running node.
@@ -136,6 +139,7 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         let birth = Birth {
             id,
             core,
+            audit: config.audit.get(index).cloned(),
             listener,
             mesh,
             shared: shared.clone(),
@@ -306,6 +310,7 @@ struct Shared {
 struct Birth {
     id: ShardId,
     core: Option<usize>,
+    audit: Option<AuditLane>,
     listener: Listener,
     mesh: Endpoint,
     shared: Shared,
@@ -378,7 +383,7 @@ impl Birth {
         let wire = Wire::new(&wire_config, self.listener, self.mesh.doorbell(), sockets)
             .map_err(|cause| format!("its io_uring can't be made: {cause}"))?;
         let stop = Arc::clone(&roll.stop);
-        Ok(Pump::new(self.id, shard, wire, self.mesh, clock, stop, &wire_config))
+        Ok(Pump::new(self.id, shard, wire, self.mesh, clock, stop, &wire_config).audited(self.audit))
     }
 }
 

@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::WireConfig;
+use super::audit::AuditLane;
 use super::clock::Clock;
 use super::error::Full;
 use super::mesh::Endpoint;
 use super::tls::Link;
 use super::wire::ring::{Completion, Wait};
 use super::wire::{Event, Opened, Wire};
+use crate::core::audit::{Asked, AuditRecord, Refused, Source};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
 use crate::core::{
@@ -71,6 +73,8 @@ pub(super) struct Pump {
     wire: Wire,
     mesh: Endpoint,
     clock: Clock,
+    /// Where what happens is written down; nothing when it isn't.
+    audit: Option<AuditLane>,
     spin: Micros,
     batch: Micros,
     stage: Stage,
@@ -106,6 +110,7 @@ impl Pump {
             wire,
             mesh,
             clock,
+            audit: None,
             spin: Micros(config.spin_us.into()),
             batch: Micros(config.batch_us.into()),
             stage: Stage::Serving,
@@ -119,6 +124,11 @@ impl Pump {
             doing: Vec::new(),
             taken: VecDeque::new(),
         }
+    }
+
+    /// What happens is written down there.
+    pub(super) fn audited(self, audit: Option<AuditLane>) -> Self {
+        Self { audit, ..self }
     }
 
     /// Runs turns until the executor is due or the shard has left.
@@ -284,9 +294,9 @@ impl Pump {
     }
 
     fn adopt(&mut self, handoff: Handoff<Link>) {
-        let Handoff { socket, mut head, peer } = handoff;
+        let Handoff { socket, mut head, peer, via } = handoff;
         if let Some(conn) = self.wire.adopt(socket) {
-            self.tell(Input::Adopted { conn, peer, head: &mut head });
+            self.tell(Input::Adopted { conn, peer, via, head: &mut head });
         }
     }
 
@@ -322,15 +332,16 @@ impl Pump {
                 wire.send(conn, |conn, gather| shard.gather(conn, gather));
             }
             Effect::AwaitWritable(conn) => self.wire.await_writable(conn),
-            Effect::Move { conn, to, head, peer } => {
+            Effect::Move { conn, to, head, peer, via } => {
                 let stays_in_node = matches!(to, Destination::Shard(_));
                 if let Some(socket) = self.wire.take_away(conn, stays_in_node) {
-                    self.hand_off(to, Handoff { socket, head, peer });
+                    self.hand_off(to, Handoff { socket, head, peer, via });
                 }
             }
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
+            Effect::Audit(record) => self.write_down(record),
         }
     }
 
@@ -342,7 +353,27 @@ impl Pump {
         let Err(Full(returned)) = self.mesh.try_send(to, message) else { return };
         self.counters.mesh_full += 1;
         if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = returned {
+            self.note_refused(&handoff);
             self.wire.refuse(handoff.socket, counted);
+        }
+    }
+
+    fn write_down(&self, record: Box<AuditRecord>) {
+        if let Some(lane) = &self.audit {
+            lane.put(record);
+        }
+    }
+
+    /// Notes a connection that found no place on its way to another party.
+    fn note_refused(&self, handoff: &Handoff<Link>) {
+        if self.audit.is_some() {
+            self.write_down(Box::new(AuditRecord::Refused(Refused {
+                source: Source { client: handoff.peer, via: handoff.via },
+                status: Some(503),
+                reason: "queue_full",
+                asked: Asked::Unknown,
+                user: None,
+            })));
         }
     }
 
@@ -402,9 +433,12 @@ impl Pump {
 
     fn leave(&mut self) -> io::Result<Pause> {
         let connections = self.shard.connections();
+        self.shard.note_cut(self.clock.now(), &mut self.fx);
+        self.carry_out();
         self.mesh.leave();
         while let Some(message) = self.mesh.receive() {
             if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = message {
+                self.note_refused(&handoff);
                 self.wire.refuse(handoff.socket, true);
             }
         }

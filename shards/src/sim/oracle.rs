@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Report;
 use super::pipe::Holder;
 use super::world::World;
+use crate::core::audit::AuditRecord;
 use crate::core::counters::Counters;
 use crate::core::message::{Answer, AskId, Query, RoomDetail, RoomSummary, RoomsQuery, RoomsSort};
 use crate::core::{ConnKey, Effect, Effects, Input, Micros, ReceiveMode, SessionId};
@@ -27,6 +28,9 @@ struct Eye {
     rooms: BTreeMap<String, Seen>,
     evicted: u64,
     opened: u64,
+    /// Connections that were noted as opened and not yet as closed.
+    noted: BTreeSet<ConnKey>,
+    refusals_noted: u64,
 }
 
 /// A room, when it was last looked at.
@@ -73,6 +77,21 @@ impl World {
             Answer::Room(room) => room,
             other => panic!("not a room: {other:?}"),
         }
+    }
+
+    /// What opens is noted once, and as closed once.
+    pub(super) fn check_record(&mut self, shard: usize, record: &AuditRecord) {
+        let eye = &mut self.oracle.eyes[shard];
+        let fits = match record {
+            AuditRecord::Opened(opened) => eye.noted.insert(opened.connection.key),
+            AuditRecord::Closed(closed) => eye.noted.remove(&closed.connection.key),
+            AuditRecord::Refused(_) => {
+                eye.refusals_noted += 1;
+                true
+            }
+            AuditRecord::Managed(_) => false,
+        };
+        self.require(fits, || format!("shard {shard} noted {record:?}"));
     }
 
     /// Looks at a shard between two turns.
@@ -151,9 +170,12 @@ impl World {
         let echo = self.scenario.config.echo_endpoint;
         let limits = &self.scenario.config.limits;
         let rooms_max = limits.rooms_max as u64;
+        let eye = &self.oracle.eyes[shard];
         let checks = [
             ("open", counters.open == members || echo && counters.open > members),
             ("opened and closed", counters.opened - counters.closed == counters.open),
+            ("noted as open", counters.open == eye.noted.len() as u64),
+            ("noted as refused", counters.refused.iter().sum::<u64>() == eye.refusals_noted),
             ("rooms", counters.rooms == rooms.len() as u64 && counters.rooms <= rooms_max),
             ("lingering rooms", counters.rooms_lingering == lingering),
             ("heads", counters.heads == heads),

@@ -242,11 +242,11 @@ impl World {
     }
 
     pub(super) fn adopt(&mut self, shard: usize, handoff: Handoff<SocketId>) {
-        let Handoff { socket, mut head, peer } = handoff;
+        let Handoff { socket, mut head, peer, via } = handoff;
         let conn = self.nodes[shard].insert(self.now, socket);
         self.nodes[shard].counts.moved_in += 1;
         self.sockets[socket.0].holder = Holder::Slot(shard, conn);
-        self.tell(shard, Input::Adopted { conn, peer, head: &mut head });
+        self.tell(shard, Input::Adopted { conn, peer, via, head: &mut head });
     }
 
     /// Brings the core one input and does what it asks for.
@@ -296,7 +296,7 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) => None,
+            Effect::Answer(..) | Effect::Audit(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -314,7 +314,9 @@ impl World {
             Effect::Receive(key, mode) => self.change_receive(shard, key, mode),
             Effect::Send(key) => self.queue_send(shard, key),
             Effect::AwaitWritable(key) => self.await_writable(shard, key),
-            Effect::Move { conn, to, head, peer } => self.move_away(shard, conn, to, head, peer),
+            Effect::Move { conn, to, head, peer, via } => {
+                self.move_away(shard, conn, to, |socket| Handoff { socket, head, peer, via });
+            }
             Effect::Shutdown(key) => self.shut_down(shard, key),
             Effect::Close(key, mode) => {
                 if let Some(live) = self.nodes[shard].live(key) {
@@ -323,6 +325,7 @@ impl World {
                 self.go_on_closing(shard, key);
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
+            Effect::Audit(record) => self.check_record(shard, &record),
         }
     }
 
@@ -351,14 +354,13 @@ impl World {
         shard: usize,
         key: ConnKey,
         to: Destination,
-        head: Vec<u8>,
-        peer: std::net::SocketAddr,
+        handoff: impl FnOnce(SocketId) -> Handoff<SocketId>,
     ) {
         let Some(live) = self.nodes[shard].remove(key, &mut self.dice) else { return };
         let idle = live.receive == Operation::Idle && live.poll == Operation::Idle && live.pending == 0;
         let still = idle && live.send.is_none() && !live.queued;
         self.require(still, || format!("{key:?} of shard {shard} moves with something in flight"));
-        let handoff = Handoff { socket: live.socket, head, peer };
+        let handoff = handoff(live.socket);
         let socket = &mut self.sockets[live.socket.0];
         socket.holder = Holder::Nobody;
         let counts = &mut self.nodes[shard].counts;

@@ -123,6 +123,7 @@ impl Scenario {
 
 fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     let mut config = ShardConfig { shards: dice.range(1, 4) as u16, ..ShardConfig::default() };
+    config.audit = true;
     config.echo_endpoint = dice.permille(700);
     config.room.engine = dice.pick(&[EngineKind::Echo, EngineKind::Relay, EngineKind::Parrot]);
     config.room.linger = Micros::from_ms(dice.pick(&[0, 50, 1_000, 6_000]));

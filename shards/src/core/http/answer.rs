@@ -62,6 +62,13 @@ pub fn problem(
     out.extend_from_slice(&body);
 }
 
+/// The status of an answer that was written here.
+#[must_use]
+pub fn status(answer: &[u8]) -> Option<u16> {
+    let digits = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
@@ -83,10 +90,11 @@ mod tests {
     fn a_refusal_says_why_and_when_to_come_back() {
         let mut out = Vec::new();
         problem(503, "Service Unavailable", "the node is \"full\"", Some(7), &[("X-A", "b")], &mut out);
-        let text = String::from_utf8(out).expect("ASCII");
+        let text = String::from_utf8(out.clone()).expect("ASCII");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         let lines: Vec<_> = head.split("\r\n").collect();
         assert_eq!(lines[0], "HTTP/1.1 503 Service Unavailable");
+        assert_eq!(status(&out), Some(503));
         let length = format!("Content-Length: {}", body.len());
         for line in [
             "Content-Type: application/problem+json",

@@ -72,9 +72,12 @@ impl Shard {
         let room = self.rooms.get(self.find_room(session)?.index)?;
         let member = |number: MemberNumber, key: ConnKey| {
             let (conn, open) = self.open_conn(key)?;
+            let identity = open.identity.as_ref();
             Some(MemberDetail {
                 id: ConnectionId { shard: self.id, key },
                 member: number,
+                user: identity.map(|identity| identity.sub.clone()),
+                channels: identity.map(|identity| identity.channels.clone()).unwrap_or_default(),
                 subprotocol: open.subprotocol.name().unwrap_or("none"),
                 peer: conn.peer.into(),
                 connected_ms: now.since(open.since).as_ms(),

@@ -46,6 +46,7 @@ impl Shard {
             Ok(Some(header)) => {
                 head.address = Address::InHead;
                 if let Some(client) = header.client {
+                    head.via = Some(SocketAddr::from(*peer).ip());
                     (*peer, head.local) = (client.into(), false);
                 }
                 Some(header.len)
@@ -76,6 +77,7 @@ impl Shard {
             && let Some(client) = request.forwarded_for(proxies.forwarded_by, &proxies.trusted)
         {
             // Its port is not told.
+            head.via.get_or_insert(address);
             *peer = SocketAddr::new(client, 0).into();
             return Some(client);
         }

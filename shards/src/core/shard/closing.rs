@@ -1,5 +1,6 @@
 //! How connections end (RFC 6455 section 7): who says goodbye first, what still goes out, and when waiting is over.
 
+use super::super::audit::By;
 use super::super::conn::{Closing, Conn, Goodbye, Open, Phase, Seat};
 use super::super::effect::{CloseMode, Effect, ReceiveMode};
 use super::super::frame::{CLOSE, Frame};
@@ -7,6 +8,7 @@ use super::super::ids::ConnKey;
 use super::super::outbox::{Books, Message, Shape};
 use super::super::time::Micros;
 use super::super::ws::{Item, Rules};
+use super::audit::Ending;
 use super::{Effects, Shard};
 
 /// After the last bytes were sent and our side shut down: how long the peer may take to close its own.
@@ -53,7 +55,12 @@ impl Shard {
         let deflate = open.deflate.is_some();
         let frame = self.close_frame(code);
         self.enqueue_raw(now, key, Message::control(frame, now, Shape::Whole));
-        self.leave_open(now, key, seat, code.map_or(NO_CODE, |(code, _)| code));
+        let (code, reason) = code.unwrap_or((NO_CODE, ""));
+        let ending = match stage {
+            Goodbye::Answered => Ending { code, reason: "the client said goodbye", by: By::Client },
+            _ => Ending { code, reason, by: By::Server },
+        };
+        self.leave_open(now, key, seat, ending, fx);
         let Some(conn) = self.conn(key) else { return };
         let decoder = (stage == Goodbye::Said).then(|| Box::new(decoder));
         conn.phase = Phase::Closing(Closing { stage, decoder, deflate, deadline, discarded: 0 });
@@ -90,10 +97,11 @@ impl Shard {
     }
 
     /// A connection stops being an open WebSocket, however that came about.
-    fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, code: u16) {
+    fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, ending: Ending<'_>, fx: &mut Effects) {
+        self.note_closed(now, key, ending, fx);
         self.counters.open -= 1;
         self.counters.closed += 1;
-        self.counters.count_close(code);
+        self.counters.count_close(ending.code);
         if let Seat::Member(room, member) = seat {
             self.unseat(now, key, room, member);
         }
@@ -132,7 +140,7 @@ impl Shard {
         if understood.is_none() {
             *discarded = discarded.saturating_add(bytes.len() as u32);
             if *discarded > DISCARDED_MAX {
-                return self.cut_with(now, key, false, fx);
+                return self.cut_with(key, false, fx);
             }
         }
         while let Some(decoder) = understood {
@@ -188,20 +196,23 @@ impl Shard {
     }
 
     /// The connection is of no use any more: no goodbye.
-    pub(super) fn cut(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
-        self.cut_with(now, key, true, fx);
+    pub(super) fn cut(&mut self, now: Micros, key: ConnKey, why: &str, fx: &mut Effects) {
+        if let Some((_, Open { seat, .. })) = self.open_conn(key) {
+            let seat = *seat;
+            let ending = Ending { code: ABNORMAL, reason: why, by: By::Network };
+            self.leave_open(now, key, seat, ending, fx);
+            return self.gone(key, CloseMode::Graceful, fx);
+        }
+        self.cut_with(key, true, fx);
     }
 
-    pub(super) fn cut_with(&mut self, now: Micros, key: ConnKey, graceful: bool, fx: &mut Effects) {
+    /// The same for a connection that is not open, or not any more.
+    pub(super) fn cut_with(&mut self, key: ConnKey, graceful: bool, fx: &mut Effects) {
         let Some(conn) = self.conn(key) else { return };
         match &conn.phase {
             Phase::Gone => return,
             Phase::Head(_) => self.head_done(),
-            Phase::Open(Open { seat, .. }) => {
-                let seat = *seat;
-                self.leave_open(now, key, seat, ABNORMAL);
-            }
-            Phase::Closing(_) => {}
+            Phase::Open(_) | Phase::Closing(_) => {}
         }
         self.gone(key, if graceful { CloseMode::Graceful } else { CloseMode::Reset }, fx);
     }

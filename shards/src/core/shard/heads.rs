@@ -1,8 +1,9 @@
 //! From an accepted socket to an open WebSocket: the request head, who owns it, and the answer.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
 use super::super::allowance::Allowance;
+use super::super::audit::Asked;
 use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms, Told};
 use super::super::counters::Refusal;
 use super::super::effect::{Caller, CloseMode, Destination, Effect, ReceiveMode};
@@ -46,10 +47,11 @@ impl Shard {
         if !self.may_shake_hands(now, peer.address().ip()) {
             // An answer could be read only behind the handshake that is to be spared.
             self.counters.refused[Refusal::TooOften as usize] += 1;
+            self.note_turned_away(peer.address(), Refusal::TooOften, fx);
             fx.push(Effect::Close(key, CloseMode::Reset));
             return;
         }
-        self.begin_head(now, key, peer, self.address_of(peer));
+        self.begin_head(now, key, peer, None, self.address_of(peer));
         self.receive(key, ReceiveMode::Once, fx);
     }
 
@@ -60,17 +62,25 @@ impl Shard {
         now: Micros,
         key: ConnKey,
         peer: SocketAddr,
+        via: Option<IpAddr>,
         head: &mut [u8],
         fx: &mut Effects,
     ) {
         self.counters.moved_in += 1;
-        self.begin_head(now, key, Caller::At(peer), Address::Settled);
+        self.begin_head(now, key, Caller::At(peer), via, Address::Settled);
         self.head_bytes(now, key, head, fx);
     }
 
-    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: Caller, address: Address) {
-        let deadline = now + self.config.limits.head;
-        let head = Head { bytes: Vec::new(), deadline, address, local: peer == Caller::Local };
+    fn begin_head(&mut self, now: Micros, key: ConnKey, peer: Caller, via: Option<IpAddr>, address: Address) {
+        let head = Head {
+            bytes: Vec::new(),
+            deadline: now + self.config.limits.head,
+            address,
+            local: peer == Caller::Local,
+            via,
+            asked: Asked::Unknown,
+            user: None,
+        };
         let conn = Conn {
             generation: key.generation,
             peer: peer.address().into(),
@@ -115,10 +125,12 @@ impl Shard {
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
             Verdict::Join { session, wishes, pass, terms, answer, head_len } => {
+                let via = self.via(key);
                 match self.seat_member(now, key, session, &wishes) {
                     Ok((room, member)) => {
                         self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
                         self.identify(now, key, pass);
+                        self.note_opened(key, via, fx);
                         self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
@@ -126,8 +138,10 @@ impl Shard {
                 }
             }
             Verdict::Echo { pass, terms, answer, head_len } => {
+                let via = self.via(key);
                 self.open(now, key, Seat::Echo, terms, &answer, fx);
                 self.identify(now, key, pass);
+                self.note_opened(key, via, fx);
                 self.open_rest(now, key, &mut bytes[head_len..], fx);
             }
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
@@ -141,6 +155,7 @@ impl Shard {
             Err(error) => return bad_head(error),
         };
         let route = http::classify(&request, self.config.echo_endpoint);
+        self.remember_route(key, &route);
         let asks = matches!(route, Route::Room(_) | Route::Echo);
         if let Some(from) = self.settle_address(key, &request)
             && asks
@@ -157,7 +172,7 @@ impl Shard {
             Route::Room(session) => {
                 let owner = route::owner(session.as_str(), self.config.shards);
                 if owner == self.id {
-                    self.join_verdict(&request, session)
+                    self.join_verdict(key, &request, session)
                 } else {
                     Verdict::Elsewhere(Destination::Shard(owner))
                 }
@@ -176,7 +191,7 @@ impl Shard {
         }
     }
 
-    fn join_verdict(&self, request: &Request<'_>, session: SessionId) -> Verdict {
+    fn join_verdict(&mut self, key: ConnKey, request: &Request<'_>, session: SessionId) -> Verdict {
         let handshake = match request.websocket() {
             Ok(handshake) => handshake,
             Err(error) => return bad_handshake(error),
@@ -188,6 +203,7 @@ impl Shard {
             Ok(pass) => pass,
             Err((refusal, answer)) => return Verdict::Refuse(refusal, answer),
         };
+        self.remember_user(key, pass.as_ref());
         let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
         let wishes = match Wishes::from_query(request.query_pairs(), engine) {
             Ok(wishes) => wishes,
@@ -234,11 +250,12 @@ impl Shard {
             Destination::Shard(_) => self.counters.moved_out += 1,
             Destination::ControlPlane => self.counters.handed_over += 1,
         }
+        let via = self.via(key);
         let Some(conn) = self.conn(key) else { return };
         conn.phase = Phase::Gone;
         let peer = conn.peer.into();
+        fx.push(Effect::Move { conn: key, to, head: bytes.to_vec(), peer, via });
         self.head_done();
-        fx.push(Effect::Move { conn: key, to, head: bytes.to_vec(), peer });
     }
 
     pub(super) fn head_done(&mut self) {
@@ -288,6 +305,7 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.refused[refusal as usize] += 1;
+        self.note_refused(key, refusal, answer, fx);
         self.head_done();
         let answer = self.pool.copy(answer).seal_raw();
         self.say_last(now, key, answer, fx);

@@ -220,7 +220,15 @@ impl Shard {
                     closing.stage = Goodbye::Answered;
                 }
             }
-            _ => self.cut(now, key, fx),
+            _ => {
+                if how == Ended::Unsecured {
+                    self.note_unsecured(key, fx);
+                }
+                let ended = how == Ended::Eof;
+                let why =
+                    if ended { "the connection ended without a goodbye" } else { "the connection broke" };
+                self.cut(now, key, why, fx);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! borrowed and nothing runs. Everything it holds is bounded by [`ShardConfig`].
 
 mod admin;
+mod audit;
 mod client;
 mod closing;
 mod compression;
@@ -144,7 +145,7 @@ impl Shard {
     pub fn handle(&mut self, now: Micros, input: Input<'_>, fx: &mut Effects) {
         match input {
             Input::Accepted { conn, peer } => self.accepted(now, conn, peer, fx),
-            Input::Adopted { conn, peer, head } => self.adopted(now, conn, peer, head, fx),
+            Input::Adopted { conn, peer, via, head } => self.adopted(now, conn, peer, via, head, fx),
             Input::Received { conn, bytes } => self.received(now, conn, bytes, fx),
             Input::Ended { conn, how } => self.ended(now, conn, how, fx),
             Input::Sent { conn, outcome } => self.sent(now, conn, outcome, fx),
@@ -264,7 +265,7 @@ impl Shard {
             }
             SendOutcome::Broken => {
                 books.counters.send_errors += 1;
-                self.cut(now, key, fx);
+                self.cut(now, key, "the connection broke", fx);
                 return;
             }
         }

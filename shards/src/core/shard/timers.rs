@@ -111,7 +111,7 @@ impl Shard {
             }
             Phase::Closing(closing) if closing.deadline <= now => {
                 let lingering = closing.stage == Goodbye::Lingering;
-                self.cut_with(now, key, lingering, fx);
+                self.cut_with(key, lingering, fx);
             }
             _ => {}
         }

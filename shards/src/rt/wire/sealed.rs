@@ -110,6 +110,7 @@ impl Sealed {
             self.speaking.push_back(conn);
         }
         match outcome {
+            Err(Broken) if session.is_handshaking() => Some(Ended::Unsecured),
             Err(Broken) => Some(Ended::Broken),
             Ok(()) => session.has_ended().then_some(Ended::Eof),
         }
