@@ -7,6 +7,7 @@ mod keys;
 mod layers;
 mod print;
 mod proxies;
+mod quotas;
 mod resolve;
 mod rows;
 mod spelling;

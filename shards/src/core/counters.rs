@@ -99,10 +99,14 @@ pub enum Refusal {
     Forbidden,
     /// 429: the address asks too often.
     TooOften,
+    /// 429: the user has as many connections as one may.
+    UserFull,
+    /// 429: the address has as many connections as one may.
+    AddressFull,
 }
 
 /// The labels of [`Refusal`], in its order.
-pub const REFUSALS: [&str; 8] = [
+pub const REFUSALS: [&str; 10] = [
     "bad_request",
     "head_timeout",
     "head_too_long",
@@ -111,6 +115,8 @@ pub const REFUSALS: [&str; 8] = [
     "unauthorized",
     "forbidden",
     "too_often",
+    "user_full",
+    "address_full",
 ];
 
 /// Everything one shard counts. Gauges are marked; the rest only grows.

@@ -91,6 +91,7 @@ impl Shard {
 
     /// A connection stops being an open WebSocket, however that came about.
     fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, code: u16) {
+        self.release(key);
         self.counters.open -= 1;
         self.counters.closed += 1;
         self.counters.count_close(code);

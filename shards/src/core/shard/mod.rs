@@ -15,6 +15,7 @@ mod heads;
 mod inbound;
 mod limits;
 mod outbound;
+mod places;
 mod rooms;
 mod timers;
 
@@ -37,6 +38,7 @@ use super::frame::{FramePool, Gather};
 use super::ids::{ConnKey, RoomKey, ShardId};
 use super::outbox::Message;
 use super::paged::Paged;
+use super::quota::Quotas;
 use super::rng::SplitMix64;
 use super::room::Room;
 use super::spare::SpareQueues;
@@ -50,6 +52,8 @@ use timers::Timer;
 pub struct Shard {
     id: ShardId,
     config: Arc<ShardConfig>,
+    /// What it shares with the other shards of its node.
+    quotas: Arc<Quotas>,
     conns: Paged<Conn>,
     rooms: Paged<Room>,
     /// Room slots that are free, with the generation of their next holder.
@@ -91,10 +95,18 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard without connections. The same seed and inputs give the same effects.
+    /// A shard without connections, alone in its node. The same seed and inputs give the same effects.
     pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64) -> Self {
+        let quotas = Arc::new(Quotas::new(&config.limits, seed));
+        Self::among(id, config, quotas, seed)
+    }
+
+    /// A shard without connections that shares what its node may give out. Where others take and give back too, the
+    /// same seed and inputs give the same effects as long as they do so at the same moments.
+    pub fn among(id: ShardId, config: Arc<ShardConfig>, quotas: Arc<Quotas>, seed: u64) -> Self {
         Self {
             id,
+            quotas,
             tariff: Tariff::of(&config.limits),
             upgrades: Upgrades::new(config.limits.upgrades_per_s_per_ip, seed),
             config,
