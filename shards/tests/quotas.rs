@@ -278,17 +278,17 @@ fn everything_is_given_back_however_a_connection_ends() {
             rig.question(Query::DisconnectUser("ann".into()));
         }),
         ("its token expires", |rig, _| {
-            rig.now = rig.now + Micros::from_s(5);
+            rig.now = rig.now + Micros::from_s(6);
             rig.turn();
         }),
         ("it is refreshed, then expires", |rig, conn| {
             let event = br#"{"type":"session.update","token":"ann.10000"}"#;
             let frame = [&[0x81, 0x80 | event.len() as u8, 0, 0, 0, 0], &event[..]].concat();
             assert!(rig.receive(conn, &frame).contains("session.updated"));
-            rig.now = rig.now + Micros::from_s(5);
+            rig.now = rig.now + Micros::from_s(6);
             rig.turn();
             assert_eq!(rig.out().users, 1, "a fresh token keeps the place");
-            rig.now = rig.now + Micros::from_s(5);
+            rig.now = rig.now + Micros::from_s(6);
             rig.turn();
         }),
         ("the node drains", |rig, _| {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gate;
 use super::pipe::{Holder, SocketId};
 use super::world::{Event, World};
 use crate::core::message::{Answer, AskId, Query, RoomPost, RoomsQuery, RoomsSort};
@@ -167,8 +168,11 @@ impl World {
                 self.control.closed_rooms.insert(room.to_string());
                 ("close room", Query::CloseRoom(room))
             }
-            // Nobody has a name here.
-            7 => ("disconnect user", Query::DisconnectUser("nobody".into())),
+            // In some worlds nobody has a name.
+            7 => {
+                let client = self.dice.size(0, self.clients.len() - 1);
+                ("disconnect user", Query::DisconnectUser(gate::user(client).into()))
+            }
             _ => {
                 let known = self.control.connections.iter().find(|id| id.shard.index() == shard);
                 let Some(&ConnectionId { key, .. }) = known else { return };

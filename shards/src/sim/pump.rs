@@ -237,7 +237,8 @@ impl World {
             let conn = self.nodes[shard].insert(self.now, socket);
             self.nodes[shard].counts.accepted += 1;
             self.sockets[socket.0].holder = Holder::Slot(shard, conn);
-            self.tell(shard, Input::Accepted { conn, peer: peer(socket) });
+            let peer = peer(self.sockets[socket.0].client, socket);
+            self.tell(shard, Input::Accepted { conn, peer });
         }
     }
 
@@ -383,7 +384,7 @@ impl World {
     }
 }
 
-/// An address for a connection: a different one each.
-fn peer(socket: SocketId) -> std::net::SocketAddr {
-    ([127, 0, (socket.0 >> 14) as u8, 1], 1 + (socket.0 & 0x3fff) as u16).into()
+/// An address for a connection: one of a few, and a port of its own.
+fn peer(client: usize, socket: SocketId) -> std::net::SocketAddr {
+    ([10, 0, 0, (client % 4) as u8], 1 + (socket.0 % 65_000) as u16).into()
 }
