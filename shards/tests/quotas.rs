@@ -204,7 +204,10 @@ fn an_address_has_so_many_connections_to_the_node_and_this_host_any_number() {
     assert_eq!(other.refused("address_full"), 1);
     assert_eq!(other.status("198.51.100.8:1", &there), 101);
     for port in 1..5 {
-        assert_eq!(one.status(&format!("[2001:db8::{port}]:{port}"), &here), if port < 3 { 101 } else { 429 });
+        assert_eq!(
+            one.status(&format!("[2001:db8::{port}]:{port}"), &here),
+            if port < 3 { 101 } else { 429 }
+        );
         assert_eq!(one.status(&format!("127.0.0.1:{port}"), &here), 101);
     }
 }
@@ -216,8 +219,7 @@ fn the_client_behind_a_trusted_proxy_is_counted_and_not_the_proxy() {
     let [mut one, _other] = Rig::node(&Arc::new(config));
     let room = one.room(0);
     for (client, status) in [("192.0.2.1", "101"), ("192.0.2.2", "101"), ("192.0.2.1", "429")] {
-        let (_, answer) =
-            one.ask_with("10.1.1.1:1000", &room, &format!("X-Forwarded-For: {client}\r\n"));
+        let (_, answer) = one.ask_with("10.1.1.1:1000", &room, &format!("X-Forwarded-For: {client}\r\n"));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{client}: {answer}");
     }
     assert_eq!(one.out().addresses, 2);
@@ -234,7 +236,11 @@ fn connections_and_rooms_are_counted_over_all_shards() {
     let (_, answer) = other.ask("127.0.0.1:1", &rooms[2]);
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("as many rooms"), "{answer}");
     assert!(retry_after(&answer) >= 5);
-    assert_eq!(one.out(), Out { connections: 2, rooms: 2, ..Out::default() }, "the refused one gave its own back");
+    assert_eq!(
+        one.out(),
+        Out { connections: 2, rooms: 2, ..Out::default() },
+        "the refused one gave its own back"
+    );
     assert_eq!(other.status("127.0.0.1:1", "/echo"), 101);
     let (_, answer) = one.ask("127.0.0.1:1", &rooms[1]);
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("this node is full"), "{answer}");

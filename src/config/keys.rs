@@ -4,6 +4,7 @@
 use super::auth_keys;
 use super::quotas;
 use super::rows::{address, choice, derived, file, list, number, switch};
+use super::shed;
 use super::value::{Secret, Value};
 
 /// One key.
@@ -259,6 +260,8 @@ pub(crate) const KEYS: &[Key] = &[
         (1, 120),
         "How long a close handshake may take before the connection is cut.",
     ),
+    shed::LAG_MS,
+    shed::MEMORY_BYTES,
     number(
         "heartbeat.ping_s",
         "seconds",

@@ -10,6 +10,7 @@ mod proxies;
 mod quotas;
 mod resolve;
 mod rows;
+mod shed;
 mod spelling;
 mod tls;
 mod value;
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     /// Connections of the node.
     pub(crate) connections_max: u64,
+    /// Resident memory with which the node turns new clients away; zero: never.
+    pub(crate) shed_memory_bytes: u64,
     /// For each shard's wire.
     pub(crate) wire: WireConfig,
     /// For each shard.

@@ -28,6 +28,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     let cores = resolver.cores(&profile);
     resolver.derive_wire(&profile);
     resolver.derive_connections(cores.len());
+    resolver.derive_shed_memory();
     resolver.check_dependent();
     resolver.check_addresses();
     resolver.check_proxies();
@@ -201,6 +202,7 @@ impl Resolver<'_> {
             },
             auth: self.auth_config(),
             connections_max: self.number("limits.connections_max"),
+            shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
             shard,
             effective: effective.collect(),
@@ -251,6 +253,7 @@ impl Resolver<'_> {
                 enabled: self.switch("deflate.enabled"),
                 threshold_bytes: count("deflate.threshold_bytes"),
             },
+            shed_lag: milliseconds("shed.lag_ms"),
             echo_endpoint: self.switch("server.echo_endpoint"),
             // Made of `Config::auth` at start-up, when the keys are read.
             gate: None,

@@ -29,6 +29,8 @@ pub struct ShardConfig {
     pub proxies: Proxies,
     /// `deflate.*`
     pub deflate: Deflate,
+    /// Past this turns are so late that new work is turned away (`shed.lag_ms`); zero when they never are.
+    pub shed_lag: Micros,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
     /// Who may come in; nothing when everybody may (`auth.mode = none`).
@@ -169,6 +171,7 @@ impl Default for ShardConfig {
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
+            shed_lag: Micros::from_ms(250),
             echo_endpoint: false,
             gate: None,
             origins: Origins::Any,

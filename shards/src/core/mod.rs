@@ -17,6 +17,7 @@ pub mod frame;
 pub mod gate;
 pub mod http;
 pub mod ids;
+mod lag;
 pub mod message;
 pub mod networks;
 mod origin;
@@ -38,6 +39,7 @@ pub use effect::{CloseMode, Destination, Effect, Effects, Ended, Input, ReceiveM
 pub use frame::{Draft, Frame, FramePool, Gather};
 pub use gate::{Denied, Gate, Pass, Role};
 pub use ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId, ShardId};
+pub use lag::Shedding;
 pub use message::{Handoff, ShardMessage};
 pub use origin::Origins;
 pub use quota::Quotas;

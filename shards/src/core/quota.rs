@@ -1,12 +1,12 @@
 //! What a node gives out only so often, counted over all its shards: connections, rooms, connections of each user and of
-//! each address.
+//! each address; and whether there is memory for more.
 //!
 //! Shards reserve before they do the work and give back when its fruit has gone, from threads of their own and without
 //! waiting for each other, so a bound is never passed, however many ask at once. Bounded by what is out: a user or an
 //! address is remembered only while it has a connection.
 
 use ::core::net::IpAddr;
-use ::core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use ::core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use papaya::{Compute, HashMap, Operation};
 use xxhash_rust::xxh3::{Xxh3Builder, xxh3_64_with_seed};
@@ -21,6 +21,7 @@ pub struct Quotas {
     rooms: Total,
     users: Shares,
     addresses: Shares,
+    memory_short: AtomicBool,
     /// Keeps anybody from choosing names that collide.
     seed: u64,
 }
@@ -58,8 +59,18 @@ impl Quotas {
             rooms: Total::new(limits.rooms_max),
             users: Shares::new(limits.connections_per_user_max, seed),
             addresses: Shares::new(limits.connections_per_ip_max, seed),
+            memory_short: AtomicBool::new(false),
             seed,
         }
+    }
+
+    /// Says whether the process has come near the memory it may have: shards take nothing new on then.
+    pub fn set_memory_short(&self, short: bool) {
+        self.memory_short.store(short, Relaxed);
+    }
+
+    pub(super) fn memory_is_short(&self) -> bool {
+        self.memory_short.load(Relaxed)
     }
 
     /// What is out now.
@@ -221,8 +232,7 @@ mod tests {
     #[test]
     fn a_host_is_one_address_however_it_is_written_and_this_one_is_none() {
         let quotas = quotas(100, 0, 1);
-        for (one, other) in
-            [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8:1:2:a::1", "2001:db8:1:2:ffff::9")]
+        for (one, other) in [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8:1:2:a::1", "2001:db8:1:2:ffff::9")]
         {
             assert_eq!(quotas.take_connection(None, address(one)), Ok(()));
             assert_eq!(quotas.take_connection(None, address(other)), Err(Exhausted::Address));

@@ -156,6 +156,9 @@ impl World {
 
     fn ask_about(&mut self, shard: usize, room: SessionId) {
         let closes = self.scenario.control_closes;
+        if closes && self.dice.permille(100) {
+            self.quotas.set_memory_short(self.dice.permille(300));
+        }
         let sort = self.dice.pick(&[RoomsSort::Id, RoomsSort::Members, RoomsSort::Queued, RoomsSort::Age]);
         let (kind, query) = match self.dice.range(0, if closes { 8 } else { 5 }) {
             0 => ("counters", Query::Counters),

@@ -186,6 +186,13 @@ impl World {
         }
     }
 
+    /// Turns are as late as it happens, as long as clients come and go.
+    fn feel_lag(&mut self, shard: usize) {
+        let most = if self.now < self.scenario.play { self.scenario.faults.turn_delay_max.0 } else { 0 };
+        let lag = Micros(self.dice.range(0, most));
+        self.nodes[shard].shard.lagged(self.now, lag);
+    }
+
     /// One turn of a shard.
     pub(super) fn turn(&mut self, shard: usize) {
         let now = self.now;
@@ -198,6 +205,7 @@ impl World {
             return self.wake_at(shard, until);
         }
         self.count_turn(shard);
+        self.feel_lag(shard);
         self.book_completions(shard);
         self.take_messages(shard);
         self.take_accepted(shard);

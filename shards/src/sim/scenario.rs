@@ -151,6 +151,7 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     }
     let small =
         |dice: &mut Dice, low, high, usual| if dice.permille(400) { dice.size(low, high) } else { usual };
+    config.shed_lag = Micros::from_ms(if dice.permille(200) { 8 } else { 250 });
     config.outbox.messages_max = small(dice, 4, 64, 512);
     config.outbox.bytes_max = small(dice, 2_000, 40_000, 1_048_576);
     config.audio.inbound_frames_max = small(dice, 1, 8, 32);

@@ -17,6 +17,7 @@ mod limits;
 mod outbound;
 mod places;
 mod rooms;
+mod shedding;
 mod timers;
 
 use ::core::hint::black_box;
@@ -36,6 +37,7 @@ use super::engine::EngineOutput;
 use super::event::{EventId, Scratch};
 use super::frame::{FramePool, Gather};
 use super::ids::{ConnKey, RoomKey, ShardId};
+use super::lag::Lag;
 use super::outbox::Message;
 use super::paged::Paged;
 use super::quota::Quotas;
@@ -76,6 +78,7 @@ pub struct Shard {
     overflowed: Vec<ConnKey>,
     /// Connections whose heads are being read.
     heads: usize,
+    lag: Lag,
     tariff: Tariff,
     upgrades: Upgrades,
     pool: FramePool,
@@ -107,6 +110,7 @@ impl Shard {
         Self {
             id,
             quotas,
+            lag: Lag::new(config.shed_lag),
             tariff: Tariff::of(&config.limits),
             upgrades: Upgrades::new(config.limits.upgrades_per_s_per_ip, seed),
             config,
@@ -138,11 +142,6 @@ impl Shard {
             last_event: u64::from(id.0) << 48,
             draining: None,
         }
-    }
-
-    /// Whether another socket may be accepted: heads in flight are bounded, and the listener's queue can wait.
-    pub fn accepting(&self) -> bool {
-        self.heads < self.config.limits.upgrades_in_flight_max
     }
 
     /// Connection keys in use, unread heads and unfinished goodbyes included.
@@ -200,10 +199,7 @@ impl Shard {
             return Some(Micros(0));
         }
         let waiting = self.waiting.front().map(|&(until, _)| until);
-        match (self.wheel.next_deadline(), waiting) {
-            (Some(timer), Some(wait)) => Some(timer.min(wait)),
-            (timer, wait) => timer.or(wait),
-        }
+        [self.wheel.next_deadline(), waiting, self.lag.deadline()].into_iter().flatten().min()
     }
 
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.

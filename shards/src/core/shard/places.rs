@@ -4,7 +4,7 @@
 use ::core::net::SocketAddr;
 
 use super::super::conn::{Conn, Open, Phase};
-use super::super::counters::Refusal;
+use super::super::counters::{Refusal, ShedCause};
 use super::super::gate::Pass;
 use super::super::ids::ConnKey;
 use super::super::quota::Exhausted;
@@ -15,14 +15,17 @@ use super::heads::problem;
 impl Shard {
     /// What is said to everybody, if nobody new is taken now. It comes before tokens are checked: that costs time.
     pub(super) fn turns_away(&mut self) -> Option<Refused> {
-        let detail = if self.draining.is_some() {
-            "this node is draining"
+        let (refusal, detail) = if self.draining.is_some() {
+            (Refusal::Unavailable, "this node is draining")
         } else if self.quotas.is_full() {
-            "this node is full"
+            (Refusal::Unavailable, "this node is full")
         } else {
-            return None;
+            match self.sheds_for()? {
+                ShedCause::Lag => (Refusal::Shedding, "this shard has too much to do"),
+                ShedCause::Memory => (Refusal::Shedding, "this node is short of memory"),
+            }
         };
-        Some((Refusal::Unavailable, problem(503, detail, Some(self.come_back_in(2)))))
+        Some((refusal, problem(503, detail, Some(self.come_back_in(2)))))
     }
 
     /// Reserves a connection of the node for one who may come in, and for the user and the address that are theirs.
