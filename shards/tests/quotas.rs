@@ -368,3 +368,27 @@ fn one_of_two_shards_gets_the_last_place_of_the_node_of_a_user_of_an_address() {
     race(&with_users(|limits| limits.connections_per_user_max = 1), 300);
     race(&with_users(|limits| limits.connections_per_ip_max = 1), 300);
 }
+
+#[test]
+fn many_come_and_go_on_two_shards_and_nobody_is_left_or_stuck() {
+    const ROUNDS: u32 = 20_000;
+    let config = config(|limits| limits.connections_per_ip_max = 2);
+    let quotas = Arc::new(Quotas::new(&config.limits, 9));
+    std::thread::scope(|scope| {
+        for id in 0..SHARDS {
+            let (quotas, config) = (&quotas, &config);
+            scope.spawn(move || {
+                let mut rig = Rig::new(id, config, quotas);
+                for round in 0..ROUNDS {
+                    // Every other one comes to both shards.
+                    let half = if round % 2 == 0 { 0 } else { u32::from(id) };
+                    let address = std::net::Ipv4Addr::from_bits(10 << 24 | half << 20 | round);
+                    let (conn, answer) = rig.ask(&format!("{address}:1"), "/echo");
+                    assert!(answer.starts_with("HTTP/1.1 101"), "{address}: {answer}");
+                    rig.input(Input::Ended { conn, how: Ended::Broken });
+                }
+            });
+        }
+    });
+    assert_eq!(quotas.out(), Out::default());
+}

@@ -8,11 +8,16 @@
 use ::core::net::IpAddr;
 use ::core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use papaya::{Compute, HashMap, Operation};
-use xxhash_rust::xxh3::{Xxh3Builder, xxh3_64_with_seed};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::config::Limits;
 use super::networks::{bits_of, host_of};
+
+/// Lists in the table of users, and in that of addresses, at most: half a megabyte each.
+const LISTS_MAX: usize = 65_536;
 
 /// What all shards of a node may give out, and have.
 #[derive(Debug)]
@@ -57,8 +62,8 @@ impl Quotas {
         Self {
             connections: Total::new(limits.connections_max),
             rooms: Total::new(limits.rooms_max),
-            users: Shares::new(limits.connections_per_user_max, seed),
-            addresses: Shares::new(limits.connections_per_ip_max, seed),
+            users: Shares::new(limits.connections_per_user_max, limits.connections_max),
+            addresses: Shares::new(limits.connections_per_ip_max, limits.connections_max),
             memory_short: AtomicBool::new(false),
             seed,
         }
@@ -79,8 +84,8 @@ impl Quotas {
         Out {
             connections: self.connections.out(),
             rooms: self.rooms.out(),
-            users: self.users.out.len(),
-            addresses: self.addresses.out.len(),
+            users: self.users.known.load(Relaxed),
+            addresses: self.addresses.known.load(Relaxed),
         }
     }
 
@@ -164,37 +169,63 @@ impl Total {
 }
 
 /// A count for each of many, all with the same bound; zero is none, and then nothing is counted.
+///
+/// A table of short lists, found by hash. A list is never changed: it is replaced, if nobody has replaced it meanwhile.
 #[derive(Debug)]
 struct Shares {
-    out: HashMap<u64, usize, Xxh3Builder>,
+    lists: Box<[ArcSwapOption<Vec<Share>>]>,
+    /// How many there are in all lists.
+    known: AtomicUsize,
     each_max: usize,
 }
 
+/// What one of them has out: one at least.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    who: u64,
+    out: usize,
+}
+
 impl Shares {
-    fn new(each_max: usize, seed: u64) -> Self {
-        Self { out: HashMap::with_hasher(Xxh3Builder::new().with_seed(seed)), each_max }
+    /// Dimensioned for so many at once.
+    fn new(each_max: usize, expected: usize) -> Self {
+        let lists = if each_max == 0 { 0 } else { (expected / 8).clamp(64, LISTS_MAX) };
+        let lists = (0..lists).map(|_| ArcSwapOption::empty()).collect();
+        Self { lists, known: AtomicUsize::new(0), each_max }
     }
 
     fn take(&self, who: Option<u64>) -> bool {
-        let Some(who) = who.filter(|_| self.each_max > 0) else { return true };
-        let out = self.out.pin();
-        let taken = out.compute(who, |entry| match entry {
-            None => Operation::Insert(1),
-            Some((_, &out)) if out < self.each_max => Operation::Insert(out + 1),
-            Some(_) => Operation::Abort(()),
-        });
-        !matches!(taken, Compute::Aborted(()))
+        self.change(who, |out| (out < self.each_max).then_some(out + 1))
     }
 
     fn give_back(&self, who: Option<u64>) {
-        let Some(who) = who.filter(|_| self.each_max > 0) else { return };
-        let out = self.out.pin();
-        let given = out.compute(who, |entry| match entry {
-            None => Operation::Abort(()),
-            Some((_, 1)) => Operation::Remove,
-            Some((_, &out)) => Operation::Insert(out - 1),
-        });
-        debug_assert!(!matches!(given, Compute::Aborted(())), "more came back than was out");
+        let given = self.change(who, |out| out.checked_sub(1));
+        debug_assert!(given, "more came back than was out");
+    }
+
+    /// Makes of what one has out what `to` says, unless that says no.
+    fn change(&self, who: Option<u64>, to: impl Fn(usize) -> Option<usize>) -> bool {
+        let Some(who) = who.filter(|_| self.each_max > 0) else { return true };
+        let list = &self.lists[(who % self.lists.len() as u64) as usize];
+        let mut now = list.load();
+        loop {
+            let shares = now.as_ref().map_or(&[][..], |shares| shares.as_slice());
+            let had = shares.iter().find(|share| share.who == who).map_or(0, |share| share.out);
+            let Some(has) = to(had) else { return false };
+            let rest = shares.iter().copied().filter(|share| share.who != who);
+            let next: Vec<Share> = rest.chain((has > 0).then_some(Share { who, out: has })).collect();
+            let next = (!next.is_empty()).then(|| Arc::new(next));
+            let before = list.compare_and_swap(&*now, next);
+            if before.as_ref().map(Arc::as_ptr) == now.as_ref().map(Arc::as_ptr) {
+                if had == 0 {
+                    self.known.fetch_add(1, Relaxed);
+                } else if has == 0 {
+                    self.known.fetch_sub(1, Relaxed);
+                }
+                return true;
+            }
+            now = before;
+        }
     }
 }
 
