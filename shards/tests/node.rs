@@ -280,3 +280,27 @@ fn what_can_not_work_is_refused_with_a_sentence() {
     assert!(matches!(start(elsewhere), Err(StartError::Listen { .. })));
     assert_eq!(drain(node, &line, Micros(0)), DrainOutcome::Clean);
 }
+
+#[test]
+fn a_shard_whose_turns_are_late_says_503() {
+    let mut config = config(1);
+    // Every turn is late by so much.
+    config.shard.shed_lag = Micros(1);
+    let (node, line) = start(config).expect("the host can run a node");
+    let begun = Instant::now();
+    loop {
+        let mut client = TcpStream::connect(address(&node)).expect("the node listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let head = "GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        client.write_all(head.as_bytes()).expect("sent");
+        let mut status = [0; 12];
+        client.read_exact(&mut status).expect("an answer");
+        if status == *b"HTTP/1.1 503" {
+            break;
+        }
+        assert!(status == *b"HTTP/1.1 101" && begun.elapsed() < PATIENCE, "it is never late");
+    }
+    assert_eq!(counters(&line, 0).shedding, [true, false]);
+    assert_eq!(drain(node, &line, Micros(0)), DrainOutcome::Clean);
+}

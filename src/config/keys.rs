@@ -3,7 +3,7 @@
 
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, places, tls};
+use super::{audit, auth_keys, places, quotas, shed, tls};
 
 /// One key.
 #[derive(Debug)]
@@ -119,9 +119,6 @@ const FORMATS: &[&str] = &["text", "json"];
 
 const FROM_PROFILE: &str = "from the profile";
 
-/// Connections one node may be configured for: a shard names a connection with 24 bits.
-const CONNECTIONS: u64 = (1 << 24) - 1;
-
 /// Every key, table by table.
 pub(crate) const KEYS: &[Key] = &[
     address(
@@ -222,20 +219,10 @@ pub(crate) const KEYS: &[Key] = &[
         (1, 65_536),
         "Heads being read at once; past that the listener waits.",
     ),
-    derived(
-        "limits.connections_max",
-        "connections",
-        "what the descriptor limit leaves, at most 1048576",
-        (1, CONNECTIONS),
-        "Connections of the node. Each is a descriptor.",
-    ),
-    number(
-        "limits.rooms_max",
-        "rooms",
-        1_000_000,
-        (1, 1 << 28),
-        "Rooms of the node, lingering ones included; past that the one that has lingered longest goes.",
-    ),
+    quotas::CONNECTIONS_MAX,
+    quotas::CONNECTIONS_PER_USER_MAX,
+    quotas::CONNECTIONS_PER_IP_MAX,
+    quotas::ROOMS_MAX,
     number("limits.members_per_room_max", "members", 64, (1, 65_535), "Members of one room."),
     number(
         "limits.message_bytes_max",
@@ -280,6 +267,8 @@ pub(crate) const KEYS: &[Key] = &[
         (1, 120),
         "How long a close handshake may take before the connection is cut.",
     ),
+    shed::LAG_MS,
+    shed::MEMORY_BYTES,
     number(
         "heartbeat.ping_s",
         "seconds",
@@ -416,7 +405,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "store.kind", neutral: Some("memory") },
     Later { name: "store.", neutral: None },
     Later { name: "cluster.", neutral: None },
-    Later { name: "limits.connections_per_user_max", neutral: None },
     Later { name: "limits.subscriptions_max", neutral: None },
     Later { name: "room.history_events_max", neutral: None },
     Later { name: "room.history_bytes_max", neutral: None },

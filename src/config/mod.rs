@@ -9,8 +9,10 @@ mod layers;
 mod places;
 mod print;
 mod proxies;
+mod quotas;
 mod resolve;
 mod rows;
+mod shed;
 mod spelling;
 mod tls;
 mod value;
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) audit: Option<AuditConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
+    /// Resident memory with which the node turns new clients away; zero: never.
+    pub(crate) shed_memory_bytes: u64,
     /// For each shard's wire.
     pub(crate) wire: WireConfig,
     /// For each shard.

@@ -15,10 +15,6 @@ use super::layers::{RawConfig, Setting};
 use super::value::Value;
 use super::{Config, Effective, LogConfig};
 
-/// Connections a node takes when only the descriptor limit would hold it back: more than one address and port can
-/// serve to one client host, and few enough that a limit of "unlimited" does not size anything absurdly.
-const CONNECTIONS_DEFAULT_MAX: u64 = 1 << 20;
-
 /// Makes the configuration valid as a whole.
 ///
 /// # Errors
@@ -31,6 +27,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     let cores = resolver.cores(&profile);
     resolver.derive_wire(&profile);
     resolver.derive_connections(cores.len());
+    resolver.derive_shed_memory();
     resolver.check_dependent();
     resolver.check_addresses();
     resolver.check_proxies();
@@ -46,7 +43,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
 pub(super) struct Resolver<'a> {
     raw: RawConfig,
-    host: &'a Host,
+    pub(super) host: &'a Host,
     pub(super) settings: BTreeMap<&'static str, Setting>,
     pub(super) errors: Vec<ConfigError>,
 }
@@ -112,31 +109,6 @@ impl Resolver<'_> {
             ("wire.accept_burst", u64::from(profile.accept_burst)),
         ] {
             self.derive(name, Value::Number(value), Place::Derived(format!("profile {}", profile.name)));
-        }
-    }
-
-    fn derive_connections(&mut self, shards: usize) {
-        const KEY: &str = "limits.connections_max";
-        let Some(nofile) = self.host.nofile else {
-            let place = Place::Derived("the host does not tell its descriptor limit".to_owned());
-            self.derive(KEY, Value::Number(CONNECTIONS_DEFAULT_MAX), place);
-            return;
-        };
-        let reserve = tuning::descriptors_for(0, shards);
-        let room = nofile.hard.saturating_sub(reserve).max(1);
-        let place = Place::Derived(format!("descriptor limit {} less {reserve} in reserve", nofile.hard));
-        self.derive(KEY, Value::Number(room.min(CONNECTIONS_DEFAULT_MAX)), place);
-        let wanted = self.number(KEY);
-        if wanted > room {
-            let descriptors = tuning::descriptors_for(wanted, shards);
-            self.blame(
-                KEY,
-                format!("needs {descriptors} descriptors, and this process may open {}", nofile.hard),
-                format!(
-                    "set it to {room} or less, or raise the limit: `ulimit -n {descriptors}`, LimitNOFILE={descriptors} in \
-                     the unit, or --ulimit nofile={descriptors} in Docker"
-                ),
-            );
         }
     }
 
@@ -218,6 +190,7 @@ impl Resolver<'_> {
             auth: self.auth_config(),
             audit: self.audit_config(),
             connections_max: self.number("limits.connections_max"),
+            shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
             shard,
             effective: effective.collect(),
@@ -234,8 +207,10 @@ impl Resolver<'_> {
                 head_bytes_max: count("limits.head_bytes_max"),
                 head: seconds("limits.head_s"),
                 upgrades_in_flight_max: count("limits.upgrades_in_flight_max"),
-                connections_max: share(count("limits.connections_max"), shards),
-                rooms_max: share(count("limits.rooms_max"), shards),
+                connections_max: count("limits.connections_max"),
+                connections_per_user_max: count("limits.connections_per_user_max"),
+                connections_per_ip_max: count("limits.connections_per_ip_max"),
+                rooms_max: count("limits.rooms_max"),
                 members_per_room_max: count("limits.members_per_room_max"),
                 messages_per_s: self.number("limits.messages_per_s"),
                 messages_burst: self.number("limits.messages_burst"),
@@ -267,6 +242,7 @@ impl Resolver<'_> {
                 enabled: self.switch("deflate.enabled"),
                 threshold_bytes: count("deflate.threshold_bytes"),
             },
+            shed_lag: milliseconds("shed.lag_ms"),
             echo_endpoint: self.switch("server.echo_endpoint"),
             // Made of `Config::auth` at start-up, when the keys are read.
             gate: None,
@@ -315,7 +291,7 @@ impl Resolver<'_> {
     }
 
     /// Sets a key that nobody has set.
-    fn derive(&mut self, name: &'static str, value: Value, place: Place) {
+    pub(super) fn derive(&mut self, name: &'static str, value: Value, place: Place) {
         self.settings.entry(name).or_insert(Setting { value, place });
     }
 

@@ -13,7 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS};
+use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES};
 use shards::core::message::{Answer, Query};
 
 use super::App;
@@ -234,6 +234,14 @@ impl Scrape {
         for (shard, counters) in self.up() {
             for (reason, count) in REFUSALS.iter().zip(counters.refused) {
                 count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
+            }
+        }
+        let help = "Whether the shard turns new clients away, and why";
+        let mut family = out.encode_descriptor("voxhall_shedding", help, None, MetricType::Gauge)?;
+        for (shard, counters) in self.up() {
+            for (cause, sheds) in SHED_CAUSES.iter().zip(counters.shedding) {
+                let labels = [("cause", *cause), ("shard", shard.as_str())];
+                family.encode_family(&labels)?.encode_gauge(&f64::from(u8::from(sheds)))?;
             }
         }
         let help = "Close codes sent or received; 0 stands for all beyond the first few";

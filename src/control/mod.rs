@@ -10,6 +10,7 @@ mod health;
 mod http;
 mod lifecycle;
 mod line;
+mod memory;
 mod metrics;
 mod problem;
 mod process;
@@ -97,12 +98,14 @@ pub(crate) async fn run(
     let app = Plane::new(config, gate.clone(), audit.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
+    let quotas = Arc::clone(node.quotas());
     let reload = reload::Reload::listen(config, audit)?;
     ready()?;
     tokio::select! {
         broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
+        broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
         end = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(end),
     }

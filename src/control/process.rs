@@ -24,7 +24,8 @@ impl Process {
     }
 }
 
-fn resident_bytes() -> Option<u64> {
+/// Memory in use.
+pub(crate) fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)

@@ -58,7 +58,7 @@ pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
 }
 
 table! {
-    shard(Counters), without [refused, close_codes, dropped, batch_size, send_latency_us, coalesce_wait_us, wire]:
+    shard(Counters), without [refused, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";

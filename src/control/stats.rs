@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
-use shards::core::counters::{Counters, DROP_REASONS, REFUSALS};
+use shards::core::counters::{Counters, DROP_REASONS, REFUSALS, SHED_CAUSES};
 
 use super::App;
 use super::metrics::counters_of_all;
@@ -74,6 +74,12 @@ fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {
         .collect();
     let codes: Map<_, _> =
         counters.close_codes.iter().map(|(code, count)| (code.to_string(), (*count).into())).collect();
+    let shedding: Map<_, _> = SHED_CAUSES
+        .iter()
+        .zip(counters.shedding)
+        .map(|(cause, sheds)| ((*cause).to_owned(), sheds.into()))
+        .collect();
+    fields.insert("shedding".to_owned(), shedding.into());
     fields.insert("refused".to_owned(), refused.into());
     fields.insert("dropped".to_owned(), dropped.into());
     fields.insert("close_codes".to_owned(), codes.into());

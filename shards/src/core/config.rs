@@ -29,6 +29,8 @@ pub struct ShardConfig {
     pub proxies: Proxies,
     /// `deflate.*`
     pub deflate: Deflate,
+    /// Past this turns are so late that new work is turned away (`shed.lag_ms`); zero when they never are.
+    pub shed_lag: Micros,
     /// Whether `GET /echo` is served.
     pub echo_endpoint: bool,
     /// Who may come in; nothing when everybody may (`auth.mode = none`).
@@ -59,9 +61,14 @@ pub struct Limits {
     pub head: Micros,
     /// Heads being read at once on one shard; past that the listener waits.
     pub upgrades_in_flight_max: usize,
-    /// Connections of this shard: the node's limit divided among the shards, with slack for an uneven hash.
+    /// Connections of the node, counted over all its shards.
     pub connections_max: usize,
-    /// Rooms of this shard, lingering ones included; past that the one that has lingered longest goes.
+    /// Connections of one user of the node, where there are tokens; zero is no limit.
+    pub connections_per_user_max: usize,
+    /// Connections from one address to the node; zero is no limit. The host itself has none.
+    pub connections_per_ip_max: usize,
+    /// Rooms of the node, lingering ones included; past that the one that has lingered longest on the new one's shard
+    /// goes.
     pub rooms_max: usize,
     /// Members of one room.
     pub members_per_room_max: usize,
@@ -145,6 +152,8 @@ impl Default for ShardConfig {
                 head: Micros::from_s(5),
                 upgrades_in_flight_max: 1_024,
                 connections_max: 100_000,
+                connections_per_user_max: 10,
+                connections_per_ip_max: 0,
                 rooms_max: 1_000_000,
                 members_per_room_max: 64,
                 messages_per_s: 200,
@@ -168,6 +177,7 @@ impl Default for ShardConfig {
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
+            shed_lag: Micros::from_ms(250),
             echo_endpoint: false,
             gate: None,
             origins: Origins::Any,

@@ -99,10 +99,16 @@ pub enum Refusal {
     Forbidden,
     /// 429: the address asks too often.
     TooOften,
+    /// 429: the user has as many connections as one may.
+    UserFull,
+    /// 429: the address has as many connections as one may.
+    AddressFull,
+    /// 503: the shard is too busy, or memory is short.
+    Shedding,
 }
 
 /// The labels of [`Refusal`], in its order.
-pub const REFUSALS: [&str; 8] = [
+pub const REFUSALS: [&str; 11] = [
     "bad_request",
     "head_timeout",
     "head_too_long",
@@ -111,7 +117,22 @@ pub const REFUSALS: [&str; 8] = [
     "unauthorized",
     "forbidden",
     "too_often",
+    "user_full",
+    "address_full",
+    "shedding",
 ];
+
+/// Why a shard turns new work away. The order is that of [`SHED_CAUSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedCause {
+    /// Its turns are late.
+    Lag,
+    /// The process has as much memory as it may.
+    Memory,
+}
+
+/// The labels of [`ShedCause`], in its order.
+pub const SHED_CAUSES: [&str; 2] = ["lag", "memory"];
 
 /// Everything one shard counts. Gauges are marked; the rest only grows.
 #[derive(Clone, Debug)]
@@ -212,6 +233,8 @@ pub struct Counters {
     pub blocks_allocated: u64,
     /// Timers set now (gauge).
     pub timers: u64,
+    /// Whether new work is turned away (gauge), by [`ShedCause`].
+    pub shedding: [bool; SHED_CAUSES.len()],
     /// Bytes of the shard's own bookkeeping for connections and rooms (gauge).
     pub state_bytes: u64,
     /// What the runtime under the shard counts.
@@ -312,6 +335,7 @@ impl Default for Counters {
             coalesce_wait_us: Histogram::new(SEND_LATENCY_BOUNDS_US),
             blocks_allocated: 0,
             timers: 0,
+            shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
             wire: WireCounters::default(),
         }

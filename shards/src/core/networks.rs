@@ -1,6 +1,6 @@
 //! Networks: whose word about somebody else's address is taken.
 
-use ::core::net::IpAddr;
+use ::core::net::{IpAddr, Ipv6Addr};
 use ::core::str::FromStr;
 
 /// A list of networks.
@@ -23,12 +23,21 @@ impl Networks {
     /// Whether the address is in one of them.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let bits = as_six(address);
+        let bits = bits_of(address);
         self.0.iter().any(|network| bits & network.mask == network.bits)
     }
 }
 
-fn as_six(address: IpAddr) -> u128 {
+/// Whom an address stands for: itself, or with IPv6 its /64, all of which one host may have.
+pub(super) fn host_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+        four @ IpAddr::V4(_) => four,
+    }
+}
+
+/// An address as a number, IPv4 as the part of IPv6 that stands for it.
+pub(super) fn bits_of(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(four) => four.to_ipv6_mapped().to_bits(),
         IpAddr::V6(six) => six.to_bits(),
@@ -58,7 +67,7 @@ impl FromStr for Network {
             return Err(bad());
         }
         let mask = u128::MAX.checked_shl(128 - before - length).unwrap_or(0);
-        let bits = as_six(address);
+        let bits = bits_of(address);
         // Bits behind the mask are a slip that would widen what is trusted.
         if bits & mask == bits { Ok(Self { bits, mask }) } else { Err(bad()) }
     }

@@ -3,11 +3,12 @@
 //! Bounded: addresses whose buckets are full again are forgotten, and past [`ADDRESSES_MAX`] a new one is let in
 //! uncounted, since refusing it would let a crowd shut everybody out.
 
-use ::core::net::{IpAddr, Ipv6Addr};
+use ::core::net::IpAddr;
 use std::collections::HashMap;
 
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use super::networks::host_of;
 use super::time::Micros;
 
 /// Addresses remembered at once.
@@ -38,11 +39,11 @@ impl Upgrades {
         if self.price == Micros(0) {
             return true;
         }
-        let network = network(from);
-        if !self.paid.contains_key(&network) && !self.has_room(now) {
+        let host = host_of(from);
+        if !self.paid.contains_key(&host) && !self.has_room(now) {
             return true;
         }
-        let paid = self.paid.entry(network).or_insert(now);
+        let paid = self.paid.entry(host).or_insert(now);
         let after = (*paid).max(now) + self.price;
         let allowed = after <= now + Micros::from_s(1);
         if allowed {
@@ -58,14 +59,6 @@ impl Upgrades {
             self.paid.retain(|_, paid| *paid > now);
         }
         self.paid.len() < ADDRESSES_MAX
-    }
-}
-
-/// Whom an address stands for: itself, or with IPv6 its /64, all of which one host may have.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
-        four @ IpAddr::V4(_) => four,
     }
 }
 

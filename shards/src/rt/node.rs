@@ -21,7 +21,7 @@ use super::preflight::{check_descriptors, preflight};
 use super::pump::{Pause, Pump};
 use super::wire::Wire;
 use super::wire::accept::SocketCount;
-use crate::core::{Destination, Shard, ShardConfig, ShardId};
+use crate::core::{Destination, Quotas, Shard, ShardConfig, ShardId};
 
 /// What glommio may register with each of its rings; its default is 10 MiB.
 const EXECUTOR_IO_MEMORY: usize = 64 << 10;
@@ -60,6 +60,7 @@ pub struct Node {
     at: Listen,
     threads: Vec<thread::JoinHandle<()>>,
     roll: Arc<Roll>,
+    quotas: Arc<Quotas>,
     endings: Receiver<(ShardId, Ending)>,
     wakers: Vec<Waker>,
 }
@@ -120,8 +121,10 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
     let line = endpoints.pop().ok_or_else(|| StartError::Wiring("the mesh has no parties".to_owned()))?;
     let wakers = endpoints.iter().map(Endpoint::waker).collect();
     let (ended, endings) = channel();
-    let mut node = Node { at, threads: Vec::new(), roll: Arc::default(), endings, wakers };
+    let quotas = Arc::new(Quotas::new(&config.shard.limits, config.seed));
+    let mut node = Node { at, threads: Vec::new(), roll: Arc::default(), quotas, endings, wakers };
     let shared = Shared {
+        quotas: Arc::clone(&node.quotas),
         config: Arc::new(config.shard),
         wire: config.wire,
         seed: config.seed,
@@ -199,6 +202,12 @@ impl Node {
     #[must_use]
     pub fn listens_at(&self) -> &Listen {
         &self.at
+    }
+
+    /// What its shards share.
+    #[must_use]
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// How many shards it has.
@@ -298,6 +307,7 @@ impl ControlLine {
 #[derive(Clone)]
 struct Shared {
     config: Arc<ShardConfig>,
+    quotas: Arc<Quotas>,
     wire: WireConfig,
     seed: u64,
     clock: Clock,
@@ -373,8 +383,8 @@ impl Birth {
     }
 
     fn set_up(self) -> Result<Pump, String> {
-        let Shared { config, wire: wire_config, seed, clock, sockets, roll, .. } = self.shared;
-        let shard = Shard::new(self.id, config, seed);
+        let Shared { config, quotas, wire: wire_config, seed, clock, sockets, roll, .. } = self.shared;
+        let shard = Shard::among(self.id, config, quotas, seed);
         // One of a Unix-domain socket does so already.
         self.listener
             .socket

@@ -23,7 +23,7 @@ use crate::core::audit::{Asked, AuditRecord, Refused, Source};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
 use crate::core::{
-    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage,
+    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage, Shedding,
 };
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
@@ -34,6 +34,8 @@ const EXPECTED_MAX: usize = 32;
 const MESSAGES_PER_TURN_MAX: usize = 256;
 /// Sockets taken from the listener in one turn.
 const ACCEPTS_PER_TURN_MAX: usize = 128;
+/// As many while the shard turns new work away: each still costs a handshake and an answer.
+const ACCEPTS_PER_LATE_TURN_MAX: usize = 8;
 /// Completions worth waking for before the batch window is over.
 const BATCH_COMPLETIONS: u32 = 64;
 /// Busy time after which the executor gets a turn.
@@ -91,6 +93,8 @@ pub(super) struct Pump {
     doing: Effects,
     /// Completions that were not handled yet.
     taken: VecDeque<Completion>,
+    /// When completions were collected: how many had been by then, and the moment. Those of which none waits any more go.
+    collected: VecDeque<(u64, Micros)>,
 }
 
 impl Pump {
@@ -123,6 +127,7 @@ impl Pump {
             fx: Vec::new(),
             doing: Vec::new(),
             taken: VecDeque::new(),
+            collected: VecDeque::new(),
         }
     }
 
@@ -191,7 +196,27 @@ impl Pump {
         self.busy = self.busy + spent;
         self.spent = spent;
         self.woke = self.now;
+        self.feel_lag();
         Ok(1)
+    }
+
+    /// Tells the core how late this turn is: what came just after the last one began has waited for all of that, and
+    /// what was collected and not handled for longer.
+    fn feel_lag(&mut self) {
+        while self.collected.front().is_some_and(|&(until, _)| until <= self.counters.completions) {
+            self.collected.pop_front();
+        }
+        let waited = self.collected.front().map_or(Micros(0), |&(_, at)| self.now.since(at));
+        let lag = self.spent.max(waited);
+        let shard = self.id.0;
+        match self.shard.lagged(self.now, lag) {
+            None => {}
+            Some(Shedding::Begins) => {
+                let lag_ms = lag.as_ms();
+                tracing::warn!(shard, lag_ms, "a shard is behind its work: it turns new clients away");
+            }
+            Some(Shedding::Ends) => tracing::info!(shard, "the shard takes new clients again"),
+        }
     }
 
     /// How long this turn may sleep; nothing when there is work. The doorbell is armed when it may.
@@ -229,6 +254,10 @@ impl Pump {
     /// The sends of this turn's system call are over.
     fn sent(&mut self) {
         self.wire.take(&mut self.taken);
+        let until = self.counters.completions + self.taken.len() as u64;
+        if until > self.collected.back().map_or(self.counters.completions, |&(before, _)| before) {
+            self.collected.push_back((until, self.now));
+        }
         while let Some((conn, outcome)) = self.wire.next_sent() {
             self.counters.sends += 1;
             self.tell(Input::Sent { conn, outcome });
@@ -301,7 +330,8 @@ impl Pump {
     }
 
     fn accepted(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
+        let most = if self.shard.is_shedding() { ACCEPTS_PER_LATE_TURN_MAX } else { ACCEPTS_PER_TURN_MAX };
+        for _ in 0..most {
             if !self.shard.accepting() {
                 return;
             }

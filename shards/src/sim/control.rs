@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gate;
 use super::pipe::{Holder, SocketId};
 use super::world::{Event, World};
 use crate::core::message::{Answer, AskId, Query, RoomPost, RoomsQuery, RoomsSort};
@@ -155,6 +156,9 @@ impl World {
 
     fn ask_about(&mut self, shard: usize, room: SessionId) {
         let closes = self.scenario.control_closes;
+        if closes && self.dice.permille(100) {
+            self.quotas.set_memory_short(self.dice.permille(300));
+        }
         let sort = self.dice.pick(&[RoomsSort::Id, RoomsSort::Members, RoomsSort::Queued, RoomsSort::Age]);
         let (kind, query) = match self.dice.range(0, if closes { 8 } else { 5 }) {
             0 => ("counters", Query::Counters),
@@ -167,8 +171,11 @@ impl World {
                 self.control.closed_rooms.insert(room.to_string());
                 ("close room", Query::CloseRoom(room))
             }
-            // Nobody has a name here.
-            7 => ("disconnect user", Query::DisconnectUser("nobody".into())),
+            // In some worlds nobody has a name.
+            7 => {
+                let client = self.dice.size(0, self.clients.len() - 1);
+                ("disconnect user", Query::DisconnectUser(gate::user(client).into()))
+            }
             _ => {
                 let known = self.control.connections.iter().find(|id| id.shard.index() == shard);
                 let Some(&ConnectionId { key, .. }) = known else { return };

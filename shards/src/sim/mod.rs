@@ -11,6 +11,7 @@
 mod client;
 mod control;
 mod dice;
+mod gate;
 mod kernel;
 mod oracle;
 mod pipe;

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
+use super::gate::USERS;
 use super::pipe::Holder;
 use super::world::World;
 use crate::core::audit::AuditRecord;
 use crate::core::counters::Counters;
 use crate::core::message::{Answer, AskId, Query, RoomDetail, RoomSummary, RoomsQuery, RoomsSort};
+use crate::core::quota::Out;
 use crate::core::{ConnKey, Effect, Effects, Input, Micros, ReceiveMode, SessionId};
 
 /// Heartbeats are rounded up to about this.
@@ -113,6 +115,7 @@ impl World {
         self.look_at_members(shard, &details);
         self.look_at_counters(shard, &counters, &details);
         self.look_at_lingering(shard, &counters, &rooms);
+        self.look_at_quotas();
         self.look_at_deadlines(shard, &details);
     }
 
@@ -198,6 +201,21 @@ impl World {
                 )
             });
         }
+    }
+
+    /// What all shards have is what is out, and within its bounds.
+    fn look_at_quotas(&mut self) {
+        let (mut open, mut rooms) = (0, 0);
+        for shard in 0..self.nodes.len() {
+            let counters = self.counters(shard);
+            (open, rooms) = (open + counters.open as usize, rooms + counters.rooms as usize);
+        }
+        let out = self.quotas.out();
+        let limits = &self.scenario.config.limits;
+        let holds = (out.connections, out.rooms) == (open, rooms)
+            && (open <= limits.connections_max && rooms <= limits.rooms_max)
+            && (out.users <= USERS.min(open) && out.addresses <= open);
+        self.require(holds, || format!("{open} connections and {rooms} rooms, but {out:?}"));
     }
 
     /// Rooms linger as long as they should: not less, not more.
@@ -315,6 +333,9 @@ impl World {
             if left != [0; 6] || c.inbound_queued + c.timers != 0 || rest != 0 || c.opened != c.closed {
                 return Err(format!("shard {shard} keeps {rest} connections and {c:?}"));
             }
+        }
+        if self.quotas.out() != Out::default() {
+            return Err(format!("nobody is left, but {:?}", self.quotas.out()));
         }
         if let Some(open) = self.sockets.iter().position(|socket| socket.holder != Holder::Closed) {
             return Err(format!("socket {open} was never closed: {:?}", self.sockets[open].holder));

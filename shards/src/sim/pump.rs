@@ -186,6 +186,13 @@ impl World {
         }
     }
 
+    /// Turns are as late as it happens, as long as clients come and go.
+    fn feel_lag(&mut self, shard: usize) {
+        let most = if self.now < self.scenario.play { self.scenario.faults.turn_delay_max.0 } else { 0 };
+        let lag = Micros(self.dice.range(0, most));
+        self.nodes[shard].shard.lagged(self.now, lag);
+    }
+
     /// One turn of a shard.
     pub(super) fn turn(&mut self, shard: usize) {
         let now = self.now;
@@ -198,6 +205,7 @@ impl World {
             return self.wake_at(shard, until);
         }
         self.count_turn(shard);
+        self.feel_lag(shard);
         self.book_completions(shard);
         self.take_messages(shard);
         self.take_accepted(shard);
@@ -237,7 +245,8 @@ impl World {
             let conn = self.nodes[shard].insert(self.now, socket);
             self.nodes[shard].counts.accepted += 1;
             self.sockets[socket.0].holder = Holder::Slot(shard, conn);
-            self.tell(shard, Input::Accepted { conn, peer: Caller::At(peer(socket)) });
+            let peer = Caller::At(peer(self.sockets[socket.0].client, socket));
+            self.tell(shard, Input::Accepted { conn, peer });
         }
     }
 
@@ -385,7 +394,7 @@ impl World {
     }
 }
 
-/// An address for a connection: a different one each.
-fn peer(socket: SocketId) -> std::net::SocketAddr {
-    ([127, 0, (socket.0 >> 14) as u8, 1], 1 + (socket.0 & 0x3fff) as u16).into()
+/// An address for a connection: one of a few, and a port of its own.
+fn peer(client: usize, socket: SocketId) -> std::net::SocketAddr {
+    ([10, 0, 0, (client % 4) as u8], 1 + (socket.0 % 65_000) as u16).into()
 }

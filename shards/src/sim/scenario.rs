@@ -1,7 +1,10 @@
 //! What a seed decides before its world begins. Swarm testing: each seed picks its own mix of clients, faults and
 //! limits, so that what one fault hides another world shows.
 
+use std::sync::Arc;
+
 use super::dice::Dice;
+use super::gate::NameGate;
 use crate::core::Micros;
 use crate::core::config::ShardConfig;
 use crate::core::engine::EngineKind;
@@ -115,6 +118,7 @@ impl Scenario {
         self.config.outbox.slow_client = Micros::from_s(60);
         self.config.limits.members_per_room_max = 64;
         self.config.limits.connections_max = 100_000;
+        (self.config.limits.connections_per_user_max, self.config.limits.connections_per_ip_max) = (0, 0);
         self.faults.capacity = (300, 3_000);
         self.faults.receive_bytes_max = self.faults.receive_bytes_max.max(64);
         self.mix.engines = dice.pick(&[[1, 5, 1, 0], [5, 1, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]]);
@@ -129,6 +133,11 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     config.room.linger = Micros::from_ms(dice.pick(&[0, 50, 1_000, 6_000]));
     // What is refused for its rate is not accounted for by the clients' ledgers.
     (config.limits.messages_per_s, config.limits.bytes_per_s) = (0, 0);
+    if dice.permille(300) {
+        config.gate = Some(Arc::new(NameGate));
+    }
+    // Counted, and for nobody too few.
+    (config.limits.connections_per_user_max, config.limits.connections_per_ip_max) = (1_000, 1_000);
     config.limits.close = Micros::from_ms(dice.range(200, 5_000));
     config.heartbeat.ping = Micros::from_ms(dice.range(500, 4_000));
     // The timer of a head is that of the first heartbeat too.
@@ -143,12 +152,16 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     }
     let small =
         |dice: &mut Dice, low, high, usual| if dice.permille(400) { dice.size(low, high) } else { usual };
+    config.shed_lag = Micros::from_ms(if dice.permille(200) { 8 } else { 250 });
     config.outbox.messages_max = small(dice, 4, 64, 512);
     config.outbox.bytes_max = small(dice, 2_000, 40_000, 1_048_576);
     config.audio.inbound_frames_max = small(dice, 1, 8, 32);
     config.limits.head_bytes_max = small(dice, 300, 600, 8_192);
     config.limits.upgrades_in_flight_max = small(dice, 1, 4, 1_024);
     config.limits.connections_max = small(dice, 2, 8, 100_000);
+    config.limits.connections_per_user_max = small(dice, 1, 3, 0);
+    config.limits.connections_per_ip_max = small(dice, 1, 3, 0);
+    config.limits.upgrades_per_s_per_ip = small(dice, 2, 20, 200) as u64;
     config.limits.rooms_max = small(dice, 1, 6, 1_000_000);
     config.limits.members_per_room_max = small(dice, 1, 4, 64);
     config.limits.message_bytes_max = small(dice, 1_000, 8_000, 1_048_576);

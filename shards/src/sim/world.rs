@@ -14,7 +14,7 @@ use super::pipe::{Socket, SocketId};
 use super::pump::Node;
 use super::scenario::Scenario;
 use super::trace::Trace;
-use crate::core::{ConnKey, Micros, Shard, ShardId, ShardMessage};
+use crate::core::{ConnKey, Micros, Quotas, Shard, ShardId, ShardMessage};
 
 /// Steps after which clients stop making new ones, so that no seed takes much longer than others.
 const STEPS_MAX: u64 = 60_000;
@@ -73,6 +73,8 @@ pub(super) struct World {
     agenda: BinaryHeap<Reverse<(Micros, u64, Event)>>,
     scheduled: u64,
     pub(super) nodes: Vec<Node>,
+    /// What the shards share.
+    pub(super) quotas: Arc<Quotas>,
     pub(super) sockets: Vec<Socket>,
     pub(super) clients: Vec<Client>,
     pub(super) control: ControlPlane,
@@ -92,7 +94,11 @@ impl World {
         let mut dice = Dice::new(seed);
         let shards = usize::from(scenario.config.shards);
         let config = Arc::new(scenario.config.clone());
-        let node = |id: usize| Node::new(Shard::new(ShardId(id as u16), Arc::clone(&config), seed));
+        let quotas = Arc::new(Quotas::new(&config.limits, seed));
+        let node = |id: usize| {
+            let (config, quotas) = (Arc::clone(&config), Arc::clone(&quotas));
+            Node::new(Shard::among(ShardId(id as u16), config, quotas, seed))
+        };
         let trace = Trace::new(line);
         trace.say(Micros(0), format_args!("seed {seed}: {scenario:?}"));
         let clients = (0..scenario.clients).map(|_| Self::new_client(&mut dice)).collect();
@@ -102,6 +108,7 @@ impl World {
             agenda: BinaryHeap::new(),
             scheduled: 0,
             nodes: (0..shards).map(node).collect(),
+            quotas: Arc::clone(&quotas),
             sockets: Vec::new(),
             clients,
             control: ControlPlane::default(),

@@ -34,6 +34,7 @@ impl Shard {
         let mut counters = self.counters.clone();
         counters.blocks_allocated = self.pool.allocated();
         counters.timers = self.wheel.len() as u64;
+        counters.shedding = self.shedding();
         counters.state_bytes = (self.conns.bytes() + self.rooms.bytes()) as u64;
         counters
     }

@@ -99,6 +99,7 @@ impl Shard {
     /// A connection stops being an open WebSocket, however that came about.
     fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, ending: Ending<'_>, fx: &mut Effects) {
         self.note_closed(now, key, ending, fx);
+        self.release(key);
         self.counters.open -= 1;
         self.counters.closed += 1;
         self.counters.count_close(ending.code);

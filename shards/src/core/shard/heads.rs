@@ -11,12 +11,12 @@ use super::super::gate::Pass;
 use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
-use super::super::ids::{ConnKey, SessionId};
+use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::super::outbox::Lane;
 use super::super::route;
 use super::super::time::Micros;
 use super::super::ws::Decoder;
-use super::door::refused;
+use super::door::{Refused, refused};
 use super::rooms::Wishes;
 use super::{Effects, Shard};
 
@@ -126,7 +126,7 @@ impl Shard {
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
             Verdict::Join { session, wishes, pass, terms, answer, head_len } => {
                 let via = self.via(key);
-                match self.seat_member(now, key, session, &wishes) {
+                match self.take_seat(now, key, session, &wishes, pass.as_ref()) {
                     Ok((room, member)) => {
                         self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
                         self.identify(now, key, pass);
@@ -134,16 +134,19 @@ impl Shard {
                         self.welcome(now, key, room, member);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
-                    Err(refusal) => self.refuse(now, key, refusal, &full_answer(refusal), fx),
+                    Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
                 }
             }
-            Verdict::Echo { pass, terms, answer, head_len } => {
-                let via = self.via(key);
-                self.open(now, key, Seat::Echo, terms, &answer, fx);
-                self.identify(now, key, pass);
-                self.note_opened(key, via, fx);
-                self.open_rest(now, key, &mut bytes[head_len..], fx);
-            }
+            Verdict::Echo { pass, terms, answer, head_len } => match self.reserve(key, pass.as_ref()) {
+                Ok(()) => {
+                    let via = self.via(key);
+                    self.open(now, key, Seat::Echo, terms, &answer, fx);
+                    self.identify(now, key, pass);
+                    self.note_opened(key, via, fx);
+                    self.open_rest(now, key, &mut bytes[head_len..], fx);
+                }
+                Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
+            },
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
         }
     }
@@ -161,7 +164,8 @@ impl Shard {
             && asks
             && !self.may_upgrade(now, from)
         {
-            return self.too_often();
+            let (refusal, answer) = self.too_often();
+            return Verdict::Refuse(refusal, answer);
         }
         match route {
             Route::ControlPlane => Verdict::Elsewhere(Destination::ControlPlane),
@@ -179,15 +183,27 @@ impl Shard {
             }
             Route::Echo => match request.websocket() {
                 Err(error) => bad_handshake(error),
-                Ok(_) if self.full() => Verdict::Refuse(Refusal::Unavailable, self.unavailable()),
-                Ok(handshake) => match self.let_in(&request, &handshake) {
-                    Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
-                    Ok(pass) => {
-                        let (terms, answer) = self.agree(&handshake, Subprotocol::None);
-                        Verdict::Echo { pass, terms, answer, head_len: request.len }
-                    }
-                },
+                Ok(handshake) => self.echo_verdict(key, &request, &handshake),
             },
+        }
+    }
+
+    fn echo_verdict<'a>(
+        &mut self,
+        key: ConnKey,
+        request: &Request<'a>,
+        handshake: &Handshake<'a>,
+    ) -> Verdict {
+        if let Some((refusal, answer)) = self.turns_away() {
+            return Verdict::Refuse(refusal, answer);
+        }
+        match self.let_in(request, handshake) {
+            Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
+            Ok(pass) => {
+                self.remember_user(key, pass.as_ref());
+                let (terms, answer) = self.agree(handshake, Subprotocol::None);
+                Verdict::Echo { pass, terms, answer, head_len: request.len }
+            }
         }
     }
 
@@ -196,8 +212,8 @@ impl Shard {
             Ok(handshake) => handshake,
             Err(error) => return bad_handshake(error),
         };
-        if self.full() {
-            return Verdict::Refuse(Refusal::Unavailable, self.unavailable());
+        if let Some((refusal, answer)) = self.turns_away() {
+            return Verdict::Refuse(refusal, answer);
         }
         let pass = match self.let_in(request, &handshake) {
             Ok(pass) => pass,
@@ -228,21 +244,23 @@ impl Shard {
         (Terms { subprotocol, deflate: deflate.map(DeflateOffer::window) }, accepted)
     }
 
-    /// Whether no further WebSocket may be opened.
-    fn full(&self) -> bool {
-        self.draining.is_some() || self.counters.open as usize >= self.config.limits.connections_max
-    }
-
-    fn unavailable(&self) -> Vec<u8> {
-        let detail = if self.draining.is_some() { "this node is draining" } else { "this node is full" };
-        problem(503, detail, Some(2))
-    }
-
-    /// Who is sent away together should not come back together.
-    fn too_often(&mut self) -> Verdict {
-        let detail = "too many connections from this address at once";
-        let after_s = 1 + self.rng.below(4);
-        Verdict::Refuse(Refusal::TooOften, problem(429, detail, Some(after_s as u32)))
+    /// Reserves what a member needs, then seats it.
+    ///
+    /// # Errors
+    /// With 429 or 503; nothing is kept then.
+    fn take_seat(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        session: SessionId,
+        wishes: &Wishes,
+        pass: Option<&Pass>,
+    ) -> Result<(RoomKey, MemberNumber), Refused> {
+        self.reserve(key, pass)?;
+        self.seat_member(now, key, session, wishes).map_err(|refusal| {
+            self.give_back(key, pass);
+            (refusal, self.no_seat(refusal))
+        })
     }
 
     fn move_away(&mut self, key: ConnKey, to: Destination, bytes: &[u8], fx: &mut Effects) {
@@ -314,13 +332,6 @@ impl Shard {
     pub(super) fn head_timeout(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
         let answer = problem(408, "the request head did not arrive in time", None);
         self.refuse(now, key, Refusal::HeadTimeout, &answer, fx);
-    }
-}
-
-fn full_answer(refusal: Refusal) -> Vec<u8> {
-    match refusal {
-        Refusal::RoomFull => problem(429, "this room has as many members as it may", Some(5)),
-        _ => problem(503, "this shard has as many rooms as it may", Some(5)),
     }
 }
 

@@ -16,7 +16,9 @@ mod heads;
 mod inbound;
 mod limits;
 mod outbound;
+mod places;
 mod rooms;
+mod shedding;
 mod timers;
 
 use ::core::hint::black_box;
@@ -36,8 +38,10 @@ use super::engine::EngineOutput;
 use super::event::{EventId, Scratch};
 use super::frame::{FramePool, Gather};
 use super::ids::{ConnKey, RoomKey, ShardId};
+use super::lag::Lag;
 use super::outbox::Message;
 use super::paged::Paged;
+use super::quota::Quotas;
 use super::rng::SplitMix64;
 use super::room::Room;
 use super::spare::SpareQueues;
@@ -51,6 +55,8 @@ use timers::Timer;
 pub struct Shard {
     id: ShardId,
     config: Arc<ShardConfig>,
+    /// What it shares with the other shards of its node.
+    quotas: Arc<Quotas>,
     conns: Paged<Conn>,
     rooms: Paged<Room>,
     /// Room slots that are free, with the generation of their next holder.
@@ -73,6 +79,7 @@ pub struct Shard {
     overflowed: Vec<ConnKey>,
     /// Connections whose heads are being read.
     heads: usize,
+    lag: Lag,
     tariff: Tariff,
     upgrades: Upgrades,
     handshakes: Upgrades,
@@ -93,10 +100,19 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard without connections. The same seed and inputs give the same effects.
+    /// A shard without connections, alone in its node. The same seed and inputs give the same effects.
     pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64) -> Self {
+        let quotas = Arc::new(Quotas::new(&config.limits, seed));
+        Self::among(id, config, quotas, seed)
+    }
+
+    /// A shard without connections that shares what its node may give out. Where others take and give back too, the
+    /// same seed and inputs give the same effects as long as they do so at the same moments.
+    pub fn among(id: ShardId, config: Arc<ShardConfig>, quotas: Arc<Quotas>, seed: u64) -> Self {
         Self {
             id,
+            quotas,
+            lag: Lag::new(config.shed_lag),
             tariff: Tariff::of(&config.limits),
             upgrades: Upgrades::new(config.limits.upgrades_per_s_per_ip, seed),
             handshakes: Upgrades::new(config.limits.upgrades_per_s_per_ip, seed),
@@ -129,11 +145,6 @@ impl Shard {
             last_event: u64::from(id.0) << 48,
             draining: None,
         }
-    }
-
-    /// Whether another socket may be accepted: heads in flight are bounded, and the listener's queue can wait.
-    pub fn accepting(&self) -> bool {
-        self.heads < self.config.limits.upgrades_in_flight_max
     }
 
     /// Connection keys in use, unread heads and unfinished goodbyes included.
@@ -191,10 +202,7 @@ impl Shard {
             return Some(Micros(0));
         }
         let waiting = self.waiting.front().map(|&(until, _)| until);
-        match (self.wheel.next_deadline(), waiting) {
-            (Some(timer), Some(wait)) => Some(timer.min(wait)),
-            (timer, wait) => timer.or(wait),
-        }
+        [self.wheel.next_deadline(), waiting, self.lag.deadline()].into_iter().flatten().min()
     }
 
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.

@@ -87,7 +87,7 @@ impl Shard {
         if let Some(key) = self.find_room_hashed(hash, session.as_str()) {
             return Ok(key);
         }
-        if self.rooms.len() >= self.config.limits.rooms_max && !self.evict_room() {
+        if !self.quotas.take_room() && !self.evict_room() {
             return Err(Refusal::Unavailable);
         }
         let fresh = RoomKey { index: self.rooms.len() as u32, generation: 0 };
@@ -187,17 +187,24 @@ impl Shard {
         self.forget_revived();
     }
 
-    /// Forgets a room without members.
+    /// Ends a room without members.
     pub(super) fn end_room(&mut self, key: RoomKey) {
+        if self.forget_room(key) {
+            self.quotas.give_back_rooms(1);
+        }
+    }
+
+    /// Forgets a room without members; its place is still taken.
+    fn forget_room(&mut self, key: RoomKey) -> bool {
         let Some(room) = self.rooms.get(key.index).filter(|room| room.generation == key.generation) else {
-            return;
+            return false;
         };
         debug_assert!(room.members.is_empty(), "a room with members goes on");
         let hash = route::hash(room.session_id.as_str());
         if let Ok(entry) = self.directory.find_entry(hash, |other| *other == key) {
             entry.remove();
         }
-        let Some(mut room) = self.rooms.remove(key.index) else { return };
+        let Some(mut room) = self.rooms.remove(key.index) else { return false };
         self.counters.rooms -= 1;
         self.counters.rooms_lingering -= u64::from(room.ends_at.0 > 0);
         self.counters.inbound_queued -= room.inbound.len() as u64;
@@ -210,6 +217,7 @@ impl Shard {
         {
             self.lingering.pop_front();
         }
+        true
     }
 
     /// Whether the room still waits for the end that it was given then.
@@ -227,13 +235,12 @@ impl Shard {
         }
     }
 
-    /// Ends the room that has lingered longest.
+    /// Ends the room that has lingered longest here: its place is the next one's.
     fn evict_room(&mut self) -> bool {
         while let Some((ends_at, key)) = self.lingering.pop_front() {
             if self.lingers(key, ends_at) {
                 self.counters.rooms_evicted += 1;
-                self.end_room(key);
-                return true;
+                return self.forget_room(key);
             }
         }
         false

@@ -1,6 +1,7 @@
 //! What a client means to do with one connection.
 
 use super::super::dice::Dice;
+use super::super::gate;
 use super::super::scenario::Scenario;
 use crate::core::Micros;
 
@@ -8,6 +9,8 @@ use crate::core::Micros;
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) target: Target,
+    /// Whose token it brings, where tokens are asked for.
+    pub(super) user: Option<String>,
     /// 0 none, 1 plain, 2 `voxhall.v1`.
     pub(super) subprotocol: u8,
     pub(super) head: HeadManner,
@@ -70,6 +73,7 @@ impl Plan {
     pub(super) fn draw(dice: &mut Dice, scenario: &Scenario, client: usize) -> Self {
         let mut plan = Self {
             target: room(dice, scenario, client),
+            user: scenario.config.gate.as_ref().map(|_| gate::user(client)),
             subprotocol: dice.range(0, 2) as u8,
             head: HeadManner::Whole,
             eager: dice.permille(200),
@@ -163,6 +167,8 @@ impl Plan {
             Target::Echo => "/echo".into(),
             Target::PlainHttp => return b"GET /healthz HTTP/1.1\r\nHost: sim\r\n\r\n".to_vec(),
         };
+        let bearer = self.user.as_ref().map(|user| format!("Authorization: Bearer {user}\r\n"));
+        let bearer = bearer.unwrap_or_default();
         let subprotocol = match self.subprotocol {
             0 => "",
             1 => "Sec-WebSocket-Protocol: voxhall.v1.plain\r\n",
@@ -170,7 +176,7 @@ impl Plan {
         };
         let head = format!(
             "GET {target} HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{subprotocol}\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{bearer}{subprotocol}\r\n"
         );
         match self.head {
             HeadManner::Whole | HeadManner::Dripping(_) => head.into_bytes(),
