@@ -22,6 +22,7 @@ fn an_error_names_code_field_and_event() {
         (r#"{"event_id":"e1","type":"ping""#, "invalid_json", None, Some("e1")),
         (r#"{"event_id":"e1""#, "invalid_json", None, Some("e1")),
         (r#"{"type":"ping","event_id": "e1" , "t":01}"#, "invalid_json", None, Some("e1")),
+        ("{\"type\":\"room.send\",\"event_id\":\"e1\",\"data\":1\0}", "invalid_json", None, Some("e1")),
         (r#"{"type":"ping"} {"type":"ping"}"#, "invalid_json", None, None),
         (r#"{"event_id":"e1","x":[[[[[[[[1]]]]]]]]}"#, "nested_too_deeply", None, Some("e1")),
         ("[]", "invalid_type", None, None),

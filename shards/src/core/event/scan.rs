@@ -17,6 +17,9 @@ pub(super) struct Outline {
     pub(super) state: Option<Range<usize>>,
     /// The nesting goes past the limit; what follows was not looked at.
     pub(super) too_deep: bool,
+    /// A NUL stands outside of strings. The parser takes it for the end of a number, and what is kept as it came
+    /// would be passed on with it.
+    pub(super) has_nul: bool,
 }
 
 /// Where a scan is within the top-level object.
@@ -61,6 +64,7 @@ impl Outline {
                     }
                     depth = depth.saturating_sub(1);
                 }
+                0 => outline.has_nul = true,
                 b':' if depth == 1 => member.value_start = at + 1,
                 b',' if depth == 1 => {
                     outline.note_value(&member, at);
