@@ -100,7 +100,7 @@ fn compare(stream: &[u8], rules: Rules, role: Role, ours: &[Got]) {
         .read_buffer_size(1_024)
         .write_buffer_size(0)
         .max_message_size(Some(rules.message_bytes_max))
-        .max_frame_size(Some(rules.message_bytes_max));
+        .max_frame_size(Some(rules.message_bytes_max.max(125)));
     let mut theirs = WebSocket::from_raw_socket(Stream(stream), role, Some(config));
     for got in ours {
         let read = theirs.read();

@@ -14,6 +14,8 @@ pub mod mutate;
 mod pieces;
 mod proxy;
 mod rig;
+mod tokens;
+mod world;
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +67,28 @@ pub const TARGETS: &[Target] = &[
         short_runs: 20_000,
     },
     Target {
+        name: "tokens",
+        run: tokens::run,
+        guards: "No token passes that was not signed with a key of its algorithm, whatever its header says; a pass says what \
+                 the claims say; no refusal quotes the token; no key set or PEM file does harm.",
+        bytes_max: 2_048,
+        short_runs: 3_000,
+    },
+    Target {
         name: "proxy",
         run: proxy::run,
         guards: "A PROXY header, X-Forwarded-For or Forwarded names the same client however it is cut up, within its \
                  bounds, and nobody but who is trusted is believed.",
         bytes_max: 2_048,
         short_runs: 20_000,
+    },
+    Target {
+        name: "world",
+        run: world::run,
+        guards: "A whole simulated node keeps every invariant of the simulation's oracle, whatever conditions it is under and \
+                 whatever its clients do and say.",
+        bytes_max: 2_048,
+        short_runs: 100,
     },
 ];
 

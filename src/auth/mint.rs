@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
+use tokens::since_1970;
 
-use super::gate::since_1970;
 use crate::config::{AuthConfig, Config};
 
 /// What a token should say.
@@ -58,8 +58,8 @@ pub(crate) fn mint(config: &Config, wanted: &Wanted) -> Result<String, String> {
         sub: &wanted.sub,
         iat: now,
         exp: now + wanted.ttl.as_secs(),
-        aud: jwt.audience.first().map(String::as_str),
-        iss: jwt.issuer.first().map(String::as_str),
+        aud: jwt.rules.audience.first().map(String::as_str),
+        iss: jwt.rules.issuer.first().map(String::as_str),
         rooms: &wanted.rooms,
         engine: wanted.engine.as_deref(),
         role: wanted.role.as_deref(),
