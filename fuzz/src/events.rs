@@ -46,7 +46,8 @@ pub(crate) fn run(bytes: &[u8]) {
         Err(error) => {
             match error.code {
                 "nested_too_deeply" => assert!(depth(text) > DEPTH_MAX, "it is not too deep"),
-                "invalid_json" => {
+                // Whose exponents are beyond all bounds is refused though JSON allows it.
+                "invalid_json" if !error.message.contains("InvalidNumber") => {
                     assert!(serde_json::from_str::<Value>(text).is_err(), "it is JSON: {error:?}");
                 }
                 _ => {}
@@ -181,7 +182,9 @@ fn check_item(item: NewItem) {
     for (part, told) in item.content.iter().zip(told["item"]["content"].as_array().expect("parts")) {
         match part {
             NewContent::Text(text) => assert_eq!(told["text"], **text),
-            NewContent::Audio { transcript, .. } => assert_eq!(told["transcript"].as_str(), transcript.as_deref()),
+            NewContent::Audio { transcript, .. } => {
+                assert_eq!(told["transcript"].as_str(), transcript.as_deref())
+            }
         }
     }
 }

@@ -110,7 +110,13 @@ impl Gate for PlainGate {
             return Err(Denied::Unauthorized("the token is not good"));
         }
         let rooms = token.contains("-a").then(|| ["a*".into()].into());
-        Ok(Pass { sub: "u".into(), valid_for: Some(Micros::from_s(9)), rooms, engine: None, role: Role::Member })
+        Ok(Pass {
+            sub: "u".into(),
+            valid_for: Some(Micros::from_s(9)),
+            rooms,
+            engine: None,
+            role: Role::Member,
+        })
     }
 }
 

@@ -117,7 +117,8 @@ fn the_page_has_the_table_of_the_code() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fuzzing.md");
     let page = fs::read_to_string(page).expect("docs/fuzzing.md");
     let rows = page.lines().filter(|line| line.starts_with("| `"));
-    let expected = TARGETS.iter().chain([&CANARY]).map(|target| format!("| `{}` | {} |", target.name, target.guards));
+    let expected =
+        TARGETS.iter().chain([&CANARY]).map(|target| format!("| `{}` | {} |", target.name, target.guards));
     let (rows, expected): (Vec<_>, Vec<_>) = (rows.collect(), expected.collect());
     assert!(rows == expected, "docs/fuzzing.md should have these rows:\n{}", expected.join("\n"));
 }

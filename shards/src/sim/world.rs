@@ -102,13 +102,7 @@ impl World {
         Self::make(seed, scenario, dice, SMALL_STEPS_MAX, line)
     }
 
-    fn make(
-        seed: u64,
-        scenario: Scenario,
-        mut dice: Dice,
-        steps_max: u64,
-        line: Option<fn(&str)>,
-    ) -> Self {
+    fn make(seed: u64, scenario: Scenario, mut dice: Dice, steps_max: u64, line: Option<fn(&str)>) -> Self {
         let shards = usize::from(scenario.config.shards);
         let config = Arc::new(scenario.config.clone());
         let node = |id: usize| Node::new(Shard::new(ShardId(id as u16), Arc::clone(&config), seed));

@@ -97,12 +97,25 @@ fn numbers_are_those_of_json() {
         let text = format!(r#"{{"type":"room.send","data":[{number} ,{number}]}}"#);
         assert!(parsed(&text).is_ok(), "{text}");
     }
-    for number in
-        ["1844674407370955611-6", "1\0\0.5", "01", "-", "1.", ".5", "+1", "1e", "1e+", "0x1", "1-1", "1.5.5", "2/"]
-    {
-        for text in
-            [format!(r#"{{"type":"room.send","data":{number}}}"#), format!(r#"{{"data":[{number}],"type":"x"}}"#)]
-        {
+    for number in [
+        "1844674407370955611-6",
+        "1\0\0.5",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "1e+",
+        "0x1",
+        "1-1",
+        "1.5.5",
+        "2/",
+    ] {
+        for text in [
+            format!(r#"{{"type":"room.send","data":{number}}}"#),
+            format!(r#"{{"data":[{number}],"type":"x"}}"#),
+        ] {
             assert_eq!(parsed(&text).expect_err(&text).code, "invalid_json", "{text}");
         }
     }
