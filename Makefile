@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Built like a release, linked quickly, with assertions on.
 PROFILE ?= quick
 
-.PHONY: test check packages bench simulate conformance clean
+.PHONY: test check packages bench simulate conformance fuzz clean
 
 test: packages
 	$(CARGO) build --workspace --bins --profile $(PROFILE) --locked
@@ -26,6 +26,11 @@ simulate:
 # The whole Autobahn suite, its long sections included; `make test` runs the quick ones.
 conformance:
 	VOXHALL_AUTOBAHN=all $(CARGO) test --profile $(PROFILE) --locked --test autobahn -- --nocapture
+
+# Fuzzing guided by coverage, VOXHALL_FUZZ_S seconds (600) for each target, or for TARGET alone; it needs a C++ compiler.
+# `make test` has a short run of every target.
+fuzz:
+	fuzz/run $(TARGET)
 
 bench:
 	$(CARGO) build --workspace --bins --release --locked

@@ -53,7 +53,7 @@ pub(crate) struct TokenOptions {
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(config::ENGINES))]
     engine: Option<String>,
     /// What it allows on channels of this pattern, such as 'room:*=subscribe,publish'; can be given several times
-    #[arg(long = "channel", value_name = "PATTERN=RIGHTS", value_parser = auth::channel)]
+    #[arg(long = "channel", value_name = "PATTERN=RIGHTS", value_parser = tokens::channel)]
     channels: Vec<(Box<str>, Rights)>,
     /// The server's configuration file (TOML)
     #[arg(long, value_name = "FILE")]

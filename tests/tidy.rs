@@ -39,7 +39,7 @@ fn read(path: &Path) -> String {
 }
 
 fn rust_files() -> Vec<PathBuf> {
-    ["src", "shards", "tuning", "loadtest", "benches", "tests"]
+    ["src", "shards", "tokens", "tuning", "loadtest", "benches", "fuzz", "tests"]
         .iter()
         .flat_map(|dir| files(dir, ".rs"))
         .collect()

@@ -73,6 +73,9 @@ fn nobody_else_may_say_so_and_a_trusted_one_must() {
     let endless = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"[..], &[0; 9_000]].concat();
     let answer = outcome(&mut shard, 4, "10.0.0.7:1", &[&endless]);
     assert_eq!(answer, Err("HTTP/1.1 400 Bad Request".to_owned()), "it has no more room than a head");
+    let too_long = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x23\x28"[..], &[0; 9_000], PLAIN.as_bytes()].concat();
+    let answer = outcome(&mut shard, 5, "10.0.0.7:1", &[&too_long]);
+    assert_eq!(answer, Err("HTTP/1.1 400 Bad Request".to_owned()), "whether or not all of it comes at once");
 }
 
 #[test]

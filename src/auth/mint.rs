@@ -5,9 +5,8 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 use shards::core::{Channels, Rights};
+use tokens::since_1970;
 
-use super::channels;
-use super::gate::since_1970;
 use crate::config::{AuthConfig, Config};
 
 /// What a token should say.
@@ -64,11 +63,11 @@ pub(crate) fn mint(config: &Config, wanted: &Wanted) -> Result<String, String> {
         sub: &wanted.sub,
         iat: now,
         exp: now + wanted.ttl.as_secs(),
-        aud: jwt.audience.first().map(String::as_str),
-        iss: jwt.issuer.first().map(String::as_str),
+        aud: jwt.rules.audience.first().map(String::as_str),
+        iss: jwt.rules.issuer.first().map(String::as_str),
         rooms: &wanted.rooms,
         engine: wanted.engine.as_deref(),
-        channels: channels::claim(&wanted.channels),
+        channels: tokens::claim(&wanted.channels),
         role: wanted.role.as_deref(),
     };
     let key = EncodingKey::from_secret(jwt.secret.reveal().as_bytes());

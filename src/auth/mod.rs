@@ -1,23 +1,18 @@
-//! Who is it: JSON Web Tokens (RFC 7519), the keys they are checked with, and where those come from.
+//! Who is it: where the keys come from that tokens are checked with, and tokens made for development.
 //!
-//! A [`JwtGate`] is what shards ask. It lives on every thread: checking reads the keys without a lock, and the control
-//! plane puts others in their place when it has read them again ([`keep_fresh`]). No part of a token or of a secret
+//! The check itself is [`tokens`]. The control plane puts other keys in place when it has read them again
+//! ([`keep_fresh`]). No part of a token or of a secret
 //! key is in any error, log line or debug output that comes from here.
 
-mod channels;
-mod claims;
-mod gate;
-mod keys;
 mod mint;
 mod refresh;
 mod sources;
 
 use std::sync::Arc;
 
-pub(crate) use channels::channel;
-pub(crate) use gate::{JwtGate, KeyReport};
 pub(crate) use mint::{Wanted, mint, span};
 pub(crate) use refresh::keep_fresh;
+pub(crate) use tokens::{JwtGate, KeyReport};
 
 use crate::Failure;
 use crate::config::{AuthConfig, Config};
@@ -29,7 +24,7 @@ use crate::config::{AuthConfig, Config};
 pub(crate) fn open(config: &Config) -> Result<Option<Arc<JwtGate>>, Failure> {
     let AuthConfig::Jwt(jwt) = &config.auth else { return Ok(None) };
     let keys = sources::load(jwt, sources::fetch).map_err(|error| error.failure(config))?;
-    Ok(Some(Arc::new(JwtGate::new(jwt, keys))))
+    Ok(Some(Arc::new(JwtGate::new(&jwt.rules, keys))))
 }
 
 /// Reads the key files as [`open`] does, and asks nobody over the network.

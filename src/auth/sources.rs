@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokens::{Key, KeySet};
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::keys::{Key, KeySet};
 use crate::Failure;
 use crate::config::{Config, ConfigError, ConfigErrors, JwtConfig, Place};
 
@@ -65,7 +65,7 @@ pub(super) fn load(
 ) -> Result<KeySet, KeyError> {
     let mut keys = Vec::new();
     if !config.secret.is_empty() {
-        keys.push(Key::of_secret(config.secret.reveal(), config));
+        keys.push(Key::of_secret(config.secret.reveal(), &config.rules));
     }
     for path in &config.public_keys {
         keys.push(public_key(path, config)?);
@@ -85,7 +85,7 @@ fn public_key(path: &Path, config: &JwtConfig) -> Result<Key, KeyError> {
     };
     let pem = read(path).map_err(|error| wrong(error, "name a file that this process may read"))?;
     let kid = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    Key::of_pem(kid, &pem, config).map_err(|(problem, remedy)| wrong(problem.to_owned(), remedy))
+    Key::of_pem(kid, &pem, &config.rules).map_err(|(problem, remedy)| wrong(problem.to_owned(), remedy))
 }
 
 fn key_set(
@@ -97,7 +97,7 @@ fn key_set(
     } else {
         (read(Path::new(&config.jwks)), "name a file that this process may read, or a URL with https://")
     };
-    let keys = json.and_then(|json| Key::of_set(&json, config).map_err(str::to_owned));
+    let keys = json.and_then(|json| Key::of_set(&json, &config.rules).map_err(str::to_owned));
     keys.map_err(|problem| KeyError {
         key: "auth.jwks",
         problem: format!("names {}, which {problem}", shown(&config.jwks)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shards::core::Origins;
+use tokens::Rules;
 
 use super::error::Place;
 use super::resolve::Resolver;
@@ -34,12 +35,8 @@ pub(crate) struct JwtConfig {
     pub(crate) jwks: String,
     /// How often keys are read again.
     pub(crate) refresh: Duration,
-    /// Audiences, one of which a token has to name; any if there are none.
-    pub(crate) audience: Vec<String>,
-    /// Issuers, one of which a token has to be from; any if there are none.
-    pub(crate) issuer: Vec<String>,
-    /// How far clocks may differ.
-    pub(crate) leeway: Duration,
+    /// Beside the signature.
+    pub(crate) rules: Rules,
 }
 
 impl Resolver<'_> {
@@ -98,9 +95,12 @@ impl Resolver<'_> {
             public_keys: self.list("auth.public_keys").iter().map(PathBuf::from).collect(),
             jwks: self.text("auth.jwks").to_owned(),
             refresh: Duration::from_secs(self.number("auth.jwks_refresh_s")),
-            audience: self.list("auth.audience").to_vec(),
-            issuer: self.list("auth.issuer").to_vec(),
-            leeway: Duration::from_secs(self.number("auth.leeway_s")),
+            rules: Rules {
+                audience: self.list("auth.audience").to_vec(),
+                issuer: self.list("auth.issuer").to_vec(),
+                leeway: Duration::from_secs(self.number("auth.leeway_s")),
+                follows_set: !self.text("auth.jwks").is_empty(),
+            },
         })
     }
 

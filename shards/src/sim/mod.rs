@@ -56,8 +56,25 @@ pub struct Violation {
 /// # Errors
 /// When an invariant did not hold, or the core panicked.
 pub fn run(seed: u64, line: Option<fn(&str)>) -> Result<Report, Violation> {
+    play(seed, || world::World::new(seed, line))
+}
+
+/// Runs a small world whose conditions and clients follow a script of any bytes: each choice reads on in it, hostile
+/// clients say parts of it, and its first eight bytes are the seed of everything else.
+///
+/// # Errors
+/// When an invariant did not hold, or the core panicked.
+pub fn run_script(script: &[u8], line: Option<fn(&str)>) -> Result<Report, Violation> {
+    let mut first = [0; 8];
+    let taken = script.len().min(first.len());
+    first[..taken].copy_from_slice(&script[..taken]);
+    let seed = u64::from_le_bytes(first);
+    play(seed, || world::World::scripted(seed, &script[taken..], line))
+}
+
+fn play(seed: u64, make: impl FnOnce() -> world::World) -> Result<Report, Violation> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = world::World::new(seed, line);
+        let mut world = make();
         world.run().map(|()| world.report())
     }));
     outcome.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|what| Violation { seed, what })

@@ -9,6 +9,10 @@ use crate::core::Micros;
 use crate::core::config::ShardConfig;
 use crate::core::engine::EngineKind;
 
+/// Clients of a small world, and how long they come and go.
+const SMALL_CLIENTS_MAX: usize = 4;
+const SMALL_PLAY: Micros = Micros::from_s(2);
+
 /// One world's conditions.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
@@ -84,7 +88,18 @@ pub(super) struct Mix {
 
 impl Scenario {
     pub(super) fn new(seed: u64) -> Self {
-        let dice = &mut Dice::new(seed ^ 0x5ce7_a210);
+        Self::draw(&mut Dice::new(seed ^ 0x5ce7_a210))
+    }
+
+    /// A small world, so that many can be run.
+    pub(super) fn small(dice: &mut Dice) -> Self {
+        let mut scenario = Self::draw(dice);
+        scenario.clients = scenario.clients.min(SMALL_CLIENTS_MAX);
+        scenario.play = scenario.play.min(SMALL_PLAY);
+        scenario
+    }
+
+    fn draw(dice: &mut Dice) -> Self {
         let gentle = dice.permille(250);
         let clients = if dice.permille(150) { dice.size(20, 40) } else { dice.size(2, 14) };
         let play = Micros::from_ms(dice.range(2_000, 15_000));

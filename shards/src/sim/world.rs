@@ -18,6 +18,8 @@ use crate::core::{ConnKey, Micros, Quotas, Shard, ShardId, ShardMessage};
 
 /// Steps after which clients stop making new ones, so that no seed takes much longer than others.
 const STEPS_MAX: u64 = 60_000;
+/// The same for small worlds.
+const SMALL_STEPS_MAX: u64 = 2_000;
 
 /// Something that will happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +84,7 @@ pub(super) struct World {
     pub(super) mesh: Vec<Vec<MeshQueue>>,
     pub(super) oracle: Oracle,
     violation: Option<String>,
+    steps_max: u64,
     /// Binary frames that clients have begun to say.
     pub(super) spoken: u64,
     /// Connections whose books were found in order.
@@ -90,8 +93,18 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, line: Option<fn(&str)>) -> Self {
-        let scenario = Scenario::new(seed);
-        let mut dice = Dice::new(seed);
+        Self::make(seed, Scenario::new(seed), Dice::new(seed), STEPS_MAX, line)
+    }
+
+    /// A small world whose conditions and clients follow a script. What network, kernel and scheduler do follows from
+    /// the seed: a script could have them starve somebody, and that would be nobody's fault.
+    pub(super) fn scripted(seed: u64, script: &[u8], line: Option<fn(&str)>) -> Self {
+        let mut dice = Dice::scripted(seed, script);
+        let scenario = Scenario::small(&mut dice);
+        Self::make(seed, scenario, dice, SMALL_STEPS_MAX, line)
+    }
+
+    fn make(seed: u64, scenario: Scenario, mut dice: Dice, steps_max: u64, line: Option<fn(&str)>) -> Self {
         let shards = usize::from(scenario.config.shards);
         let config = Arc::new(scenario.config.clone());
         let quotas = Arc::new(Quotas::new(&config.limits, seed));
@@ -115,10 +128,11 @@ impl World {
             mesh: (0..=shards).map(|_| (0..=shards).map(|_| VecDeque::new()).collect()).collect(),
             oracle: Oracle::new(shards),
             violation: None,
+            steps_max,
             spoken: 0,
             settled: 0,
             scenario,
-            dice,
+            dice: dice.without_script(),
         };
         world.begin();
         world
@@ -149,7 +163,7 @@ impl World {
             if let Some(violation) = self.violation.take() {
                 return Err(format!("at {}.{:03} ms: {violation}", at.0 / 1_000, at.0 % 1_000));
             }
-            if self.trace.steps() > STEPS_MAX {
+            if self.trace.steps() > self.steps_max {
                 self.scenario.play = self.scenario.play.min(self.now);
             }
         }

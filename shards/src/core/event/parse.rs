@@ -73,6 +73,10 @@ fn parse_outlined(
     if text.trim_ascii().is_empty() {
         return Err(ClientError::new("invalid_json", "The event is empty."));
     }
+    if outline.not_json {
+        let message = "The event is not JSON: it has a malformed number, or a NUL outside of strings.";
+        return Err(ClientError::new("invalid_json", message));
+    }
     let Scratch { audio, raw, buffers, tape: kept_tape } = scratch;
     raw.clear();
     raw.shrink_to(KEPT_MAX);

@@ -22,6 +22,7 @@ fn an_error_names_code_field_and_event() {
         (r#"{"event_id":"e1","type":"ping""#, "invalid_json", None, Some("e1")),
         (r#"{"event_id":"e1""#, "invalid_json", None, Some("e1")),
         (r#"{"type":"ping","event_id": "e1" , "t":01}"#, "invalid_json", None, Some("e1")),
+        ("{\"type\":\"room.send\",\"event_id\":\"e1\",\"data\":1\0}", "invalid_json", None, Some("e1")),
         (r#"{"type":"ping"} {"type":"ping"}"#, "invalid_json", None, None),
         (r#"{"event_id":"e1","x":[[[[[[[[1]]]]]]]]}"#, "nested_too_deeply", None, Some("e1")),
         ("[]", "invalid_type", None, None),
@@ -87,6 +88,48 @@ fn an_error_names_code_field_and_event() {
         let found = (error.code, error.param.as_deref(), error.event_id.as_deref());
         assert_eq!(found, (code, param, event_id), "{text}: {}", error.message);
     }
+}
+
+/// What is kept as it came reaches other members: it has to be JSON by anybody's reading.
+#[test]
+fn numbers_are_those_of_json() {
+    for number in ["0", "-0", "10", "-1.50", "1e5", "2E+07", "0.1e-9", "18446744073709551616", "1e308"] {
+        let text = format!(r#"{{"type":"room.send","data":[{number} ,{number}]}}"#);
+        assert!(parsed(&text).is_ok(), "{text}");
+    }
+    for number in [
+        "1844674407370955611-6",
+        "1\0\0.5",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "1e+",
+        "0x1",
+        "1-1",
+        "1.5.5",
+        "2/",
+    ] {
+        for text in [
+            format!(r#"{{"type":"room.send","data":{number}}}"#),
+            format!(r#"{{"data":[{number}],"type":"x"}}"#),
+        ] {
+            assert_eq!(parsed(&text).expect_err(&text).code, "invalid_json", "{text}");
+        }
+    }
+}
+
+/// Of a key that comes twice the first counts, for the check and for what is kept, however it is written.
+#[test]
+fn what_is_kept_is_what_was_checked() {
+    let t = |t: &str| ClientCommand::Ping { t: Some(t.into()) };
+    assert_eq!(command(r#"{"type":"ping","\u0074":1,"t":{"a":1}}"#), t("1"));
+    assert_eq!(command(r#"{"type":"ping","t":1,"\u0074":{"a":1}}"#), t("1"));
+    let state = command(r#"{"type":"session.update","st\u0061te":{"a":1},"state":[1]}"#);
+    let expected = SessionUpdate { state: Some(r#"{"a":1}"#.into()), ..SessionUpdate::default() };
+    assert_eq!(state, ClientCommand::SessionUpdate(Box::new(expected)));
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub(super) struct Outline {
     pub(super) state: Option<Range<usize>>,
     /// The nesting goes past the limit; what follows was not looked at.
     pub(super) too_deep: bool,
+    /// There is a number that JSON does not know, or a NUL outside of strings. The parser takes some of both, and what
+    /// is kept as it came would be passed on with them.
+    pub(super) not_json: bool,
 }
 
 /// Where a scan is within the top-level object.
@@ -26,13 +29,15 @@ struct Member<'t> {
     expects_key: bool,
     key: &'t [u8],
     value_start: usize,
+    /// A key was written with escapes.
+    escaped_key: bool,
 }
 
 impl Outline {
     /// Looks over any bytes; what is not JSON gives an outline of little worth, but an outline.
     pub(super) fn scan(text: &[u8], depth_max: usize) -> Self {
         let mut outline = Self::default();
-        let mut member = Member { text, expects_key: false, key: b"", value_start: 0 };
+        let mut member = Member { text, expects_key: false, key: b"", value_start: 0, escaped_key: false };
         let mut depth = 0usize;
         let mut at = 0;
         while at < text.len() {
@@ -61,6 +66,14 @@ impl Outline {
                     }
                     depth = depth.saturating_sub(1);
                 }
+                0 => outline.not_json = true,
+                b'-' | b'0'..=b'9' => match number_end(text, at) {
+                    Some(end) => {
+                        at = end;
+                        continue;
+                    }
+                    None => outline.not_json = true,
+                },
                 b':' if depth == 1 => member.value_start = at + 1,
                 b',' if depth == 1 => {
                     outline.note_value(&member, at);
@@ -70,6 +83,10 @@ impl Outline {
             }
             at += 1;
         }
+        if member.escaped_key {
+            // It may be one of those that are looked for, and come before: only the parser can tell.
+            (outline.data, outline.t, outline.state) = (None, None, None);
+        }
         outline
     }
 
@@ -77,6 +94,7 @@ impl Outline {
         if member.expects_key {
             member.expects_key = false;
             member.key = member.text.get(string.start + 1..string.end.saturating_sub(1)).unwrap_or_default();
+            member.escaped_key |= member.key.contains(&b'\\');
         } else if member.key == b"event_id" {
             // At once: the text may break off before the value's comma.
             self.event_id.get_or_insert(string);
@@ -105,6 +123,29 @@ impl Outline {
             && !inner.iter().any(|&b| b == b'\\' || b < b' ');
         readable.then(|| std::str::from_utf8(inner).ok().map(Into::into))?
     }
+}
+
+/// Where the number that begins at `at` ends (RFC 8259 section 6); nothing when it is none, or what follows belongs to
+/// no number.
+fn number_end(text: &[u8], at: usize) -> Option<usize> {
+    let digits = |from: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (count > 0).then_some(from + count)
+    };
+    let start = at + usize::from(text[at] == b'-');
+    let mut end = digits(start)?;
+    if text[start] == b'0' && end > start + 1 {
+        return None;
+    }
+    if text.get(end) == Some(&b'.') {
+        end = digits(end + 1)?;
+    }
+    if let Some(b'e' | b'E') = text.get(end) {
+        let signed = matches!(text.get(end + 1), Some(b'+' | b'-'));
+        end = digits(end + 1 + usize::from(signed))?;
+    }
+    matches!(text.get(end), None | Some(b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r')).then_some(end)
 }
 
 /// Where the string that opens at `at` ends: past its closing quote, or at the end of the text.

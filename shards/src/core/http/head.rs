@@ -63,8 +63,10 @@ impl HeadError {
 pub fn parse(head: &[u8], head_bytes_max: usize) -> Result<Parsed<'_>, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
-    let len = match parsed.parse(head) {
-        Ok(httparse::Status::Complete(len)) if len <= head_bytes_max => len,
+    // What lies beyond the limit is not looked at, so that the answer does not depend on how much came at once.
+    let within = &head[..head.len().min(head_bytes_max)];
+    let len = match parsed.parse(within) {
+        Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if head.len() <= head_bytes_max => return Ok(Parsed::Partial),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLong),
         Err(error) => return Err(HeadError::Malformed(explain(error))),
@@ -300,6 +302,8 @@ mod tests {
         assert_eq!(parse(head, head.len() - 1).err(), Some(HeadError::TooLong));
         let unfinished = [b"GET /".as_slice(), &[b'a'; MAX]].concat();
         assert_eq!(parse(&unfinished, MAX).err(), Some(HeadError::TooLong));
+        let wrong_beyond = [&unfinished[..], b"\0 HTTP/1.1\r\n\r\n"].concat();
+        assert_eq!(parse(&wrong_beyond, MAX).err(), Some(HeadError::TooLong), "it is not looked at");
         let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a:b\r\n".repeat(HEADERS_MAX));
         assert_eq!(parse(many.as_bytes(), MAX).err(), Some(HeadError::TooLong));
     }

@@ -43,7 +43,8 @@ impl Shard {
             return Some(0);
         }
         match http::proxy_header(bytes) {
-            Ok(Some(header)) => {
+            // A longer one could only come at once, and is refused when it comes in pieces.
+            Ok(Some(header)) if header.len <= head_bytes_max => {
                 head.address = Address::InHead;
                 if let Some(client) = header.client {
                     head.via = Some(SocketAddr::from(*peer).ip());
@@ -56,7 +57,7 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
                 None
             }
-            Ok(None) | Err(BadProxyHeader) => {
+            Ok(_) | Err(BadProxyHeader) => {
                 let answer = problem(400, &BadProxyHeader.to_string(), None);
                 self.refuse(now, key, Refusal::BadRequest, &answer, fx);
                 None

@@ -164,6 +164,11 @@ impl World {
     /// Breaks the protocol.
     fn client_misbehave(&mut self, client: usize) {
         let key = [1, 2, 3, 4];
+        if let Some(words) = self.clients[client].dice.words() {
+            // As they are, or as an event.
+            let bytes = if words.first() == Some(&b'{') { wire::frame(0x81, &words, key) } else { words };
+            return self.client_send(client, &bytes);
+        }
         let bytes = match self.clients[client].dice.range(0, 11) {
             0 => b"\x82\x03abc".to_vec(),
             1 => wire::frame(0xc1, b"{}", key),

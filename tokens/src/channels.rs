@@ -54,7 +54,7 @@ fn is_pattern(text: &str) -> bool {
 ///
 /// # Errors
 /// What to write instead.
-pub(crate) fn channel(text: &str) -> Result<(Box<str>, Rights), String> {
+pub fn channel(text: &str) -> Result<(Box<str>, Rights), String> {
     let expected = || "write it as PATTERN=subscribe,publish, or with one of the two".to_owned();
     let (pattern, words) =
         text.rsplit_once('=').filter(|(pattern, _)| is_pattern(pattern)).ok_or_else(expected)?;
@@ -65,7 +65,8 @@ pub(crate) fn channel(text: &str) -> Result<(Box<str>, Rights), String> {
 }
 
 /// What a token says that gives these rights; nothing when there are none to give.
-pub(super) fn claim(wanted: &[(Box<str>, Rights)]) -> Option<Channels> {
+#[must_use]
+pub fn claim(wanted: &[(Box<str>, Rights)]) -> Option<Channels> {
     let mut patterns: Vec<(Box<str>, Rights)> = Vec::new();
     for (pattern, rights) in wanted {
         match patterns.iter_mut().find(|(known, _)| known == pattern) {

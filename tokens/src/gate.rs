@@ -10,11 +10,11 @@ use shards::core::{Denied, Gate, Pass};
 
 use super::claims::{Claims, EXPIRED};
 use super::keys::KeySet;
-use crate::config::JwtConfig;
+use crate::Rules;
 
 /// Longest token. One in a request head is shorter by `limits.head_bytes_max`; one in band could be as long as a
 /// message.
-const TOKEN_BYTES_MAX: usize = 16_384;
+pub const TOKEN_BYTES_MAX: usize = 16_384;
 
 const MALFORMED: Denied =
     Denied::Unauthorized("the token can't be read, or it names an algorithm that is not accepted here");
@@ -22,7 +22,7 @@ const WRONG_CLAIM: Denied = Denied::Unauthorized("a claim of the token is missin
 
 /// Checks tokens with the keys of the moment.
 #[derive(Debug)]
-pub(crate) struct JwtGate {
+pub struct JwtGate {
     keys: ArcSwap<KeySet>,
     leeway: Duration,
     /// Whether there is a key set that may have got another key meanwhile.
@@ -36,23 +36,25 @@ pub(crate) struct JwtGate {
 
 /// The state of the keys, for metrics and stats.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyReport {
+pub struct KeyReport {
     /// Keys in force.
-    pub(crate) keys: usize,
+    pub keys: usize,
     /// Times they were read again.
-    pub(crate) reads: u64,
+    pub reads: u64,
     /// Times they were about to be read because a token named a key that was not known.
-    pub(crate) early_reads: u64,
+    pub early_reads: u64,
     /// Times that failed, which left the old ones in force.
-    pub(crate) failed_reads: u64,
+    pub failed_reads: u64,
 }
 
 impl JwtGate {
-    pub(super) fn new(config: &JwtConfig, keys: KeySet) -> Self {
+    /// Takes tokens by these rules, with these keys to begin with.
+    #[must_use]
+    pub fn new(rules: &Rules, keys: KeySet) -> Self {
         Self {
             keys: ArcSwap::from_pointee(keys),
-            leeway: config.leeway,
-            follows_set: !config.jwks.is_empty(),
+            leeway: rules.leeway,
+            follows_set: rules.follows_set,
             misses_key: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             early_reads: AtomicU64::new(0),
@@ -61,36 +63,38 @@ impl JwtGate {
     }
 
     /// Takes these keys from now on. Connections that are open stay.
-    pub(super) fn replace(&self, keys: KeySet) {
+    pub fn replace(&self, keys: KeySet) {
         self.keys.store(keys.into());
         self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a key is missing that a key set may have by now.
-    pub(super) fn misses_key(&self) -> bool {
+    pub fn misses_key(&self) -> bool {
         self.misses_key.load(Ordering::Relaxed)
     }
 
     /// The keys are about to be read: what is not known afterwards is missed anew.
-    pub(super) fn begin_read(&self, early: bool) {
+    pub fn begin_read(&self, early: bool) {
         self.misses_key.store(false, Ordering::Relaxed);
         self.early_reads.fetch_add(early.into(), Ordering::Relaxed);
     }
 
-    /// An issuer may sign with a key before we have seen it. Nobody waits here: this token is refused, and the control
-    /// plane looks.
+    /// An issuer may sign with a key before we have seen it. Nobody waits here: this token is refused, and whoever reads
+    /// keys looks.
     fn miss(&self, keys: &KeySet, kid: Option<&str>) {
         if self.follows_set && !self.misses_key() && kid.is_some_and(|kid| !keys.knows(kid)) {
             self.misses_key.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn count_failure(&self) {
+    /// Keys could not be read: the old ones stay.
+    pub fn count_failure(&self) {
         self.failed_reads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How the keys stand.
-    pub(crate) fn report(&self) -> KeyReport {
+    #[must_use]
+    pub fn report(&self) -> KeyReport {
         KeyReport {
             keys: self.keys.load().len(),
             reads: self.reads.load(Ordering::Relaxed),
@@ -144,8 +148,9 @@ fn explain(error: &Error) -> Denied {
     }
 }
 
-/// Tokens are dated by the wall clock. A connection is not: it is told how long its token is still good.
-pub(super) fn since_1970() -> Duration {
+/// The time since 1970. Tokens are dated by the wall clock. A connection is not: it is told how long its token is still good.
+#[must_use]
+pub fn since_1970() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "tokens are dated by the wall clock")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()

@@ -5,7 +5,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::Deserialize;
 
-use crate::config::JwtConfig;
+use crate::Rules;
 
 /// Fewest bytes of an RSA modulus: below 2048 bits signatures are not checked but refused (RFC 7518 section 3.3).
 const RSA_BYTES_MIN: usize = 256;
@@ -16,23 +16,33 @@ type ReadPem = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
 
 /// Every key in force.
 #[derive(Debug)]
-pub(super) struct KeySet(Vec<Key>);
+pub struct KeySet(Vec<Key>);
 
 /// One key with what else makes a token good.
 #[derive(Debug)]
-pub(super) struct Key {
+pub struct Key {
     kid: Option<String>,
     pub(super) decoding: DecodingKey,
     pub(super) validation: Validation,
 }
 
 impl KeySet {
-    pub(super) fn new(keys: Vec<Key>) -> Self {
+    /// These.
+    #[must_use]
+    pub fn new(keys: Vec<Key>) -> Self {
         Self(keys)
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether there is none: then no token is good.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a key has this name.
@@ -51,37 +61,38 @@ impl KeySet {
 }
 
 impl Key {
-    fn new(kid: Option<String>, algorithm: Algorithm, decoding: DecodingKey, config: &JwtConfig) -> Self {
+    fn new(kid: Option<String>, algorithm: Algorithm, decoding: DecodingKey, rules: &Rules) -> Self {
         let mut validation = Validation::new(algorithm);
-        validation.leeway = config.leeway.as_secs();
+        validation.leeway = rules.leeway.as_secs();
         validation.validate_nbf = true;
         // A token without `exp` is good as long as its key. One with `exp` is held to it.
         validation.required_spec_claims.clear();
-        validation.validate_aud = !config.audience.is_empty();
+        validation.validate_aud = !rules.audience.is_empty();
         if validation.validate_aud {
-            validation.set_audience(&config.audience);
+            validation.set_audience(&rules.audience);
             validation.required_spec_claims.insert("aud".to_owned());
         }
-        if !config.issuer.is_empty() {
-            validation.set_issuer(&config.issuer);
+        if !rules.issuer.is_empty() {
+            validation.set_issuer(&rules.issuer);
             validation.required_spec_claims.insert("iss".to_owned());
         }
         Self { kid, decoding, validation }
     }
 
     /// A shared secret. It has no `kid` and serves for tokens with any.
-    pub(super) fn of_secret(secret: &str, config: &JwtConfig) -> Self {
-        Self::new(None, Algorithm::HS256, DecodingKey::from_secret(secret.as_bytes()), config)
+    #[must_use]
+    pub fn of_secret(secret: &str, rules: &Rules) -> Self {
+        Self::new(None, Algorithm::HS256, DecodingKey::from_secret(secret.as_bytes()), rules)
     }
 
     /// The public key in a PEM file.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence, and the remedy.
-    pub(super) fn of_pem(
+    pub fn of_pem(
         kid: Option<String>,
         pem: &[u8],
-        config: &JwtConfig,
+        rules: &Rules,
     ) -> Result<Self, (&'static str, &'static str)> {
         let text = String::from_utf8_lossy(pem);
         if text.contains("PRIVATE KEY-----") {
@@ -101,7 +112,7 @@ impl Key {
                 && Jwk::from_decoding_key(&decoding, None)
                     .is_ok_and(|jwk| algorithm_of(&jwk) == Some(algorithm))
             {
-                return Ok(Self::new(kid, algorithm, decoding, config));
+                return Ok(Self::new(kid, algorithm, decoding, rules));
             }
         }
         Err((
@@ -114,7 +125,7 @@ impl Key {
     ///
     /// # Errors
     /// When it is no key set, or has no such key.
-    pub(super) fn of_set(json: &[u8], config: &JwtConfig) -> Result<Vec<Self>, &'static str> {
+    pub fn of_set(json: &[u8], rules: &Rules) -> Result<Vec<Self>, &'static str> {
         #[derive(Deserialize)]
         struct Set {
             keys: Vec<serde_json::Value>,
@@ -124,7 +135,7 @@ impl Key {
             let jwk: Jwk = serde_json::from_value(value).ok()?;
             let algorithm = algorithm_of(&jwk)?;
             let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-            Some(Self::new(jwk.common.key_id, algorithm, decoding, config))
+            Some(Self::new(jwk.common.key_id, algorithm, decoding, rules))
         };
         let keys: Vec<Self> = set.keys.into_iter().filter_map(usable).collect();
         if keys.is_empty() { Err("has no key for HS256, RS256, ES256 or EdDSA") } else { Ok(keys) }
