@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,7 +14,8 @@ use crate::Failure;
 use crate::auth;
 use crate::cli::ready_line;
 use crate::config::Config;
-use crate::control::{self, End, Signals};
+use crate::control::{self, Signals};
+use crate::notify::{self, Notice};
 use crate::{logging, out};
 
 /// Connections without which starting makes no sense.
@@ -34,23 +36,27 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(broken("the control plane's runtime"))?;
-    let end = runtime.block_on(async {
-        // Before the shards start: from here on a signal ends the node politely.
-        let signals = Signals::listen().map_err(broken("signal handling"))?;
-        let (node, mailbox) =
-            shards::rt::start(node_config(&config)).map_err(|error| Failure::Fault(error.to_string()))?;
-        let tls = config.wire.tls.is_some();
-        let engine = config.shard.room.engine.name();
-        let line = ready_line(node.local_addr(), tls, admin_address, node.shards(), engine);
-        let ready = || out::print(&format!("{line}\n"));
-        control::run(&config, gate, node, mailbox, admin, signals, ready)
-            .await
-            .map_err(broken("the control plane"))
-    })?;
-    match end {
-        End::Clean => Ok(()),
-        End::ShardDied(sentence) => Err(Failure::Fault(sentence)),
-    }
+    let entered = runtime.enter();
+    // Before the shards start: from here on a signal ends the node politely.
+    let signals = Signals::listen().map_err(broken("signal handling"))?;
+    let (node, mailbox) =
+        shards::rt::start(node_config(&config)).map_err(|error| Failure::Fault(error.to_string()))?;
+    let tls = config.wire.tls.is_some();
+    let engine = config.shard.room.engine.name();
+    let line = ready_line(node.local_addr(), tls, admin_address, node.shards(), engine);
+    let ready = || {
+        out::print(&format!("{line}\n"))?;
+        notify::tell(Notice::Ready(&line));
+        Ok(())
+    };
+    // The node is out here, so that it can be ended in an orderly way whatever becomes of the control plane.
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(control::run(&config, gate, &node, mailbox, admin, signals, ready))
+    }));
+    drop(entered);
+    // Not waiting for keys that are just being fetched.
+    runtime.shutdown_background();
+    control::end(node, served).map_err(Failure::Died)
 }
 
 fn node_config(config: &Config) -> NodeConfig {

@@ -4,7 +4,10 @@
 mod access;
 mod admin;
 mod assets;
+mod contain;
 mod drain;
+#[cfg(debug_assertions)]
+mod faults;
 mod health;
 mod http;
 mod lifecycle;
@@ -29,7 +32,7 @@ use shards::rt::{ControlLine, Node};
 use tokio::time::Instant;
 
 pub(crate) use admin::bind as bind_admin;
-pub(crate) use drain::{End, Signals};
+pub(crate) use drain::{Signals, end};
 
 use crate::auth::{JwtGate, keep_fresh};
 use crate::config::{AuthConfig, Config};
@@ -74,19 +77,19 @@ impl Plane {
     }
 }
 
-/// Runs the control plane until the node ends.
+/// Runs the control plane until the node is to end, or can't go on.
 ///
 /// # Errors
 /// When the thread's own plumbing breaks.
 pub(crate) async fn run(
     config: &Config,
     gate: Option<Arc<JwtGate>>,
-    node: Node,
+    node: &Node,
     mailbox: ControlLine,
     admin: TcpListener,
     signals: Signals,
     ready: impl FnOnce() -> std::io::Result<()>,
-) -> std::io::Result<End> {
+) -> std::io::Result<()> {
     let (switchboard, line) = Switchboard::new(mailbox);
     let app = Plane::new(config, gate.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
@@ -98,6 +101,7 @@ pub(crate) async fn run(
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
-        end = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(end),
+        never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
+        () = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(()),
     }
 }

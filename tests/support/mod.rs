@@ -177,6 +177,17 @@ impl<S: Read + Write> Member<S> {
         }
     }
 
+    /// Reads on to the end of the connection: whether it came without a goodbye.
+    pub(crate) fn vanishes(&mut self) -> bool {
+        loop {
+            match self.0.read() {
+                Ok(message) if message.is_close() => return false,
+                Ok(_) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Reads on to the server's goodbye and to the end of the connection: its close code.
     pub(crate) fn goodbye(&mut self) -> u16 {
         let code = loop {

@@ -11,6 +11,7 @@
 mod clock;
 mod doorbell;
 mod error;
+mod life;
 mod listen;
 mod mesh;
 mod node;
