@@ -48,14 +48,15 @@ impl Server {
     pub(crate) fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         let listen: &[&str] =
             if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = voxhall(&["serve", "--admin", "127.0.0.1:0"])
-            .args(listen)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
+        let mut command = voxhall(&["serve", "--admin", "127.0.0.1:0"]);
+        command.args(listen).args(arguments).envs(environment.iter().copied());
+        Self::start_by(command)
+    }
+
+    /// Starts it by a command of the caller's, which ends up as the server.
+    pub(crate) fn start_by(mut command: Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
         let mut errors = child.stderr.take().expect("piped");
         let log = thread::spawn(move || {
             let mut log = String::new();
