@@ -2,8 +2,8 @@
 //!
 //! [`start`] brings a node up: for every shard a thread with its own executor, io_uring instance and listening
 //! socket, driven by a pump that carries what happens to the [core](crate::core) and does what the core asks for.
-//! The runtime moves bytes and messages; it decides nothing. All `unsafe` of the data plane is here, in `sys`,
-//! `wire::ring`, `wire::buffers` and their neighbours, each block with its reason.
+//! The runtime moves bytes and messages; it decides nothing. All `unsafe` of the data plane is here, in `wire`, each
+//! block with its reason; docs/unsafe.md goes through them.
 //!
 //! Nothing is shared between shards but the mesh's queues, the doorbells, and the count of the node's sockets.
 //! No lock is taken after start-up.
@@ -25,7 +25,7 @@ pub use clock::Clock;
 pub use error::{Full, StartError};
 pub use mesh::{Endpoint, Message, wire_up};
 pub use node::{ControlLine, DrainOutcome, Node, NodeConfig, start};
-pub use preflight::{Probe, preflight, raise_descriptor_limit};
+pub use preflight::{Probe, preflight};
 pub use tls::{Link, Tls};
 
 /// How a shard's wire is dimensioned: what a tuning profile decides.
