@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Built like a release, linked quickly, with assertions on.
 PROFILE ?= quick
 
-.PHONY: test check packages bench simulate conformance fuzz clean
+.PHONY: test check packages deny advisories miri bench simulate conformance fuzz clean
 
 test: packages
 	$(CARGO) build --workspace --bins --profile $(PROFILE) --locked
@@ -18,6 +18,24 @@ check:
 # What the tests need beside Rust, make and a C compiler.
 packages:
 	tests/packages
+
+# Licences, sources and versions of all dependencies. Installing the tool takes two or three minutes, once.
+DENY = target/tools/bin/cargo-deny
+$(DENY):
+	$(CARGO) install --locked --version 0.20.2 --root target/tools cargo-deny
+
+deny: $(DENY)
+	$(DENY) check --hide-inclusion-graph bans licenses sources
+
+# Known vulnerabilities. Fetches the database of RustSec from GitHub, which not every machine can reach.
+advisories: $(DENY)
+	$(DENY) check advisories
+
+# The unit tests of what has unsafe code in its libraries, under Miri; needs a nightly toolchain.
+miri:
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test -p voxhall-shards --lib --target-dir target/miri -- $(MIRI_TESTS)
+MIRI_TESTS = core::frame core::outbox core::paged core::spare core::timer core::arrivals core::ws::clause core::ws::held \
+	core::http core::event::parse core::rng core::route wire::token
 
 # Ten thousand seeds of the simulation; VOXHALL_SIM_SEEDS and VOXHALL_SIM_FIRST choose others.
 simulate:

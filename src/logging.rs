@@ -1,8 +1,12 @@
 //! Logs: one line per event on standard error, as text or JSON, and no more of one kind than somebody can read.
 
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
+use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
@@ -20,7 +24,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 static HELD_BACK: AtomicU64 = AtomicU64::new(0);
 
-/// Begins to write logs. Called once.
+/// Begins to write logs, panics among them. Called once.
 pub(crate) fn start(log: LogConfig) {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let limit = RateLimit { level: LevelFilter::from_level(log.level), kinds: Mutex::new(HashMap::new()) };
@@ -31,6 +35,27 @@ pub(crate) fn start(log: LogConfig) {
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
         registry.with(layer.with_ansi(colour).with_filter(limit)).init();
     }
+    panic::set_hook(Box::new(report_panic));
+}
+
+/// One line like any other, instead of the several that the standard library writes.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+    tracing::error!(
+        thread = thread.name().unwrap_or("unnamed"),
+        at = panic.location().map(ToString::to_string),
+        cause = panic_message(panic.payload()),
+        backtrace = trace,
+        "a panic: this is a fault in voxhall, please report it"
+    );
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// How many lines were held back so far.

@@ -1,6 +1,7 @@
 //! The `voxhall` program: command line, configuration, control plane, start-up and shutdown. No room logic.
 //!
-//! Exit codes: 0 clean, 1 a fault of the host or the program, 2 usage or configuration.
+//! Exit codes: 0 clean, 1 it can't start or do what it was asked for, 2 usage or configuration, 70 a fault of the
+//! program itself. A panic while a panic is handled aborts the process.
 
 mod audit;
 mod auth;
@@ -9,9 +10,11 @@ mod config;
 mod control;
 mod doctor;
 mod logging;
+mod notify;
 mod out;
 mod start;
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,16 +22,21 @@ use tuning::Host;
 
 use crate::cli::{Cli, Command};
 
+/// `EX_SOFTWARE` of sysexits.h: a part of the program panicked.
+const OWN_FAULT: u8 = 70;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+    match catch_unwind(|| run(Cli::parse().command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
             out::complain(&failure.to_string());
             failure.code()
         }
+        // The panic's hook has said why.
+        Err(_) => ExitCode::from(OWN_FAULT),
     }
 }
 
@@ -67,9 +75,12 @@ pub(crate) enum Failure {
     /// What was asked for can't be done with this configuration: code 2. A sentence, with the remedy.
     #[error("voxhall: {0}\n")]
     Usage(String),
-    /// The host or the program: code 1. A sentence, with the remedy.
+    /// It can't start, or go on: code 1. A sentence, with the remedy.
     #[error("voxhall: {0}\n")]
     Fault(String),
+    /// A part of the program died while it served: code 70. The sentence says which and why.
+    #[error("voxhall: {0}\n")]
+    Died(String),
     /// `doctor` found that the profile can't be met, and has said why: code 1.
     #[error("")]
     Unmet,
@@ -82,6 +93,7 @@ impl Failure {
     fn code(&self) -> ExitCode {
         match self {
             Self::Configuration(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Died(_) => ExitCode::from(OWN_FAULT),
             Self::Fault(_) | Self::Unmet | Self::Output(_) => ExitCode::from(1),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,7 +13,8 @@ use tuning::{Host, Standing};
 use crate::Failure;
 use crate::cli::ready_line;
 use crate::config::Config;
-use crate::control::{self, End, Signals};
+use crate::control::{self, Signals};
+use crate::notify::{self, Notice};
 use crate::{audit, auth, logging, out};
 
 /// Connections without which starting makes no sense.
@@ -35,25 +37,30 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(broken("the control plane's runtime"))?;
-    let end = runtime.block_on(async {
-        // Before the shards start: from here on a signal ends the node politely.
-        let signals = Signals::listen().map_err(broken("signal handling"))?;
-        let (node, mailbox) = shards::rt::start(node_config(&config, log.as_ref()))
-            .map_err(|error| Failure::Fault(error.to_string()))?;
-        let public = (node.listens_at(), config.wire.tls.is_some());
-        let engine = config.shard.room.engine.name();
-        let line = ready_line(public, (&admin_at, config.admin_tls.is_some()), node.shards(), engine);
-        let ready = || out::print(&format!("{line}\n"));
-        control::run(&config, gate, log, node, mailbox, admin, signals, ready)
-            .await
-            .map_err(broken("the control plane"))
-    })?;
+    let entered = runtime.enter();
+    // Before the shards start: from here on a signal ends the node politely.
+    let signals = Signals::listen().map_err(broken("signal handling"))?;
+    let (node, mailbox) = shards::rt::start(node_config(&config, log.as_ref()))
+        .map_err(|error| Failure::Fault(error.to_string()))?;
+    let public = (node.listens_at(), config.wire.tls.is_some());
+    let engine = config.shard.room.engine.name();
+    let line = ready_line(public, (&admin_at, config.admin_tls.is_some()), node.shards(), engine);
+    let ready = || {
+        out::print(&format!("{line}\n"))?;
+        notify::tell(Notice::Ready(&line));
+        Ok(())
+    };
+    // The node is out here, so that it can be ended in an orderly way whatever becomes of the control plane.
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(control::run(&config, gate, log, &node, mailbox, admin, signals, ready))
+    }));
+    drop(entered);
+    // Not waiting for keys that are just being fetched.
+    runtime.shutdown_background();
+    let ended = control::end(node, served).map_err(Failure::Died);
     // The shards have ended: nothing comes any more.
     audit.into_iter().for_each(audit::Ending::finish);
-    match end {
-        End::Clean => Ok(()),
-        End::ShardDied(sentence) => Err(Failure::Fault(sentence)),
-    }
+    ended
 }
 
 fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {

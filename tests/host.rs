@@ -1,11 +1,15 @@
-//! What the host denies: each denial is told in a sentence with its remedy, by `serve` and by `doctor` alike.
+//! What the host denies: each denial is told in a sentence with its remedy, by `serve` and by `doctor` alike. What it
+//! takes away later is waited for.
 
 mod support;
 
-use std::net::TcpListener;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 
-use support::{Server, voxhall};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use support::{Server, connect, voxhall};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -47,6 +51,70 @@ fn too_few_descriptors_are_a_fault_with_its_remedy() {
         let output = Command::new("sh").args(["-c", &limited]).output().expect("a shell");
         assert_fault(&output, &["descriptors", "ulimit -n"]);
     }
+}
+
+#[test]
+fn without_descriptors_accepting_rests_and_goes_on_when_some_are_free() {
+    const SPARE: u64 = 3;
+    let server = Server::start(&["--shards", "1"]);
+    let mut member = server.join("kitchen", None);
+    member.event("session.created");
+    let mut operator = BufReader::new(connect(server.admin));
+    assert_eq!(rests(&mut operator), 0.0);
+
+    let highest = fs::read_dir(format!("/proc/{}/fd", server.pid()))
+        .expect("our own child")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+        .max()
+        .expect("it has some");
+    let pid = Pid::from_raw(server.pid() as i32).expect("a process");
+    let soft = Some(highest + 1 + SPARE);
+    // The hard limit is ours, which it inherited.
+    let limit = Rlimit { current: soft, ..getrlimit(Resource::Nofile) };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("it is our child");
+
+    let mut clients: Vec<TcpStream> = (0..4 * SPARE + highest)
+        .map(|number| {
+            let mut client = connect(server.public);
+            let head = format!(
+                "GET /ws/room-{number} HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            client.write_all(head.as_bytes()).expect("the kernel holds it");
+            client
+        })
+        .collect();
+    while rests(&mut operator) == 0.0 {}
+    member.send(r#"{"type":"ping","t":7}"#);
+    assert_eq!(member.event("pong")["t"], 7, "who is in is served");
+    // Each that leaves makes room for one that waits.
+    for mut client in clients.drain(..) {
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).expect("served at last");
+        assert_eq!(&answer, b"HTTP/1.1 101");
+    }
+    member.send(r#"{"type":"ping","t":8}"#);
+    assert_eq!(member.event("pong")["t"], 8);
+}
+
+/// Times accepting began to rest, asked over a connection that stays: a new one would want a descriptor.
+fn rests(operator: &mut BufReader<TcpStream>) -> f64 {
+    operator.get_mut().write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").expect("the server reads");
+    let mut length = 0;
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        operator.read_line(&mut line).expect("a head");
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a number");
+        }
+    }
+    let mut page = vec![0; length];
+    operator.read_exact(&mut page).expect("the page");
+    let page = text(&page);
+    let row = page.lines().find(|row| row.starts_with("voxhall_accept_paused_total{"));
+    row.and_then(|row| row.rsplit(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("not counted in\n{page}"))
 }
 
 #[test]

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use tokens::KeySet;
+
 use super::JwtGate;
-use super::sources;
+use super::sources::{self, KeyError};
 use crate::config::AuthConfig;
 
 /// How long it takes at least from one reading for the sake of a key that is missing to the next: anybody can name a
@@ -51,23 +53,9 @@ pub(crate) async fn keep_fresh(
         }
         gate.begin_read(why == Why::MissingKey);
         let of_the_thread = config.clone();
-        let read = tokio::task::spawn_blocking(move || sources::load(&of_the_thread, sources::fetch));
-        match read.await {
-            Ok(Ok(keys)) => {
-                let count = keys.len();
-                gate.replace(keys);
-                if why != Why::Time {
-                    tracing::info!(keys = count, ?why, "the keys for tokens were read again");
-                }
-            }
-            Ok(Err(error)) => {
-                gate.count_failure();
-                tracing::warn!(%error, "the keys for tokens could not be read again: the old ones stay");
-            }
-            Err(error) => {
-                gate.count_failure();
-                tracing::error!(%error, "reading the keys for tokens failed: the old ones stay");
-            }
+        let count = take(&gate, move || sources::load(&of_the_thread, sources::fetch)).await;
+        if let Some(count) = count.filter(|_| why != Why::Time) {
+            tracing::info!(keys = count, ?why, "the keys for tokens were read again");
         }
     }
 }
@@ -77,5 +65,50 @@ async fn key_is_missing(gate: &JwtGate, not_before: Instant) {
     sleep_until(not_before).await;
     while !gate.misses_key() {
         sleep(LOOK).await;
+    }
+}
+
+/// Reads on a thread of its own, and puts what was read in force: how many there are. A panic there is one more way
+/// not to get keys.
+async fn take(
+    gate: &JwtGate,
+    read: impl FnOnce() -> Result<KeySet, KeyError> + Send + 'static,
+) -> Option<usize> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(keys)) => {
+            let count = keys.len();
+            gate.replace(keys);
+            return Some(count);
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the keys for tokens could not be read again: the old ones stay");
+        }
+        Err(error) => {
+            tracing::error!(%error, "reading the keys for tokens failed: the old ones stay");
+        }
+    }
+    gate.count_failure();
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{FlagSetting, RawConfig, resolve};
+
+    #[test]
+    fn a_panic_while_keys_are_read_leaves_the_old_ones_in_force() {
+        let setting = |key: &str, value: &str| FlagSetting {
+            flag: "--set".into(),
+            key: key.into(),
+            value: value.into(),
+        };
+        let flags = [setting("auth.mode", "jwt"), setting("auth.hs256_secret", &"s".repeat(64))];
+        let config = resolve(RawConfig::gather(None, [], &flags), &tuning::Host::read()).expect("valid");
+        let gate = crate::auth::open(&config).expect("a good key").expect("asked for");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert_eq!(runtime.block_on(take(&gate, || panic!("the library is at fault"))), None);
+        let report = gate.report();
+        assert_eq!((report.keys, report.reads, report.failed_reads), (1, 0, 1));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
@@ -21,10 +21,12 @@ use tokio::sync::Semaphore;
 
 use super::App;
 use super::admin_listener::{Accepting, AdminListener};
+#[cfg(debug_assertions)]
+use super::faults;
 use super::http::{self, Keep};
 use super::problem::{no_such_path, wrong_method};
 use super::secured::Secured;
-use super::{access, health, metrics, rooms, stats, users};
+use super::{access, contain, health, metrics, rooms, stats, users};
 
 /// Connections served at once: a few scrapers, a few operators.
 const CONNECTIONS_MAX: usize = 32;
@@ -57,13 +59,16 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
 /// The paths of the management address.
 pub(crate) fn router(app: App) -> Router {
     let limit = DefaultBodyLimit::max(app.message_bytes_max);
-    routes()
-        .into_iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+    let router =
+        routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    #[cfg(debug_assertions)]
+    let router = faults::routes(router);
+    router
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), access::admins_only))
         .layer(limit)
+        .layer(from_fn(contain::panics))
         .with_state(app)
 }
 

@@ -2,8 +2,11 @@
 //!
 //! SIGTERM, SIGINT and `POST /api/v1/drain` begin a drain. A second signal ends the process at once, with code 0:
 //! it is what the operator asked for, not a fault. So is a drain whose window ran out with clients still connected.
-//! Code 1 is for shards that died.
+//! A shard that dies, or the control plane itself, takes the node with it: the clients of what still lives are sent
+//! away with 1012 within [`EVACUATION`], and the exit code says that the program was at fault.
 
+use std::any::Any;
+use std::io;
 use std::time::Duration;
 
 use shards::core::{Micros, ShardMessage};
@@ -13,10 +16,13 @@ use tokio::time::Instant;
 
 use super::lifecycle::Lifecycle;
 use super::line::Line;
-use crate::logging;
+use crate::logging::{self, panic_message};
+use crate::notify::{self, Notice};
 
 /// After the window, for closing handshakes that are on their way.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long clients may take to say goodbye to a node that can't go on.
+const EVACUATION: Duration = Duration::from_secs(2);
 /// How long shards may take to leave when they are stopped.
 const STOP: Duration = Duration::from_secs(1);
 /// How often it is looked whether the shards live, and whether log lines were held back.
@@ -45,59 +51,56 @@ impl Signals {
     }
 }
 
-/// How the node ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// As asked.
-    Clean,
-    /// A shard died; the sentence says which and how.
-    ShardDied(String),
-}
+/// What the control plane came back with: what it returned, or what it said when it panicked.
+pub(crate) type Served = Result<io::Result<()>, Box<dyn Any + Send>>;
 
-/// Watches over the node until its end.
+/// Watches over the node until nothing is left to wait for.
 pub(crate) async fn supervise(
-    node: Node,
+    node: &Node,
     line: Line,
     lifecycle: Lifecycle,
     mut signals: Signals,
     window: Duration,
-) -> End {
-    if let Some(died) = serving(&node, &lifecycle, &mut signals).await {
-        tracing::error!(reason = died, "the node ends");
-        stop(&line).await;
-        return end(node);
-    }
+) {
+    let told = serving(node, &lifecycle, &mut signals).await;
     lifecycle.drain();
-    tracing::info!(
-        window_s = window.as_secs(),
-        "draining: readiness is 503, clients are told to go over the window"
-    );
-    tell_all(&line, || ShardMessage::Drain { window: Micros(window.as_micros() as u64) }).await;
-    draining(&node, &mut signals, window + GRACE).await;
-    if !node.finished() {
-        stop(&line).await;
+    notify::tell(Notice::Stopping);
+    if told {
+        tracing::info!(
+            window_s = window.as_secs(),
+            "draining: readiness is 503, clients are told to go over the window"
+        );
+        tell_all(&line, || ShardMessage::Drain { window: Micros(window.as_micros() as u64) }).await;
+        draining(node, &mut signals, window + GRACE).await;
     }
-    end(node)
+    if node.has_lost_a_shard() {
+        tracing::error!(
+            "a shard died: the clients of the others are sent away with 1012, then the node ends"
+        );
+        evacuating(node, &mut signals).await;
+    } else if !node.has_ended() {
+        tell_all(&line, || ShardMessage::Stop).await;
+    }
 }
 
-/// Until somebody wants the node to end, or it can't go on: then the reason.
-async fn serving(node: &Node, lifecycle: &Lifecycle, signals: &mut Signals) -> Option<&'static str> {
+/// Until somebody wants the node to end, or it can't go on: then `false`.
+async fn serving(node: &Node, lifecycle: &Lifecycle, signals: &mut Signals) -> bool {
     let mut ticks = tokio::time::interval(TICK);
     let mut held_back = HeldBack::default();
     loop {
         tokio::select! {
             name = signals.next() => {
                 tracing::info!(signal = name, "told to end");
-                return None;
+                return true;
             }
             () = lifecycle.draining() => {
                 tracing::info!("told to end by the management API");
-                return None;
+                return true;
             }
             _ = ticks.tick() => {
                 held_back.report();
-                if node.finished() {
-                    return Some("a shard left although nobody told it to");
+                if node.has_lost_a_shard() || node.has_ended() {
+                    return false;
                 }
             }
         }
@@ -119,29 +122,57 @@ async fn draining(node: &Node, signals: &mut Signals, within: Duration) {
                 tracing::warn!("the drain window is over");
                 return;
             }
-            _ = ticks.tick() => if node.finished() { return },
+            _ = ticks.tick() => if node.has_ended() || node.has_lost_a_shard() { return },
         }
     }
 }
 
-fn end(node: Node) -> End {
-    match node.join((Instant::now() + STOP).into_std()) {
-        DrainOutcome::Clean => {
+/// Until the clients of the shards that live have gone, the time is over, or the operator has no patience left.
+async fn evacuating(node: &Node, signals: &mut Signals) {
+    let mut ticks = tokio::time::interval(TICK / 10);
+    let deadline = tokio::time::sleep(EVACUATION);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            _ = signals.next() => return,
+            () = &mut deadline => return,
+            _ = ticks.tick() => if node.has_ended() { return },
+        }
+    }
+}
+
+/// Ends the node, and says why if that was not what anybody asked for. Outside the control plane's runtime, so that
+/// what became of that does not matter.
+pub(crate) fn end(node: Node, served: Served) -> Result<(), String> {
+    let broken = match served {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(panic) => Some(panic_message(&*panic).to_owned()),
+    };
+    let within = if let Some(message) = &broken {
+        tracing::error!(
+            cause = message,
+            "the control plane died: all clients are sent away with 1012, then the node ends"
+        );
+        notify::tell(Notice::Stopping);
+        node.evacuate();
+        EVACUATION
+    } else {
+        STOP
+    };
+    let (what, message) = match (node.join((Instant::now() + within).into_std()), broken) {
+        (DrainOutcome::ShardDied { shard, message }, _) => (format!("shard {shard}"), message),
+        (_, Some(message)) => ("the control plane".to_owned(), message),
+        (DrainOutcome::Clean, None) => {
             tracing::info!("drained: no connection is left");
-            End::Clean
+            return Ok(());
         }
-        DrainOutcome::Forced { connections } => {
+        (DrainOutcome::Forced { connections }, None) => {
             tracing::warn!(connections, "connections were cut");
-            End::Clean
+            return Ok(());
         }
-        DrainOutcome::ShardDied { shard, message } => End::ShardDied(format!(
-            "shard {shard} died: {message}; restart the server, and report this with its log"
-        )),
-    }
-}
-
-async fn stop(line: &Line) {
-    tell_all(line, || ShardMessage::Stop).await;
+    };
+    Err(format!("{what} died: {message}; restart the server, and report this with its log"))
 }
 
 /// Tells every shard, and tries full queues again for a moment.

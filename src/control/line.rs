@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+#[cfg(debug_assertions)]
+use shards::core::message::Fault;
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{Handoff, ShardId, ShardMessage};
 use shards::rt::{ControlLine, Link};
@@ -241,6 +243,10 @@ impl<M: Mailbox> Switchboard<M> {
     }
 
     fn ask(&mut self, shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>>) {
+        #[cfg(debug_assertions)]
+        if let Query::Fault(fault @ Fault::ControlPlane) = query {
+            fault.panic();
+        }
         if self.waiting.len() >= ASKS_MAX {
             // Questions whose deadline has passed are still in the table until their answer comes.
             self.waiting.retain(|_, reply| !reply.is_closed());

@@ -5,7 +5,10 @@ mod access;
 mod admin;
 mod admin_listener;
 mod assets;
+mod contain;
 mod drain;
+#[cfg(debug_assertions)]
+mod faults;
 mod health;
 mod http;
 mod lifecycle;
@@ -31,7 +34,7 @@ use shards::rt::{ControlLine, Node};
 use tokio::time::Instant;
 
 pub(crate) use admin_listener::AdminListener;
-pub(crate) use drain::{End, Signals};
+pub(crate) use drain::{Signals, end};
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
@@ -80,7 +83,7 @@ impl Plane {
     }
 }
 
-/// Runs the control plane until the node ends.
+/// Runs the control plane until the node is to end, or can't go on.
 ///
 /// # Errors
 /// When the thread's own plumbing breaks.
@@ -88,12 +91,12 @@ pub(crate) async fn run(
     config: &Config,
     gate: Option<Arc<JwtGate>>,
     audit: Option<Audit>,
-    node: Node,
+    node: &Node,
     mailbox: ControlLine,
     admin: AdminListener,
     signals: Signals,
     ready: impl FnOnce() -> std::io::Result<()>,
-) -> std::io::Result<End> {
+) -> std::io::Result<()> {
     let (switchboard, line) = Switchboard::new(mailbox);
     let app = Plane::new(config, gate.clone(), audit.clone(), line.clone());
     let door = public::Door::new(Arc::clone(&app));
@@ -107,6 +110,7 @@ pub(crate) async fn run(
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
-        end = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(end),
+        never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
+        () = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(()),
     }
 }

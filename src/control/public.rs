@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::App;
 use super::assets::ASSETS;
+use super::contain;
 use super::health;
 use super::http::{self, Keep};
 use super::problem::{Problem, no_such_path, wrong_method};
@@ -50,7 +52,11 @@ pub(crate) fn router(app: App) -> Router {
     for asset in ASSETS {
         router = router.route(asset.path, get(async || *asset));
     }
-    router.fallback(no_such_path).method_not_allowed_fallback(wrong_method).with_state(app)
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(contain::panics))
+        .with_state(app)
 }
 
 /// An upgrade to a room never gets here with a good session id: its shard answers it.

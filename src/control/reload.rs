@@ -1,5 +1,5 @@
 //! SIGHUP: the certificates are read again, and the audit log is opened again. Where there is neither the signal keeps its
-//! ordinary meaning, which is to end.
+//! ordinary meaning, which is to end, but not under a service manager: there it can only be meant for reloading.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::notify;
 
 /// Waits for the signal.
 pub(crate) struct Reload {
@@ -18,12 +19,12 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// From now on the signal no longer kills a process that has something to reload.
+    /// From now on the signal no longer kills the process, if it has something to reload or is managed.
     pub(crate) fn listen(config: &Config, audit: Option<Audit>) -> io::Result<Self> {
         let both = [("tls.cert", &config.wire.tls), ("tls.admin_cert", &config.admin_tls)];
         let tls: Vec<_> = both.into_iter().filter_map(|(key, tls)| Some((key, tls.clone()?))).collect();
-        let needed = !tls.is_empty() || audit.is_some();
-        let hangups = needed.then(|| signal(SignalKind::hangup())).transpose()?;
+        let wanted = !tls.is_empty() || audit.is_some() || notify::is_heard();
+        let hangups = wanted.then(|| signal(SignalKind::hangup())).transpose()?;
         Ok(Self { tls, audit, hangups })
     }
 
@@ -34,6 +35,9 @@ impl Reload {
             return std::future::pending().await;
         };
         while hangups.recv().await.is_some() {
+            if tls.is_empty() {
+                tracing::info!("SIGHUP: there is no certificate to read again");
+            }
             if let Some(audit) = &audit {
                 audit.reopen();
             }

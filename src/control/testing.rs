@@ -138,6 +138,8 @@ impl Inner {
             Query::CloseRoom(id) => Answer::RoomClosed(has(&id).then_some(2)),
             Query::CloseConnection(key, ..) => Answer::ConnectionClosed(key.index == 1),
             Query::DisconnectUser(sub) => Answer::UserDisconnected(usize::from(&*sub == "ann/1")),
+            #[cfg(debug_assertions)]
+            Query::Fault(fault) => fault.panic(),
         }
     }
 

@@ -49,15 +49,15 @@ impl Server {
         let own = |flag: &str| arguments.contains(&flag);
         let listen: &[&str] = if own("--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let admin: &[&str] = if own("--admin") { &[] } else { &["--admin", "127.0.0.1:0"] };
-        let mut child = voxhall(&["serve"])
-            .args(admin)
-            .args(listen)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
+        let mut command = voxhall(&["serve"]);
+        command.args(admin).args(listen).args(arguments).envs(environment.iter().copied());
+        Self::start_by(command)
+    }
+
+    /// Starts it by a command of the caller's, which ends up as the server.
+    pub(crate) fn start_by(mut command: Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
         let mut errors = child.stderr.take().expect("piped");
         let log = thread::spawn(move || {
             let mut log = String::new();
@@ -176,6 +176,17 @@ impl<S: Read + Write> Member<S> {
                 if event["type"] == kind {
                     return event;
                 }
+            }
+        }
+    }
+
+    /// Reads on to the end of the connection: whether it came without a goodbye.
+    pub(crate) fn vanishes(&mut self) -> bool {
+        loop {
+            match self.0.read() {
+                Ok(message) if message.is_close() => return false,
+                Ok(_) => {}
+                Err(_) => return true,
             }
         }
     }

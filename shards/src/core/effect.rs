@@ -73,6 +73,8 @@ pub enum Input<'a> {
         /// Over which the goodbyes are spread.
         window: Micros,
     },
+    /// End every connection now: the node can't go on. A drain that has begun is cut short.
+    Evacuate,
 }
 
 /// Who is at the other end of a socket that was accepted.

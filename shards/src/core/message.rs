@@ -75,6 +75,41 @@ pub enum Query {
     CloseConnection(ConnKey, u16, String),
     /// Close every connection of the user whose tokens have this `sub`.
     DisconnectUser(Box<str>),
+    /// Break, so that a test sees what becomes of the node.
+    #[cfg(debug_assertions)]
+    Fault(Fault),
+}
+
+/// A fault on purpose. Release builds know none.
+#[cfg(debug_assertions)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The core panics.
+    Core,
+    /// It panics, and again while what it held is dropped.
+    Twice,
+    /// The runtime around it panics.
+    Runtime,
+    /// The kernel refuses the turn's system call.
+    Kernel,
+    /// The control plane panics where it takes the question.
+    ControlPlane,
+}
+
+#[cfg(debug_assertions)]
+impl Fault {
+    /// Panics.
+    pub fn panic(self) -> ! {
+        struct Fragile;
+        impl Drop for Fragile {
+            fn drop(&mut self) {
+                panic!("a panic in a panic was asked for");
+            }
+        }
+        let _fragile = (self == Self::Twice).then(|| Fragile);
+        panic!("a fault was asked for: {self:?}");
+    }
 }
 
 /// Which rooms, how many, in which order.

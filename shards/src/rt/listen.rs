@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::WireConfig;
 use super::error::StartError;
 use super::unix::{SocketFile, bind_unix};
 
@@ -60,6 +61,11 @@ impl fmt::Display for Listen {
             Self::Unix { path, .. } => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
     }
+}
+
+/// How many connections the kernel may hold for a listener.
+pub(super) fn backlog(wire: &WireConfig) -> i32 {
+    i32::try_from(wire.backlog).unwrap_or(i32::MAX)
 }
 
 /// What a shard accepts from.

@@ -192,7 +192,7 @@ impl Endpoint {
     }
 }
 
-/// Wakes one party without sending it anything.
+/// Acts for one party without being it.
 #[derive(Clone, Debug)]
 pub(super) struct Waker {
     mesh: Arc<Mesh>,
@@ -203,5 +203,10 @@ impl Waker {
     /// Rings.
     pub(super) fn wake(&self) {
         self.mesh.bells[self.party].ring();
+    }
+
+    /// Refuses what is sent to this party from now on, for one that can't do so itself any more.
+    pub(super) fn leave(&self) {
+        self.mesh.bells[self.party].close();
     }
 }

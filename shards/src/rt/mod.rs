@@ -2,8 +2,8 @@
 //!
 //! [`start`] brings a node up: for every shard a thread with its own executor, io_uring instance and listening
 //! socket, driven by a pump that carries what happens to the [core](crate::core) and does what the core asks for.
-//! The runtime moves bytes and messages; it decides nothing. All `unsafe` of the data plane is here, in `sys`,
-//! `wire::ring`, `wire::buffers` and their neighbours, each block with its reason.
+//! The runtime moves bytes and messages; it decides nothing. All `unsafe` of the data plane is here, in `wire`, each
+//! block with its reason; docs/unsafe.md goes through them.
 //!
 //! Nothing is shared between shards but the mesh's queues, the doorbells, and the count of the node's sockets. Each has
 //! a queue of its own to whoever writes the audit log, if somebody does.
@@ -13,6 +13,7 @@ mod audit;
 mod clock;
 mod doorbell;
 mod error;
+mod life;
 mod listen;
 mod mesh;
 mod node;
@@ -29,7 +30,7 @@ pub use error::{Full, StartError};
 pub use listen::{Listen, UNIX_PREFIX};
 pub use mesh::{Endpoint, Message, wire_up};
 pub use node::{ControlLine, DrainOutcome, Node, NodeConfig, start};
-pub use preflight::{Probe, preflight, raise_descriptor_limit};
+pub use preflight::{Probe, preflight};
 pub use tls::{Link, Tls};
 pub use unix::{SOCKET_PATH_BYTES_MAX, SocketFile, listen_unix};
 

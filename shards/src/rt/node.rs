@@ -1,36 +1,22 @@
-//! A node: its shards' threads, from start to end.
+//! A node: its shards' threads, from start to end, as the program sees them.
 
-use std::any::Any;
 use std::os::fd::BorrowedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use glommio::{LocalExecutorBuilder, Placement};
 
 use super::WireConfig;
 use super::audit::AuditLane;
 use super::clock::{Clock, deadline_in, time_left};
 use super::error::{Full, StartError};
-use super::listen::{Listen, Listener, bind_group};
-use super::mesh::{Endpoint, Message, Waker, wire_up};
+use super::life::{Birth, Ending, Order, Roll, Shared};
+use super::listen::{Listen, backlog, bind_group};
+use super::mesh::{Endpoint, Message, wire_up};
 use super::preflight::{check_descriptors, preflight};
-use super::pump::{Pause, Pump};
-use super::wire::Wire;
 use super::wire::accept::SocketCount;
-use crate::core::{Destination, Quotas, Shard, ShardConfig, ShardId};
+use crate::core::{Destination, Quotas, ShardConfig, ShardId};
 
-/// What glommio may register with each of its rings; its default is 10 MiB.
-const EXECUTOR_IO_MEMORY: usize = 64 << 10;
-/// Entries of each of glommio's rings: sockets don't use them.
-const EXECUTOR_RING_DEPTH: usize = 32;
-/// How long glommio gives turns before it looks at its own descriptors, of which there are none that matter. When this
-/// time is over between its setting the timer and its first turn after that, because the thread was kept from its core,
-/// it sleeps although a task is ready, and nothing wakes it: the shard would hang. So it is longer than that can be.
-const EXECUTOR_PREEMPT: Duration = Duration::from_secs(3_600);
 /// How long shards may take to leave once they were told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -62,22 +48,6 @@ pub struct Node {
     roll: Arc<Roll>,
     quotas: Arc<Quotas>,
     endings: Receiver<(ShardId, Ending)>,
-    wakers: Vec<Waker>,
-}
-
-/// What the threads of a node share with it.
-#[derive(Debug, Default)]
-struct Roll {
-    stop: Arc<AtomicBool>,
-    ended: AtomicUsize,
-    died: AtomicBool,
-}
-
-/// How a shard's thread ended.
-#[derive(Debug)]
-enum Ending {
-    Left { connections: usize },
-    Died(String),
 }
 
 /// How a node ended.
@@ -90,7 +60,7 @@ pub enum DrainOutcome {
         /// How many were still open.
         connections: usize,
     },
-    /// A shard's thread panicked.
+    /// A shard's thread panicked, or the kernel refused to serve it.
     ShardDied {
         /// Which.
         shard: ShardId,
@@ -119,10 +89,10 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         remedy: "raise the limit of open files".to_owned(),
     })?;
     let line = endpoints.pop().ok_or_else(|| StartError::Wiring("the mesh has no parties".to_owned()))?;
-    let wakers = endpoints.iter().map(Endpoint::waker).collect();
+    let roll = Roll::new(endpoints.iter().map(Endpoint::waker).collect(), line.waker());
     let (ended, endings) = channel();
     let quotas = Arc::new(Quotas::new(&config.shard.limits, config.seed));
-    let mut node = Node { at, threads: Vec::new(), roll: Arc::default(), quotas, endings, wakers };
+    let mut node = Node { at, threads: Vec::new(), roll: Arc::new(roll), quotas, endings };
     let shared = Shared {
         quotas: Arc::clone(&node.quotas),
         config: Arc::new(config.shard),
@@ -131,7 +101,6 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         clock: Clock::start(),
         sockets: SocketCount::new(config.descriptors_max),
         roll: Arc::clone(&node.roll),
-        control: line.waker(),
     };
     let (ready, readiness) = channel();
     for (index, ((core, listener), mesh)) in
@@ -153,7 +122,7 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         match thread {
             Ok(thread) => node.threads.push(thread),
             Err(cause) => {
-                node.stop();
+                node.roll.order(Order::Stop);
                 return Err(StartError::Shard { shard: id, cause: cause.to_string() });
             }
         }
@@ -170,10 +139,6 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         return Err(failure);
     }
     Ok((node, ControlLine { endpoint: line }))
-}
-
-fn backlog(wire: &WireConfig) -> i32 {
-    i32::try_from(wire.backlog).unwrap_or(i32::MAX)
 }
 
 /// What can be known to be impossible before anything is made.
@@ -213,14 +178,24 @@ impl Node {
     /// How many shards it has.
     #[must_use]
     pub fn shards(&self) -> usize {
-        self.wakers.len()
+        self.roll.shards()
     }
 
-    /// Whether there is nothing left to wait for: every shard has ended, or one died. The control plane's
-    /// doorbell rings when that may have changed.
+    /// Whether every shard has ended. The control plane's doorbell rings when that may have changed.
     #[must_use]
-    pub fn finished(&self) -> bool {
-        self.roll.died.load(Ordering::Acquire) || self.roll.ended.load(Ordering::Acquire) == self.shards()
+    pub fn has_ended(&self) -> bool {
+        self.roll.ended() == self.shards()
+    }
+
+    /// Whether a shard has died. The others are on their way out then: they have sent their clients away.
+    #[must_use]
+    pub fn has_lost_a_shard(&self) -> bool {
+        self.roll.has_lost_one()
+    }
+
+    /// Makes every shard send its clients away at once, with 1012, and leave: for whoever can't go on.
+    pub fn evacuate(&self) {
+        self.roll.order(Order::Evacuate);
     }
 
     /// Waits for the shards to end, stops at `deadline` those that have not, and says how it went. Blocks.
@@ -232,7 +207,7 @@ impl Node {
                 Ok((_, Ending::Left { connections: cut })) => {
                     (left, connections) = (left - 1, connections + cut)
                 }
-                Ok((shard, Ending::Died(message))) => {
+                Ok((shard, Ending::Died { message, .. })) => {
                     left -= 1;
                     death.get_or_insert(DrainOutcome::ShardDied { shard, message });
                 }
@@ -243,11 +218,12 @@ impl Node {
             if !stopped && (death.is_some() || time_left(deadline).is_zero()) {
                 stopped = true;
                 deadline = deadline_in(STOP_PATIENCE);
-                self.stop();
+                self.roll.order(Order::Stop);
             }
         }
-        if left == 0 {
-            // They have said that they end; this waits for the last of their memory and descriptors.
+        if left == 0 && death.is_none() {
+            // They have said that they end; this waits for the last of their memory and descriptors. What a dead
+            // shard leaves behind may not even be fit for that.
             self.threads.into_iter().for_each(|thread| drop(thread.join()));
         }
         match (death, connections) {
@@ -255,11 +231,6 @@ impl Node {
             (None, 0) if left == 0 => DrainOutcome::Clean,
             (None, connections) => DrainOutcome::Forced { connections },
         }
-    }
-
-    fn stop(&self) {
-        self.roll.stop.store(true, Ordering::Release);
-        self.wakers.iter().for_each(Waker::wake);
     }
 }
 
@@ -301,115 +272,4 @@ impl ControlLine {
     pub fn shards(&self) -> usize {
         self.endpoint.shards()
     }
-}
-
-/// What all shards of a node are given.
-#[derive(Clone)]
-struct Shared {
-    config: Arc<ShardConfig>,
-    quotas: Arc<Quotas>,
-    wire: WireConfig,
-    seed: u64,
-    clock: Clock,
-    sockets: Arc<SocketCount>,
-    roll: Arc<Roll>,
-    control: Waker,
-}
-
-/// What a shard's thread is born with.
-struct Birth {
-    id: ShardId,
-    core: Option<usize>,
-    audit: Option<AuditLane>,
-    listener: Listener,
-    mesh: Endpoint,
-    shared: Shared,
-    ready: Sender<(ShardId, Result<(), String>)>,
-    ended: Sender<(ShardId, Ending)>,
-}
-
-impl Birth {
-    /// The whole life of a shard's thread. A panic ends here, and is reported.
-    fn live(self) {
-        let (id, ended, control) = (self.id, self.ended.clone(), self.shared.control.clone());
-        let (roll, ready) = (Arc::clone(&self.shared.roll), self.ready.clone());
-        let ending = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
-            Ok(ending) => ending,
-            Err(panic) => Ending::Died(panic_message(&*panic)),
-        };
-        if let Ending::Died(message) = &ending {
-            tracing::error!(shard = id.0, message, "a shard died");
-            // In case it died before it was ready; later nobody listens.
-            let _ = ready.send((id, Err(message.clone())));
-            roll.died.store(true, Ordering::Release);
-        }
-        roll.ended.fetch_add(1, Ordering::AcqRel);
-        // A node that was given up listens no more.
-        let _ = ended.send((id, ending));
-        control.wake();
-    }
-
-    fn serve(self) -> Ending {
-        let (id, ready) = (self.id, self.ready.clone());
-        let ready = &ready;
-        let failed = |cause: String| {
-            // `start` hears it, or has failed already.
-            let _ = ready.send((id, Err(cause)));
-            Ending::Left { connections: 0 }
-        };
-        if let Some(core) = self.core
-            && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
-        {
-            return failed(format!("it can't be pinned to core {core}"));
-        }
-        let executor = LocalExecutorBuilder::new(self.core.map_or(Placement::Unbound, Placement::Fixed))
-            .name(&format!("shard-{id}"))
-            .io_memory(EXECUTOR_IO_MEMORY)
-            .ring_depth(EXECUTOR_RING_DEPTH)
-            .preempt_timer(EXECUTOR_PREEMPT)
-            .make();
-        match executor {
-            Err(cause) => failed(format!("its executor can't be made: {cause}")),
-            Ok(executor) => executor.run(async move {
-                match self.set_up() {
-                    Err(cause) => failed(cause),
-                    Ok(pump) => {
-                        let _ = ready.send((id, Ok(())));
-                        drive(pump).await
-                    }
-                }
-            }),
-        }
-    }
-
-    fn set_up(self) -> Result<Pump, String> {
-        let Shared { config, quotas, wire: wire_config, seed, clock, sockets, roll, .. } = self.shared;
-        let shard = Shard::among(self.id, config, quotas, seed);
-        // One of a Unix-domain socket does so already.
-        self.listener
-            .socket
-            .listen(backlog(&wire_config))
-            .map_err(|cause| format!("it can't listen: {cause}"))?;
-        let wire = Wire::new(&wire_config, self.listener, self.mesh.doorbell(), sockets)
-            .map_err(|cause| format!("its io_uring can't be made: {cause}"))?;
-        let stop = Arc::clone(&roll.stop);
-        Ok(Pump::new(self.id, shard, wire, self.mesh, clock, stop, &wire_config).audited(self.audit))
-    }
-}
-
-/// Runs the pump to its end. A panic is caught here so that it does not unwind through the executor.
-async fn drive(mut pump: Pump) -> Ending {
-    loop {
-        match catch_unwind(AssertUnwindSafe(|| pump.run())) {
-            Ok(Ok(Pause::Executor)) => glommio::executor().yield_task_queue_now().await,
-            Ok(Ok(Pause::Left { connections })) => return Ending::Left { connections },
-            Ok(Err(cause)) => return Ending::Died(format!("io_uring_enter failed: {cause}")),
-            Err(panic) => return Ending::Died(panic_message(&*panic)),
-        }
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -9,12 +9,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::WireConfig;
 use super::audit::AuditLane;
 use super::clock::Clock;
 use super::error::Full;
+use super::life::{Order, Roll};
 use super::mesh::Endpoint;
 use super::tls::Link;
 use super::wire::ring::{Completion, Wait};
@@ -22,6 +22,8 @@ use super::wire::{Event, Opened, Wire};
 use crate::core::audit::{Asked, AuditRecord, Refused, Source};
 use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
+#[cfg(debug_assertions)]
+use crate::core::message::{Fault, Query};
 use crate::core::{
     ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage, Shedding,
 };
@@ -83,8 +85,9 @@ pub(super) struct Pump {
     now: Micros,
     /// When this turn woke.
     woke: Micros,
-    /// Set by the node when its patience is over.
-    stop: Arc<AtomicBool>,
+    /// What the node wants of all shards.
+    roll: Arc<Roll>,
+    evacuated: bool,
     busy: Micros,
     /// What the last turn took, its system call included unless it slept there.
     spent: Micros,
@@ -95,6 +98,9 @@ pub(super) struct Pump {
     taken: VecDeque<Completion>,
     /// When completions were collected: how many had been by then, and the moment. Those of which none waits any more go.
     collected: VecDeque<(u64, Micros)>,
+    /// The next system call fails, for a test.
+    #[cfg(debug_assertions)]
+    refused: bool,
 }
 
 impl Pump {
@@ -104,7 +110,7 @@ impl Pump {
         wire: Wire,
         mesh: Endpoint,
         clock: Clock,
-        stop: Arc<AtomicBool>,
+        roll: Arc<Roll>,
         config: &WireConfig,
     ) -> Self {
         let now = clock.now();
@@ -120,7 +126,8 @@ impl Pump {
             stage: Stage::Serving,
             now,
             woke: now,
-            stop,
+            roll,
+            evacuated: false,
             busy: Micros(0),
             spent: Micros(0),
             counters: WireCounters::default(),
@@ -128,6 +135,8 @@ impl Pump {
             doing: Vec::new(),
             taken: VecDeque::new(),
             collected: VecDeque::new(),
+            #[cfg(debug_assertions)]
+            refused: false,
         }
     }
 
@@ -143,7 +152,7 @@ impl Pump {
     pub(super) fn run(&mut self) -> io::Result<Pause> {
         loop {
             self.turn()?;
-            if self.stage == Stage::Leaving || self.stop.load(Ordering::Relaxed) {
+            if self.stage == Stage::Leaving || self.roll.current() == Order::Stop {
                 return self.leave();
             }
             if self.busy >= EXECUTOR_EVERY {
@@ -185,6 +194,10 @@ impl Pump {
     fn enter(&mut self) -> io::Result<u64> {
         let wait = self.how_long(self.now);
         let before = self.now;
+        #[cfg(debug_assertions)]
+        if self.refused {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.wire.enter(wait)?;
         self.mesh.woke();
         self.now = self.clock.now();
@@ -303,10 +316,17 @@ impl Pump {
     }
 
     fn messages(&mut self) {
+        if !self.evacuated && self.roll.current() == Order::Evacuate {
+            self.evacuate();
+        }
         for _ in 0..MESSAGES_PER_TURN_MAX {
             let Some(message) = self.mesh.receive() else { return };
             match message {
                 ShardMessage::Adopt(handoff) => self.adopt(handoff),
+                #[cfg(debug_assertions)]
+                ShardMessage::Ask { query: Query::Fault(Fault::Kernel), .. } => self.refused = true,
+                #[cfg(debug_assertions)]
+                ShardMessage::Ask { query: Query::Fault(fault @ Fault::Runtime), .. } => fault.panic(),
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
                 ShardMessage::Drain { window } => {
                     self.tell(Input::Drain { window });
@@ -319,6 +339,14 @@ impl Pump {
                 ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
                 ShardMessage::Answer { .. } => {}
             }
+        }
+    }
+
+    fn evacuate(&mut self) {
+        self.evacuated = true;
+        self.tell(Input::Evacuate);
+        if self.stage == Stage::Serving {
+            self.stage = Stage::Draining;
         }
     }
 

@@ -277,6 +277,7 @@ impl World {
             Input::Closed { conn } => self.trace.step(now, "closed", name(shard, *conn), &[]),
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
+            Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
         }
         let mut fx = Effects::new();
         self.nodes[shard].shard.handle(now, input, &mut fx);

@@ -26,6 +26,8 @@ impl Shard {
                 Answer::ConnectionClosed(open)
             }
             Query::DisconnectUser(sub) => Answer::UserDisconnected(self.disconnect_user(now, &sub, fx)),
+            #[cfg(debug_assertions)]
+            Query::Fault(fault) => fault.panic(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The end of a node, as its clients see it: a warning at once, and a goodbye at a time of their own.
+//! The end of a node, as its clients see it: a warning at once, and a goodbye at a time of their own. When the node
+//! can't go on there is no time for that, and everybody is sent away at once.
 
 use super::super::conn::Phase;
 use super::super::event::ServerEvent;
@@ -15,14 +16,8 @@ impl Shard {
             return;
         }
         self.draining = Some(now + window);
-        let keys: Vec<ConnKey> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| matches!(conn.phase, Phase::Open(_)))
-            .map(|(index, conn)| ConnKey { index, generation: conn.generation })
-            .collect();
         let spread = window.0 / 5 * 4;
-        for key in keys {
+        for key in self.open_keys() {
             let wait = Micros(self.rng.below(spread.max(1)));
             if let Some(Phase::Open(open)) = self.conn(key).map(|conn| &mut conn.phase) {
                 open.drain_at = now + wait;
@@ -31,6 +26,27 @@ impl Shard {
             self.tell(now, key, &event);
             self.arm(now, key);
         }
+        self.end_lingering();
+    }
+
+    /// Everybody is told to come back, at once: the node ends in a moment.
+    pub(super) fn evacuate(&mut self, now: Micros, fx: &mut Effects) {
+        self.draining = Some(now);
+        for key in self.open_keys() {
+            self.close(now, key, 1012, "the node restarts: come back", fx);
+        }
+        self.end_lingering();
+    }
+
+    fn open_keys(&self) -> Vec<ConnKey> {
+        self.conns
+            .iter()
+            .filter(|(_, conn)| matches!(conn.phase, Phase::Open(_)))
+            .map(|(index, conn)| ConnKey { index, generation: conn.generation })
+            .collect()
+    }
+
+    fn end_lingering(&mut self) {
         let lingering: Vec<_> = self.lingering.drain(..).collect();
         for (_, key) in lingering {
             if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {

@@ -167,6 +167,7 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Drain { window } => self.drain(now, window),
+            Input::Evacuate => self.evacuate(now, fx),
         }
         self.end_overflowed(now, fx);
     }

@@ -30,7 +30,8 @@ impl Wire {
             Kind::Writable => self.book_writable(token.conn()),
             Kind::Accept => {
                 let peer = self.memory.peers[token.index as usize].read();
-                self.acceptor.done(token.index, completion.accepted(), peer, -completion.result, now);
+                let errno = -completion.result;
+                self.acceptor.done(token.index, completion.accepted(), peer, errno, now);
                 Event::Nothing
             }
             Kind::Doorbell => {
@@ -43,7 +44,7 @@ impl Wire {
     }
 
     fn book_receive(&mut self, completion: Completion) -> Event {
-        let event = self.classify_receive(completion);
+        let event = self.classify_receive(&completion);
         match (&event, completion.buffer()) {
             // Its bytes are read first.
             (Event::Received { .. }, _) | (_, None) => {}
@@ -52,7 +53,7 @@ impl Wire {
         event
     }
 
-    fn classify_receive(&mut self, completion: Completion) -> Event {
+    fn classify_receive(&mut self, completion: &Completion) -> Event {
         let conn = completion.token.conn();
         let Some(slot) = self.slots.get(conn) else { return Event::Nothing };
         if !completion.more() {

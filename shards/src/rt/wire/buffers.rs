@@ -46,8 +46,8 @@ impl Buffers {
         }
         let map = NonNull::new(map.cast()).ok_or_else(|| io::Error::other("a mapping at address zero"))?;
         let mut buffers = Self { map, map_len, count, bytes, offset, tail: 0 };
-        // SAFETY: the mapping begins with `count` entries, is page aligned, and lives until the ring is quiet:
-        // `Wire` drops the ring first and leaks the mapping when anything may still be in flight.
+        // SAFETY: the mapping begins with `count` entries and is page aligned. It outlives every receive: `Wire`
+        // unmaps it only when nothing is in flight, and leaks it otherwise; the probes drop their ring first.
         unsafe {
             ring.uring().submitter().register_buf_ring_with_flags(
                 map.as_ptr() as u64,
@@ -110,7 +110,46 @@ const fn stride(bytes: u32) -> usize {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, unmapped once; nothing is in flight that could write to it (see `new`).
+        // SAFETY: our own mapping, unmapped once, and no slice of it is borrowed; no receive is left that could draw
+        // from it (see `new`). That the ring still names it until it closes does not matter without one.
         unsafe { libc::munmap(self.map.as_ptr().cast(), self.map_len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_lie_apart_within_their_mapping() {
+        let ring = Ring::new(2).expect("a ring");
+        let mut buffers = Buffers::new(&ring, 5, 1_000).expect("memory");
+        assert_eq!(buffers.count(), 8, "rounded up to a power of two");
+        for id in 0..8 {
+            buffers.filled(id, 1_000).fill(id as u8);
+        }
+        let end = buffers.map.as_ptr() as usize + buffers.map_len;
+        for id in 0..8 {
+            let bytes = buffers.filled(id, 1_000);
+            assert!(bytes.iter().all(|&byte| byte == id as u8), "nobody else wrote into buffer {id}");
+            assert!(bytes.as_ptr_range().end as usize <= end);
+        }
+        drop(ring);
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel names only buffers it was given")]
+    fn a_buffer_that_does_not_exist_is_not_looked_at() {
+        let ring = Ring::new(2).expect("a ring");
+        let mut buffers = Buffers::new(&ring, 2, 64).expect("memory");
+        buffers.filled(2, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel names only buffers it was given")]
+    fn more_than_a_buffer_holds_is_not_looked_at() {
+        let ring = Ring::new(2).expect("a ring");
+        let mut buffers = Buffers::new(&ring, 2, 64).expect("memory");
+        buffers.filled(0, 65);
     }
 }

@@ -23,7 +23,7 @@ mod token;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use self::accept::{Acceptor, SocketCount};
@@ -62,7 +62,8 @@ pub(crate) struct Wire {
     slots: Slots,
     acceptor: Acceptor,
     sockets: Arc<SocketCount>,
-    bell: RawFd,
+    /// A descriptor of its own for the doorbell, open as long as it is read.
+    bell: OwnedFd,
     /// Connections whose receive ended for want of a buffer.
     starved: VecDeque<ConnKey>,
     /// Connections that have more to read than fits into a buffer.
@@ -79,7 +80,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Sets up ring and buffers; on the thread that will use them. `bell` stays open as long as the wire lives.
+    /// Sets up ring and buffers; on the thread that will use them.
     pub(crate) fn new(
         config: &WireConfig,
         listener: Listener,
@@ -100,7 +101,7 @@ impl Wire {
             slots: Slots::default(),
             acceptor: Acceptor::new(listener, config.accept_burst, Arc::clone(&sockets)),
             sockets,
-            bell: bell.as_raw_fd(),
+            bell: bell.try_clone_to_owned()?,
             starved: VecDeque::new(),
             behind: VecDeque::new(),
             share: 1,
@@ -114,7 +115,7 @@ impl Wire {
     }
 
     pub(super) fn listen_to_doorbell(&mut self) {
-        self.ring.read_doorbell(self.bell, &mut self.memory.bell_count, Token::DOORBELL);
+        self.ring.read_doorbell(self.bell.as_fd(), &mut self.memory.bell_count, Token::DOORBELL);
     }
 
     /// Asks for connections, if the shard takes any.
@@ -224,7 +225,8 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.ring.in_flight() == 0 && !self.ring.has_submissions() {
-            // SAFETY: dropped once, here; nothing is in flight that could use the memory.
+            // SAFETY: dropped once, here, and not used afterwards. Everything asked of the kernel is over: what waits in
+            // the backlog counts as in flight, sends are over with the call that submits them, and the queue is empty.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -42,8 +42,8 @@ pub(crate) struct Wait {
     pub(crate) batch: Micros,
 }
 
-/// A completion, copied out of the queue.
-#[derive(Clone, Copy, Debug)]
+/// A completion, taken out of the queue. Not to be copied: an accept's owns a descriptor.
+#[derive(Debug)]
 pub(crate) struct Completion {
     pub(super) token: Token,
     pub(super) result: i32,
@@ -67,11 +67,11 @@ impl Completion {
     }
 
     /// The socket that an accept brought.
-    pub(super) fn accepted(&self) -> Option<OwnedFd> {
-        debug_assert_eq!(self.token.kind, Kind::Accept);
-        // SAFETY: a non-negative result of an accept is a descriptor that the kernel made for us; completions are
-        // consumed once, so this is its only owner.
-        (self.result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(self.result) })
+    pub(super) fn accepted(self) -> Option<OwnedFd> {
+        let is_socket = self.token.kind == Kind::Accept && self.result >= 0;
+        // SAFETY: a non-negative result of an accept is a descriptor that the kernel made for us; a completion comes
+        // from the queue once, can't be copied, and is used up here, so this is its only owner.
+        is_socket.then(|| unsafe { OwnedFd::from_raw_fd(self.result) })
     }
 }
 
@@ -89,8 +89,11 @@ impl PeerAddress {
     /// Who it is, after a successful accept.
     pub(super) fn read(&mut self) -> Option<Caller> {
         let storage = std::mem::replace(&mut self.storage, SockAddrStorage::zeroed());
-        // SAFETY: the kernel wrote an address of this length, or the storage is all zeros, a valid empty address.
-        caller(&unsafe { SockAddr::new(storage, self.len) })
+        // The kernel tells the length of an address that it had to cut, too.
+        let len = self.len.min(size_of::<SockAddrStorage>() as libc::socklen_t);
+        // SAFETY: the kernel wrote an address, or the storage is all zeros, which names none; every byte of it is
+        // initialised, and `len` does not exceed it.
+        caller(&unsafe { SockAddr::new(storage, len) })
     }
 }
 
@@ -251,9 +254,9 @@ impl Ring {
     }
 
     /// Completes when the doorbell has rung, and silences it.
-    pub(super) fn read_doorbell(&mut self, bell: RawFd, count: &mut [u8; 8], token: Token) {
+    pub(super) fn read_doorbell(&mut self, bell: BorrowedFd<'_>, count: &mut [u8; 8], token: Token) {
         // SAFETY: the eight bytes are boxed and kept by `Wire` while anything is in flight.
-        unsafe { self.queue(opcode::Read::new(Fd(bell), count.as_mut_ptr(), 8).build(), token) }
+        unsafe { self.queue(opcode::Read::new(Fd(bell.as_raw_fd()), count.as_mut_ptr(), 8).build(), token) }
     }
 
     /// Cancels the operation with this token.
