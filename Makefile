@@ -35,7 +35,7 @@ advisories: $(DENY)
 miri:
 	PROPTEST_CASES=2 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test -p voxhall-shards --lib --target-dir target/miri -- $(MIRI_TESTS)
 MIRI_TESTS = core::frame core::outbox core::paged core::spare core::timer core::arrivals core::ws::clause core::ws::held \
-	core::http core::rng core::route wire::token
+	core::http core::rng wire::token
 
 # Ten thousand seeds of the simulation; VOXHALL_SIM_SEEDS and VOXHALL_SIM_FIRST choose others.
 simulate:
