@@ -6,10 +6,13 @@
 //! of the mesh up to a budget; the end of the core's turn, which queues sends. The shard sleeps only in that one call,
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
+mod leaving;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use self::leaving::Stage;
 use super::WireConfig;
 use super::audit::AuditLane;
 use super::clock::Clock;
@@ -53,21 +56,6 @@ pub(super) enum Pause {
         /// Connections that were cut.
         connections: usize,
     },
-}
-
-/// How far the shard is from leaving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It serves.
-    Serving,
-    /// It says goodbye to its connections; the listener stays open.
-    Draining,
-    /// They are gone; accepts come back.
-    Sweeping,
-    /// The listener is closed; what it still brought is being answered.
-    Emptying,
-    /// Nothing is left, or it was told to leave at once.
-    Leaving,
 }
 
 /// See the module.
@@ -328,25 +316,12 @@ impl Pump {
                 #[cfg(debug_assertions)]
                 ShardMessage::Ask { query: Query::Fault(fault @ Fault::Runtime), .. } => fault.panic(),
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
-                ShardMessage::Drain { window } => {
-                    self.tell(Input::Drain { window });
-                    if self.stage == Stage::Serving {
-                        self.stage = Stage::Draining;
-                    }
-                }
+                ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
                 ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
                 ShardMessage::Answer { .. } => {}
             }
-        }
-    }
-
-    fn evacuate(&mut self) {
-        self.evacuated = true;
-        self.tell(Input::Evacuate);
-        if self.stage == Stage::Serving {
-            self.stage = Stage::Draining;
         }
     }
 
@@ -465,42 +440,5 @@ impl Pump {
         while let Some(conn) = self.wire.next_closed() {
             self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
         }
-    }
-
-    /// The stages of leaving, each entered when the one before is complete.
-    fn go_on_leaving(&mut self) -> io::Result<()> {
-        match self.stage {
-            Stage::Draining if self.shard.connections() == 0 => {
-                self.wire.cancel_accepts();
-                self.stage = Stage::Sweeping;
-            }
-            Stage::Sweeping if self.wire.accepts_are_back() => {
-                self.wire.close_listener()?;
-                self.mesh.leave();
-                self.stage = Stage::Emptying;
-            }
-            Stage::Emptying if self.is_empty() => self.stage = Stage::Leaving,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.shard.connections() == 0 && self.wire.descriptors() == 0 && !self.mesh.may_have_messages()
-    }
-
-    fn leave(&mut self) -> io::Result<Pause> {
-        let connections = self.shard.connections();
-        self.shard.note_cut(self.clock.now(), &mut self.fx);
-        self.carry_out();
-        self.mesh.leave();
-        while let Some(message) = self.mesh.receive() {
-            if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = message {
-                self.note_refused(&handoff);
-                self.wire.refuse(handoff.socket, true);
-            }
-        }
-        self.wire.leave()?;
-        Ok(Pause::Left { connections })
     }
 }
