@@ -87,6 +87,8 @@ pub(super) struct World {
     steps_max: u64,
     /// Binary frames that clients have begun to say.
     pub(super) spoken: u64,
+    /// Whether a client has sent bytes that a script gave it: nobody has counted what frames those are.
+    pub(super) babbled: bool,
     /// Connections whose books were found in order.
     pub(super) settled: u64,
 }
@@ -130,6 +132,7 @@ impl World {
             violation: None,
             steps_max,
             spoken: 0,
+            babbled: false,
             settled: 0,
             scenario,
             dice: dice.without_script(),

@@ -166,6 +166,7 @@ impl World {
         let key = [1, 2, 3, 4];
         if let Some(words) = self.clients[client].dice.words() {
             // As they are, or as an event.
+            self.babbled = true;
             let bytes = if words.first() == Some(&b'{') { wire::frame(0x81, &words, key) } else { words };
             return self.client_send(client, &bytes);
         }
