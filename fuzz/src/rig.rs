@@ -28,6 +28,9 @@ pub(crate) fn fate<'p>(
     peer: SocketAddr,
     pieces: impl IntoIterator<Item = &'p [u8]>,
 ) -> Fate {
+    let mut config = config;
+    // Its tables are made for each input, and are as large as this.
+    config.limits.connections_max = 8;
     let mut shard = Shard::new(ShardId(0), Arc::new(config), 1);
     let mut seen = Seen::default();
     let mut fx = Effects::new();
