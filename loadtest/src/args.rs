@@ -106,8 +106,8 @@ pub(crate) struct Args {
     /// flood: when it begins, counted from the end of warm-up [default: a third of the duration]
     #[arg(long)]
     flood_after_s: Option<f64>,
-    /// flood: handshakes on their way at a time
-    #[arg(long, default_value_t = 64)]
+    /// flood: handshakes on their way at a time; more are not faster where they share a core with the other clients
+    #[arg(long, default_value_t = 4)]
     flood_concurrency: u32,
     /// ramp: clients at each step
     #[arg(long, value_delimiter = ',', default_values_t = [2000, 4000, 6000, 8000, 10000])]
