@@ -7,8 +7,9 @@ use super::audit::Asked;
 use super::deflate::WindowBits;
 use super::engine::EngineKind;
 use super::gate::{Channels, Pass};
-use super::ids::{MemberNumber, RoomKey};
+use super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::outbox::Lane;
+use super::paged::Keyed;
 use super::time::Micros;
 use super::ws::Decoder;
 
@@ -47,6 +48,18 @@ pub(super) struct Conn {
     pub(super) peer: Peer,
     /// Messages refused since it was last told how many.
     pub(super) refused: u32,
+}
+
+impl Keyed for Conn {
+    type Key = ConnKey;
+
+    fn slot(key: ConnKey) -> (u32, u32) {
+        (key.index, key.generation)
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation
+    }
 }
 
 const _: () = assert!(size_of::<Option<Conn>>() == 192, "three cache lines for each connection");

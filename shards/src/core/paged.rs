@@ -72,3 +72,29 @@ impl<T> Paged<T> {
         (index as usize / PAGE_SLOTS, index as usize % PAGE_SLOTS)
     }
 }
+
+/// A value that is found by a key, which names its slot and which use of that slot it is.
+pub(super) trait Keyed {
+    /// The key.
+    type Key: Copy;
+
+    /// Slot and generation that a key names.
+    fn slot(key: Self::Key) -> (u32, u32);
+
+    /// Which use of its slot the value is.
+    fn generation(&self) -> u32;
+}
+
+impl<T: Keyed> Paged<T> {
+    /// The value with this key; nothing when it has gone, even if its slot is in use again.
+    pub(super) fn find(&self, key: T::Key) -> Option<&T> {
+        let (index, generation) = T::slot(key);
+        self.get(index).filter(|value| value.generation() == generation)
+    }
+
+    /// The value with this key, to be changed.
+    pub(super) fn find_mut(&mut self, key: T::Key) -> Option<&mut T> {
+        let (index, generation) = T::slot(key);
+        self.get_mut(index).filter(|value| value.generation() == generation)
+    }
+}

@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 use super::arrivals::Queue;
 use super::engine::{Engine, EngineKind};
 use super::event::SessionSettings;
-use super::ids::{ConnKey, MemberNumber, SessionId};
+use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
+use super::paged::Keyed;
 use super::time::Micros;
 
 /// The server-side object of a session. An idle one has no engine, no queue and no settings of its own.
@@ -48,6 +49,18 @@ pub(super) struct Room {
     pub(super) session_id: SessionId,
     /// What clients want kept with the room: a JSON object. Rarely there: eight bytes of an idle room, not sixteen.
     pub(super) state: Option<Box<Box<str>>>,
+}
+
+impl Keyed for Room {
+    type Key = RoomKey;
+
+    fn slot(key: RoomKey) -> (u32, u32) {
+        (key.index, key.generation)
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation
+    }
 }
 
 const _: () = assert!(size_of::<Option<Room>>() == 192, "three cache lines for each room");

@@ -142,7 +142,7 @@ impl Shard {
     }
 
     fn head(&self, key: ConnKey) -> Option<(&Conn, &Head)> {
-        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation)?;
+        let conn = self.conns.find(key)?;
         let Phase::Head(head) = &conn.phase else { return None };
         Some((conn, head))
     }
@@ -150,7 +150,7 @@ impl Shard {
     /// What an open connection is for, and what answers there.
     fn place(&self, open: &Open) -> (Asked, Option<&'static str>) {
         let Seat::Member(key, _) = open.seat else { return (Asked::Echo, None) };
-        let room = self.rooms.get(key.index).filter(|room| room.generation == key.generation);
+        let room = self.rooms.find(key);
         room.map_or((Asked::Room(None), None), |room| {
             (Asked::Room(Some(room.session_id.clone())), Some(room.kind.name()))
         })

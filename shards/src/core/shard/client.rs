@@ -67,7 +67,7 @@ impl Shard {
 
     /// Settles from which address a request comes, and gives it; nothing when another shard has done so.
     pub(super) fn settle_address(&mut self, key: ConnKey, request: &Request<'_>) -> Option<IpAddr> {
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         let Some(Conn { phase: Phase::Head(head), peer, .. }) = conn else { return None };
         if std::mem::replace(&mut head.address, Address::Settled) == Address::Settled {
             return None;

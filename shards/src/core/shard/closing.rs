@@ -185,7 +185,7 @@ impl Shard {
         self.counters.slow_closed += 1;
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         if let Some(conn) = conn {
             conn.lane.abandon(books);
         }
@@ -221,7 +221,7 @@ impl Shard {
     fn gone(&mut self, key: ConnKey, mode: CloseMode, fx: &mut Effects) {
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         if let Some(conn) = conn {
             conn.phase = Phase::Gone;
             conn.held = None;

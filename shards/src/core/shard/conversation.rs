@@ -21,8 +21,7 @@ impl Shard {
             self.run_engine(now, key);
         }
         let draft = self.pool.copy(payload);
-        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
-        else {
+        let Some(room) = self.rooms.find_mut(key) else {
             return self.pool.discard(draft);
         };
         room.frames_received += 1;
@@ -168,7 +167,7 @@ impl Shard {
 
     /// The connection, if it is open.
     pub(super) fn open_conn(&self, key: ConnKey) -> Option<(&Conn, &Open)> {
-        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation)?;
+        let conn = self.conns.find(key)?;
         match &conn.phase {
             Phase::Open(open) => Some((conn, open)),
             _ => None,

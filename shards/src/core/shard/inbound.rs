@@ -67,7 +67,7 @@ impl Shard {
 
     /// Whether there is room for answers in an open connection's lane; nothing when it is open no more.
     fn may_answer(&self, key: ConnKey) -> Option<bool> {
-        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation)?;
+        let conn = self.conns.find(key)?;
         matches!(conn.phase, Phase::Open(_)).then(|| !conn.lane.half_full(&self.config.outbox))
     }
 
@@ -105,7 +105,7 @@ impl Shard {
                 self.open_bytes(now, key, &mut held, fx);
             }
             let outbox = &self.config.outbox;
-            let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+            let conn = self.conns.find_mut(key);
             let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else { continue };
             if conn.lane.half_full(outbox) {
                 // What was held back has filled it again, to the last byte: the socket has to wait.

@@ -16,7 +16,7 @@ impl Shard {
     /// Charges a message, and says whether it is taken. Who comes near a limit is told once; who passes it is refused
     /// and told so once, and how much was refused when it is served again; who goes on all the same is closed.
     pub(super) fn affords(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) -> bool {
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         let Some(Conn { phase: Phase::Open(open), allowance, told, refused, .. }) = conn else {
             return false;
         };

@@ -209,7 +209,7 @@ impl Shard {
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.
     pub fn gather(&mut self, key: ConnKey, into: &mut Gather) {
         let counters = &mut self.counters;
-        if let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation) {
+        if let Some(conn) = self.conns.find_mut(key) {
             conn.lane.gather(into, counters);
         }
     }
@@ -225,11 +225,11 @@ impl Shard {
     }
 
     fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {
-        self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
+        self.conns.find_mut(key)
     }
 
     fn room(&mut self, key: RoomKey) -> Option<&mut Room> {
-        self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
+        self.rooms.find_mut(key)
     }
 
     fn mark_dirty(&mut self, key: ConnKey) {
@@ -248,8 +248,7 @@ impl Shard {
 
     /// A send has come back: what was taken leaves the lane, and what follows from it happens.
     fn sent(&mut self, now: Micros, key: ConnKey, outcome: SendOutcome, fx: &mut Effects) {
-        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
-        else {
+        let Some(conn) = self.conns.find_mut(key) else {
             return;
         };
         let books = &mut super::outbox::Books {
@@ -284,8 +283,7 @@ impl Shard {
     /// What a lane's new room allows: telling of drops, reading on, the next step of a goodbye.
     fn after_send(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
         let outbox = &self.config.outbox;
-        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
-        else {
+        let Some(conn) = self.conns.find_mut(key) else {
             return;
         };
         let drops = conn.lane.take_drops(outbox);
@@ -308,7 +306,7 @@ impl Shard {
     /// A paused connection whose lane has emptied far enough is read on at the end of the turn.
     fn may_read_on(&mut self, key: ConnKey) {
         let outbox = &self.config.outbox;
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         if let Some(conn) = conn
             && conn.paused
             && !conn.resuming

@@ -152,7 +152,7 @@ impl Shard {
 
     /// Whether a connection's binary messages carry a header.
     fn takes_headers(&self, key: ConnKey) -> bool {
-        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find(key);
         matches!(conn.map(|conn| &conn.phase), Some(Phase::Open(open)) if open.subprotocol == Subprotocol::V1)
     }
 
@@ -187,8 +187,7 @@ impl Shard {
                 pool: &mut self.pool,
                 queues: &mut self.lane_queues,
             };
-            let conn =
-                self.conns.get_mut(listener.index).filter(|conn| conn.generation == listener.generation);
+            let conn = self.conns.find_mut(listener);
             if let Some(conn) = conn {
                 conn.lane.flush_response(response, books);
                 // No send may come back to a lane that was emptied.
@@ -205,7 +204,7 @@ impl Shard {
     /// Puts a message into an open connection's lane. A lane that overflows ends its connection, but not yet: the
     /// message may be one of many that say the same.
     pub(super) fn enqueue(&mut self, key: ConnKey, message: Message, wait: Option<Micros>) {
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
             return self.pool.recycle(message.frame);
         };
@@ -228,7 +227,7 @@ impl Shard {
 
     /// Puts the last bytes of a connection that is no longer open into its lane, past every bound.
     pub(super) fn enqueue_raw(&mut self, now: Micros, key: ConnKey, message: Message) {
-        let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find_mut(key);
         let Some(conn) = conn else { return self.pool.recycle(message.frame) };
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };

@@ -56,7 +56,7 @@ impl Shard {
     /// Gives back what an open connection has. Its user and its address have not changed since: a fresh token has to
     /// be the same user's.
     pub(super) fn release(&self, key: ConnKey) {
-        let conn = self.conns.get(key.index).filter(|conn| conn.generation == key.generation);
+        let conn = self.conns.find(key);
         if let Some((conn, open)) = conn.and_then(opened) {
             let user = open.identity.as_ref().map(|identity| &*identity.sub);
             self.quotas.give_back_connection(user, SocketAddr::from(conn.peer).ip());

@@ -144,7 +144,7 @@ impl Shard {
     }
 
     pub(super) fn session_view(&self, key: RoomKey, member: Member) -> Option<SessionView> {
-        let room = self.rooms.get(key.index).filter(|room| room.generation == key.generation)?;
+        let room = self.rooms.find(key)?;
         Some(SessionView {
             id: ConnectionId { shard: self.id, key: member.conn },
             room: room.session_id.clone(),
@@ -196,7 +196,7 @@ impl Shard {
 
     /// Forgets a room without members; its place is still taken.
     fn forget_room(&mut self, key: RoomKey) -> bool {
-        let Some(room) = self.rooms.get(key.index).filter(|room| room.generation == key.generation) else {
+        let Some(room) = self.rooms.find(key) else {
             return false;
         };
         debug_assert!(room.members.is_empty(), "a room with members goes on");
@@ -222,7 +222,7 @@ impl Shard {
 
     /// Whether the room still waits for the end that it was given then.
     fn lingers(&self, key: RoomKey, ends_at: Micros) -> bool {
-        let room = self.rooms.get(key.index).filter(|room| room.generation == key.generation);
+        let room = self.rooms.find(key);
         room.is_some_and(|room| room.ends_at == ends_at)
     }
 
@@ -265,8 +265,7 @@ impl Shard {
     /// Brings a room's engine what waits for it and then one input more; it is started by the first. What comes out
     /// is carried to the members.
     pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: Option<EngineInput>) {
-        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
-        else {
+        let Some(room) = self.rooms.find_mut(key) else {
             return;
         };
         let kind = room.kind;

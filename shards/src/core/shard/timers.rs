@@ -34,8 +34,7 @@ impl Timer {
 impl Shard {
     /// Sets a connection's timer to its earliest deadline, if none goes off before.
     pub(super) fn arm(&mut self, now: Micros, key: ConnKey) {
-        let Some(conn) = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation)
-        else {
+        let Some(conn) = self.conns.find_mut(key) else {
             return;
         };
         let blocked = conn.lane.blocked_since().map(|since| since + self.config.outbox.slow_client);
@@ -58,8 +57,7 @@ impl Shard {
 
     /// Sets a room's timer to its earliest deadline, if none goes off before.
     pub(super) fn arm_room(&mut self, key: RoomKey) {
-        let Some(room) = self.rooms.get_mut(key.index).filter(|room| room.generation == key.generation)
-        else {
+        let Some(room) = self.rooms.find_mut(key) else {
             return;
         };
         let engine = room.engine.as_ref().and_then(|engine| engine.deadline());
@@ -141,7 +139,7 @@ impl Shard {
         {
             self.waiting.pop_front();
             let counters = &mut self.counters;
-            let conn = self.conns.get_mut(key.index).filter(|conn| conn.generation == key.generation);
+            let conn = self.conns.find_mut(key);
             if let Some(conn) = conn
                 && conn.lane.wait_until().is_some_and(|at| at <= now)
             {
