@@ -167,8 +167,7 @@ impl Resolver<'_> {
     }
 
     fn config(self, profile: Profile, cores: Vec<usize>, tls: Option<Tls>) -> Config {
-        let mut shard = self.shard_config(cores.len());
-        shard.limits.handshakes = tls.is_some();
+        let shard = self.shard_config(cores.len(), tls.is_some());
         let wire = WireConfig { tls, ..self.wire_config(cores.len()) };
         let effective = KEYS.iter().filter_map(|key| {
             let Setting { value, place } = self.settings.get(key.name)?.clone();
@@ -197,7 +196,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn shard_config(&self, shards: usize) -> ShardConfig {
+    fn shard_config(&self, shards: usize, handshakes: bool) -> ShardConfig {
         let count = |name| self.number(name) as usize;
         let seconds = |name| Micros::from_s(self.number(name));
         let milliseconds = |name| Micros::from_ms(self.number(name));
@@ -216,7 +215,7 @@ impl Resolver<'_> {
                 messages_burst: self.number("limits.messages_burst"),
                 bytes_per_s: self.number("limits.bytes_per_s"),
                 upgrades_per_s_per_ip: share(count("limits.upgrades_per_s_per_ip"), shards) as u64,
-                handshakes: false,
+                handshakes,
                 message_bytes_max: count("limits.message_bytes_max"),
                 json_depth_max: count("limits.json_depth_max"),
                 close: seconds("limits.close_s"),

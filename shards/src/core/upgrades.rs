@@ -34,9 +34,9 @@ impl Upgrades {
         Self { price, paid: HashMap::with_hasher(hasher), until_sweep: SWEEP_EVERY }
     }
 
-    /// Whether the address may have another upgrade, which it then has had.
+    /// Whether the address may have another upgrade, which it then has had. The host itself always may.
     pub(super) fn take(&mut self, now: Micros, from: IpAddr) -> bool {
-        if self.price == Micros(0) {
+        if self.price == Micros(0) || from.to_canonical().is_loopback() {
             return true;
         }
         let host = host_of(from);

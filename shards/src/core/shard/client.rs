@@ -15,12 +15,16 @@ impl Shard {
     /// The most bytes of the PROXY header that has to come first from this peer; nothing when none has to. In front of
     /// TLS it comes in clear, so that the wire has to know.
     pub fn proxy_header_max(&self, peer: Caller) -> Option<usize> {
-        let proxies = &self.config.proxies;
-        let trusted = match peer {
-            Caller::At(address) => proxies.trusted.contains(address.ip()),
+        let comes = self.config.proxies.protocol && self.trusts(peer);
+        comes.then_some(self.config.limits.head_bytes_max)
+    }
+
+    /// Whether a peer is believed when it speaks for somebody else.
+    pub(super) fn trusts(&self, peer: Caller) -> bool {
+        match peer {
+            Caller::At(address) => self.config.proxies.trusted.contains(address.ip()),
             Caller::Local => true,
-        };
-        (proxies.protocol && trusted).then_some(self.config.limits.head_bytes_max)
+        }
     }
 
     /// How far it is known where a connection comes from that was accepted here.

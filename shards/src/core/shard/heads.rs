@@ -44,7 +44,7 @@ enum Verdict {
 impl Shard {
     pub(super) fn accepted(&mut self, now: Micros, key: ConnKey, peer: Caller, fx: &mut Effects) {
         self.counters.accepted += 1;
-        if !self.may_shake_hands(now, peer.address().ip()) {
+        if !self.may_shake_hands(now, peer) {
             // An answer could be read only behind the handshake that is to be spared.
             self.counters.refused[Refusal::TooOften as usize] += 1;
             self.note_turned_away(peer.address(), Refusal::TooOften, fx);
@@ -162,7 +162,7 @@ impl Shard {
         let asks = matches!(route, Route::Room(_) | Route::Echo);
         if let Some(from) = self.settle_address(key, &request)
             && asks
-            && !self.may_upgrade(now, from)
+            && !self.upgrades.take(now, from)
         {
             let (refusal, answer) = self.too_often();
             return Verdict::Refuse(refusal, answer);

@@ -1,9 +1,8 @@
 //! How much a client may send, and how often an address may come: what is warned of, refused, and ended.
 
-use ::core::net::IpAddr;
-
 use super::super::allowance::{Limited, Standing};
 use super::super::conn::{Conn, Phase, Seat, Told};
+use super::super::effect::Caller;
 use super::super::event::{ErrorEvent, ServerEvent};
 use super::super::ids::ConnKey;
 use super::super::time::Micros;
@@ -92,17 +91,9 @@ impl Shard {
         }
     }
 
-    /// Whether an address may ask for another WebSocket now; the host itself always may.
-    pub(super) fn may_upgrade(&mut self, now: Micros, from: IpAddr) -> bool {
-        from.to_canonical().is_loopback() || self.upgrades.take(now, from)
-    }
-
     /// Whether a TLS handshake may begin with a peer. One that speaks for others has no bound: who they are is told
     /// behind the handshake.
-    pub(super) fn may_shake_hands(&mut self, now: Micros, peer: IpAddr) -> bool {
-        !self.config.limits.handshakes
-            || peer.to_canonical().is_loopback()
-            || self.config.proxies.trusted.contains(peer)
-            || self.handshakes.take(now, peer)
+    pub(super) fn may_shake_hands(&mut self, now: Micros, peer: Caller) -> bool {
+        !self.config.limits.handshakes || self.trusts(peer) || self.handshakes.take(now, peer.address().ip())
     }
 }
