@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// Cores the generator may use, as in 1 or 2,3
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
+    /// Workers outrank everything that is not realtime, the kernel's own background threads among it (`chrt -f`)
+    #[arg(long)]
+    realtime: bool,
     /// Frames due within a tick leave together at its end
     #[arg(long, default_value_t = 250)]
     tick_us: u64,
@@ -144,6 +147,7 @@ pub(crate) struct Job {
     pub(crate) plan: Plan,
     pub(crate) clients: u32,
     pub(crate) processes: u32,
+    pub(crate) realtime: bool,
     /// Connections at each step of the connect phase; one step but for `ramp`.
     pub(crate) steps: Vec<u32>,
     pub(crate) settle_us: u64,
@@ -222,6 +226,7 @@ impl Args {
             plan,
             clients,
             processes: self.processes,
+            realtime: self.realtime,
             steps,
             settle_us: if scenario == Scenario::Ramp { micros(self.settle_s) } else { 0 },
             drain_us: micros(self.drain_s),

@@ -3,6 +3,7 @@
 //! One thread decides; one more per worker only passes its lines on. Workers end when their stdin does, so whatever
 //! way this ends, they end too.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Command as Program, Stdio};
@@ -31,6 +32,9 @@ const SETTLED_US: u64 = 150_000;
 
 /// How long the server's counters have to catch up with what it did.
 const METRICS_US: u64 = 1_000_000;
+
+/// What starts a worker that outranks everything that is not realtime, on its core.
+const CHRT: [&str; 3] = ["chrt", "-f", "10"];
 
 /// Runs a job to its report.
 pub(crate) fn run(job: &Job) -> Result<Report, String> {
@@ -82,7 +86,7 @@ impl<'a> Coordinator<'a> {
         let (sender, notices) = channel();
         let mut children = Vec::new();
         for (n, share) in shares.iter().enumerate() {
-            let (child, mut stdin) = start_worker(n, sender.clone())?;
+            let (child, mut stdin) = start_worker(n, job.realtime, sender.clone())?;
             send(&mut stdin, &Command::Plan(Box::new(share.clone())))?;
             children.push((child, Some(stdin)));
         }
@@ -330,10 +334,17 @@ impl Drop for Coordinator<'_> {
     }
 }
 
-fn start_worker(n: usize, sender: Sender<(usize, Notice)>) -> Result<(Child, ChildStdin), String> {
+fn start_worker(
+    n: usize,
+    realtime: bool,
+    sender: Sender<(usize, Notice)>,
+) -> Result<(Child, ChildStdin), String> {
     let failed = |error: std::io::Error| format!("can't start a worker process: {error}");
     let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Program::new(program);
+    let mut command = Program::new(if realtime { OsStr::new(CHRT[0]) } else { program.as_os_str() });
+    if realtime {
+        command.args(&CHRT[1..]).arg(&program);
+    }
     command.arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
