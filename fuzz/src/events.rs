@@ -150,6 +150,10 @@ fn check_event(event: ClientEvent, pairs: &Pairs) {
             assert!(request.metadata.is_none_or(|metadata| value(&metadata).is_object()));
             "response.create"
         }
+        ClientCommand::ItemDelete { .. } => "conversation.item.delete",
+        ClientCommand::ItemRetrieve { .. } => "conversation.item.retrieve",
+        ClientCommand::ItemTruncate { .. } => "conversation.item.truncate",
+        ClientCommand::OutputClear => "output_audio_buffer.clear",
         ClientCommand::ResponseCancel { .. } => "response.cancel",
         ClientCommand::SessionUpdate(update) => {
             if let Some(state) = &update.state {

@@ -110,7 +110,7 @@ pub(crate) const SHORT_VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// The engines that exist.
-pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
+pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot", "realtime", "worker"];
 
 const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];

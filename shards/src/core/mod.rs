@@ -33,6 +33,7 @@ pub mod spare;
 pub mod time;
 pub mod timer;
 mod upgrades;
+pub mod upstream;
 pub mod ws;
 
 pub use config::ShardConfig;

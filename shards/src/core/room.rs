@@ -47,8 +47,17 @@ pub(super) struct Room {
     pub(super) armed: Micros,
     /// Its name.
     pub(super) session_id: SessionId,
-    /// What clients want kept with the room: a JSON object. Rarely there: eight bytes of an idle room, not sixteen.
-    pub(super) state: Option<Box<Box<str>>>,
+    /// What is kept with it that most rooms never have.
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+/// What is kept with a room that most rooms never have.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// What clients want kept with the room: a JSON object.
+    pub(super) state: Option<Box<str>>,
+    /// What clients said of their session that only a model server heeds; see [`super::engine::EngineContext::extras`].
+    pub(super) extras: Option<Box<str>>,
 }
 
 impl Keyed for Room {
@@ -75,6 +84,11 @@ pub(super) struct Member {
 }
 
 impl Room {
+    /// What clients want kept with the room: a JSON object.
+    pub(super) fn state(&self) -> Option<&str> {
+        self.kept.as_ref()?.state.as_deref()
+    }
+
     /// The next free member number, from 1.
     pub(super) fn next_member(&mut self) -> MemberNumber {
         loop {

@@ -23,6 +23,7 @@ pub(super) fn handle(spurts: &mut Spurts, input: EngineInput, cx: &mut EngineCon
                 last: false,
                 timestamp_ms: mark.timestamp_ms,
                 response: None,
+                part: None,
             });
         }
         EngineInput::Command { from, event_id, command } => {
@@ -60,7 +61,11 @@ pub(super) fn answer(
         ClientCommand::ResponseCancel { .. } => {
             cx.refuse(from, event_id, "response_cancel_not_active", "There is no response to cancel.");
         }
-        ClientCommand::Append
+        ClientCommand::ItemDelete { .. }
+        | ClientCommand::ItemRetrieve { .. }
+        | ClientCommand::ItemTruncate { .. }
+        | ClientCommand::OutputClear
+        | ClientCommand::Append
         | ClientCommand::SessionUpdate(_)
         | ClientCommand::RoomSend { .. }
         | ClientCommand::Ping { .. } => {}

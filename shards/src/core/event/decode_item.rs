@@ -12,7 +12,11 @@ use super::item::{NewContent, NewItem, Role};
 const CONTENT_PARTS_MAX: usize = 64;
 
 /// Reads an item.
-pub(super) fn item(object: Object<'_, '_>) -> Result<NewItem, ClientError> {
+pub(super) fn item(
+    object: Object<'_, '_>,
+    raw: Box<str>,
+    previous: Option<&str>,
+) -> Result<NewItem, ClientError> {
     let item = Fields::new(object, "item");
     match item.text("type")? {
         Some("message") => {}
@@ -44,7 +48,7 @@ pub(super) fn item(object: Object<'_, '_>) -> Result<NewItem, ClientError> {
         };
         content.push(content_part(&Fields::new(object, &path))?);
     }
-    Ok(NewItem { id: id.map(Into::into), role, content })
+    Ok(NewItem { id: id.map(Into::into), role, content, previous: previous.map(Into::into), raw })
 }
 
 fn content_part(part: &Fields<'_, '_, '_>) -> Result<NewContent, ClientError> {

@@ -17,7 +17,7 @@ pub(super) fn session(object: Object<'_, '_>) -> Result<SessionPatch, ClientErro
         return Err(session.invalid("type", "realtime"));
     }
     let mut patch = SessionPatch {
-        engine: parsed(&session, "engine", "echo, relay or parrot")?,
+        engine: parsed(&session, "engine", "echo, relay, parrot, realtime or worker")?,
         codec: parsed(&session, "format", CODECS)?,
         rate: rate(&session)?,
         modality: modality(&session, "output_modalities")?.or(modality(&session, "modalities")?),

@@ -23,6 +23,10 @@ pub struct NewItem {
     pub role: Role,
     /// Its parts; at least one.
     pub content: Vec<NewContent>,
+    /// Behind which item it stands: `root` for the beginning; nothing for the end.
+    pub previous: Option<Box<str>>,
+    /// All of it, a raw JSON object, for a model server.
+    pub raw: Box<str>,
 }
 
 /// A part of an item that a client asks to add.

@@ -67,6 +67,14 @@ impl<'o> Json<'o> {
         }
     }
 
+    /// Members as they are, without braces; perhaps none.
+    pub(super) fn members(&mut self, members: &str) {
+        if !members.is_empty() {
+            self.separate();
+            self.out.extend_from_slice(members.as_bytes());
+        }
+    }
+
     pub(super) fn object(&mut self, key: &str, fields: impl FnOnce(&mut Self)) {
         self.key(key);
         self.braces(fields);

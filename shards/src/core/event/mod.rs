@@ -29,7 +29,7 @@ pub use item::{
     CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
 };
 pub use parse::{Scratch, parse};
-pub use server::{ErrorEvent, Part, ServerEvent};
+pub use server::{ErrorEvent, NamedPart, Part, PartRef, Passed, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,

@@ -136,7 +136,7 @@ fn what_is_kept_is_what_was_checked() {
 fn the_simple_events_are_taken() {
     assert_eq!(command(r#"{"type":"input_audio_buffer.commit"}"#), ClientCommand::Commit);
     assert_eq!(command(r#"{"type":"input_audio_buffer.clear"}"#), ClientCommand::Clear);
-    let response_id = Some(ResponseId(0x1f));
+    let response_id = Some("resp_1f".into());
     assert_eq!(
         command(r#"{"type":"response.cancel","response_id":"resp_1f"}"#),
         ClientCommand::ResponseCancel { response_id }
@@ -196,10 +196,9 @@ fn items_come_in_the_shapes_of_the_realtime_api() {
     ) else {
         panic!("a request")
     };
-    assert_eq!(
-        request,
-        ResponseRequest { modality: Some(Modality::Text), metadata: Some(r#"{"a":"b"}"#.into()) }
-    );
+    assert_eq!((request.modality, request.metadata.as_deref()), (Some(Modality::Text), Some(r#"{"a":"b"}"#)));
+    let raw = r#"{"output_modalities":["text"],"metadata":{"a":"b"},"instructions":"x"}"#;
+    assert_eq!(request.raw.as_deref(), Some(raw));
 }
 
 fn updated(session: &str) -> (SessionSettings, Result<Changes, ClientError>) {

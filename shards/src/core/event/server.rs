@@ -1,6 +1,7 @@
 //! What the server says.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::Class;
 use super::client::ClientError;
@@ -181,6 +182,46 @@ pub enum ServerEvent {
         /// Of which response.
         response: ResponseId,
     },
+    /// Any event of a model server, passed on.
+    Passed(Box<Passed>),
+}
+
+/// An event of a model server as it is passed on: in the GA name, with a number of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Its `type`, in the GA name.
+    pub name: Box<str>,
+    /// Its other members but `event_id`, raw JSON without the braces, as in `"a":1,"b":2`; perhaps none.
+    pub members: Box<str>,
+}
+
+impl Passed {
+    /// Whether it is a piece of something that its end tells whole.
+    fn is_delta(&self) -> bool {
+        self.name.ends_with(".delta")
+    }
+}
+
+/// A part of a response, by whoever named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartRef {
+    /// We numbered it.
+    Numbered(Part),
+    /// A model server named it.
+    Named(Arc<NamedPart>),
+}
+
+/// A part of a response under the names of a model server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPart {
+    /// The response.
+    pub response: Box<str>,
+    /// The item.
+    pub item: Box<str>,
+    /// The item's place in the response.
+    pub output_index: u32,
+    /// The part's place in the item.
+    pub content_index: u32,
 }
 
 /// The only part of the only item of a response.
@@ -230,16 +271,18 @@ impl From<ClientError> for ServerEvent {
 
 impl ServerEvent {
     /// What happens to it when a lane is full.
-    pub const fn class(&self) -> Class {
+    pub fn class(&self) -> Class {
         match self {
             Self::TranscriptDelta { .. } | Self::TextDelta { .. } => Class::Droppable,
+            Self::Passed(passed) if passed.is_delta() => Class::Droppable,
             _ => Class::Control,
         }
     }
 
     /// Whether it may wait for company in a batch.
-    pub const fn waits(&self) -> bool {
+    pub fn waits(&self) -> bool {
         match self {
+            Self::Passed(passed) => passed.is_delta(),
             Self::SessionCreated(_)
             | Self::SessionUpdated(_)
             | Self::SessionDraining { .. }

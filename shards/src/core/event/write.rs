@@ -10,7 +10,7 @@ use super::settings::{AudioFormat, ServerVad};
 
 impl ServerEvent {
     /// Its `type`.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::SessionCreated(_) => "session.created",
             Self::SessionUpdated(_) => "session.updated",
@@ -40,13 +40,14 @@ impl ServerEvent {
             Self::TextDone { .. } => "response.output_text.done",
             Self::ResponseDone(_) => "response.done",
             Self::OutputCleared { .. } => "output_audio_buffer.cleared",
+            Self::Passed(passed) => &passed.name,
         }
     }
 
     /// Appends the event as one line of JSON, without the line's end.
     pub fn write(&self, event_id: EventId, seq: Option<u64>, out: &mut Vec<u8>) {
         Json::write(out, |json| {
-            json.plain("type", self.name());
+            json.text("type", self.name());
             json.plain("event_id", event_id);
             if let Some(seq) = seq {
                 json.number("seq", seq);
@@ -124,6 +125,7 @@ impl ServerEvent {
                 json.text("text", text);
             }
             Self::OutputCleared { response } => json.plain("response_id", response),
+            Self::Passed(passed) => json.members(&passed.members),
         }
     }
 }

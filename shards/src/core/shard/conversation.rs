@@ -132,7 +132,7 @@ impl Shard {
         }
         let Some(room) = self.room(key) else { return Ok(()) };
         let merged = match &update.state {
-            Some(patch) => Some(merge_state(room.state.as_deref().map(|state| &**state), patch)?),
+            Some(patch) => Some(merge_state(room.state(), patch)?),
             None => None,
         };
         let mut settings = room.settings;
@@ -144,7 +144,7 @@ impl Shard {
             room.settings = settings;
         }
         if merged.is_some() {
-            room.state = merged.map(Box::new);
+            room.kept.get_or_insert_default().state = merged;
         }
         let started = room.engine.is_some();
         if started && update.session.is_some() {

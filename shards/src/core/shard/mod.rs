@@ -20,6 +20,7 @@ mod places;
 mod rooms;
 mod shedding;
 mod timers;
+mod upstreams;
 
 use ::core::hint::black_box;
 use std::collections::VecDeque;

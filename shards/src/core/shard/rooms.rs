@@ -98,7 +98,7 @@ impl Shard {
             kind: wishes.kind,
             engine: None,
             settings: wishes.settings,
-            state: None,
+            kept: None,
             members: SmallVec::new(),
             inbound: Queue::default(),
             last_member: 0,
@@ -151,7 +151,7 @@ impl Shard {
             engine: room.kind,
             member: member.number,
             settings: room.settings,
-            state: room.state.as_deref().cloned(),
+            state: room.state().map(Into::into),
             resume: None,
             limits: SessionLimits::from(&*self.config),
         })
@@ -265,6 +265,21 @@ impl Shard {
     /// Brings a room's engine what waits for it and then one input more; it is started by the first. What comes out
     /// is carried to the members.
     pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: Option<EngineInput>) {
+        self.with_engine(now, key, |engine, cx| {
+            if let Some(input) = input {
+                engine.handle(input, cx);
+            }
+        });
+    }
+
+    /// Lets a room's engine do something, behind what waits for it; it is started by the first. What comes out is carried to
+    /// the members.
+    pub(super) fn with_engine(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
+    ) {
         let Some(room) = self.rooms.find_mut(key) else {
             return;
         };
@@ -276,8 +291,11 @@ impl Shard {
         let mut out = std::mem::take(&mut self.outputs);
         let cx = &mut EngineContext {
             now,
+            config: &self.config,
+            rng: &mut self.rng,
             pool: &mut self.pool,
             settings: &room.settings,
+            extras: room.kept.as_ref().and_then(|kept| kept.extras.as_deref()),
             last_id: &mut room.last_id,
             out: &mut out,
         };
@@ -285,9 +303,7 @@ impl Shard {
         while let Some((from, audio)) = self.arrivals.pop(&mut room.inbound) {
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
-        if let Some(input) = input {
-            engine.handle(input, cx);
-        }
+        what(engine, cx);
         let timed = engine.deadline().is_some();
         for output in out.drain(..) {
             self.carry(now, key, output);
@@ -301,7 +317,7 @@ impl Shard {
     /// Carries one thing that came out of an engine to the members.
     fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) {
         match output {
-            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
+            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part: _ } => {
                 let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
                 self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
             }
@@ -309,6 +325,7 @@ impl Shard {
                 self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
             }
             EngineOutput::Flush(response) => self.flush_response(key, response.0),
+            EngineOutput::Upstream(order) => self.carry_upstream(key, order),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::speech::{Script, Source};
 use crate::core::engine::{Audience, EngineContext, EngineOutput, ResponseNumber};
 use crate::core::event::{
     AudioFormat, CancelReason, Content, ConversationId, Item, ItemId, ItemName, ItemStatus, Modality, Part,
-    Response, ResponseId, ResponseRequest, ResponseStatus, Role, ServerEvent, Usage,
+    PartRef, Response, ResponseId, ResponseRequest, ResponseStatus, Role, ServerEvent, Usage,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -104,6 +104,7 @@ impl Answer {
                 last: index + 1 == self.chunks,
                 timestamp_ms: (index * WINDOW_MS) as u32,
                 response: Some(self.number),
+                part: Some(PartRef::Numbered(self.part())),
             });
             self.sent = index + 1;
         }

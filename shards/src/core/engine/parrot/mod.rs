@@ -25,7 +25,7 @@ use super::relay::told;
 use super::{Audience, EngineContext, EngineInput, ResponseNumber};
 use crate::core::event::{
     AudioFormat, CancelReason, ClientCommand, ConversationId, Item, ItemName, NewContent, NewItem,
-    ResponseId, ResponseRequest, Role, ServerEvent, SessionSettings,
+    ResponseRequest, Role, ServerEvent, SessionSettings,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -109,7 +109,11 @@ impl Parrot {
             ClientCommand::ResponseCancel { response_id } => {
                 self.cancel_for(from, event_id, response_id, cx);
             }
-            ClientCommand::Append
+            ClientCommand::ItemDelete { .. }
+            | ClientCommand::ItemRetrieve { .. }
+            | ClientCommand::ItemTruncate { .. }
+            | ClientCommand::OutputClear
+            | ClientCommand::Append
             | ClientCommand::SessionUpdate(_)
             | ClientCommand::RoomSend { .. }
             | ClientCommand::Ping { .. } => {}
@@ -195,11 +199,11 @@ impl Parrot {
         &mut self,
         from: MemberNumber,
         event_id: Option<Box<str>>,
-        response: Option<ResponseId>,
+        response: Option<Box<str>>,
         cx: &mut EngineContext<'_>,
     ) {
         let running = self.answer.as_ref().map(|answer| answer.id);
-        if running.is_none() || response.is_some_and(|response| Some(response) != running) {
+        if running.is_none() || response.is_some_and(|response| response.parse().ok() != running) {
             let message = "There is no such response in progress.";
             return cx.refuse(from, event_id, "response_cancel_not_active", message);
         }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::core::config::ShardConfig;
 use crate::core::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
 use crate::core::event::{
     AudioFormat, ClientCommand, Codec, EventId, NewContent, NewItem, ResponseRequest, Role, ServerVad,
@@ -9,6 +10,7 @@ use crate::core::event::{
 };
 use crate::core::frame::FramePool;
 use crate::core::ids::MemberNumber;
+use crate::core::rng::SplitMix64;
 use crate::core::time::Micros;
 
 pub(super) const SPEAKER: MemberNumber = MemberNumber(1);
@@ -56,15 +58,18 @@ impl Room {
             input,
             &mut EngineContext {
                 now: self.now,
+                config: &ShardConfig::default(),
+                rng: &mut SplitMix64::new(1),
                 pool: &mut self.pool,
                 settings: &self.settings,
+                extras: None,
                 last_id: &mut self.last_id,
                 out: &mut out,
             },
         );
         for output in out {
             self.seen.push(match output {
-                EngineOutput::Audio { audio, first, last, timestamp_ms, to, track, response } => {
+                EngineOutput::Audio { audio, first, last, timestamp_ms, to, track, response, .. } => {
                     assert_eq!((to, track), (Audience::All, MemberNumber(0)));
                     assert!(response.is_some());
                     Seen::Audio { at: self.now, bytes: audio.payload().to_vec(), first, last, timestamp_ms }
@@ -75,6 +80,7 @@ impl Room {
                     Seen::Event(serde_json::from_slice(&line).expect("an event is JSON"))
                 }
                 EngineOutput::Flush(_) => Seen::Flush,
+                EngineOutput::Upstream(order) => panic!("a parrot has no upstream: {order:?}"),
             });
         }
     }
@@ -94,7 +100,13 @@ impl Room {
 
     pub(super) fn text(&mut self, text: &str) {
         let content = vec![NewContent::Text(text.into())];
-        self.command(ClientCommand::ItemCreate(Box::new(NewItem { id: None, role: Role::User, content })));
+        self.command(ClientCommand::ItemCreate(Box::new(NewItem {
+            id: None,
+            role: Role::User,
+            content,
+            previous: None,
+            raw: "{}".into(),
+        })));
     }
 
     /// Lets time pass, waking the engine when it asks for it.
