@@ -4,13 +4,13 @@
 //! another line or field.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
+use humantime::{Rfc3339Timestamp, format_rfc3339_millis};
 use serde::Serialize;
 use shards::core::audit::{Asked, AuditRecord, Closed, Managed, Opened, Refused};
 use shards::core::{ConnectionId, ShardId};
 use shards::rt::Stamped;
-
-use super::time::Utc;
 
 /// Longest text of a client or operator in a line; users' names are no longer anyway.
 const TEXT_BYTES_MAX: usize = 256;
@@ -27,7 +27,7 @@ pub(super) struct Origin {
 /// A line's fields, in their order.
 #[derive(Serialize)]
 struct Line<'a, F> {
-    time: Text<Utc>,
+    time: Text<Rfc3339Timestamp>,
     event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<ShardId>,
@@ -133,7 +133,7 @@ impl<T: std::fmt::Display> Serialize for Text<T> {
 
 /// Writes a record behind what `out` holds.
 pub(super) fn write(stamped: &Stamped, origin: Origin, out: &mut Vec<u8>) {
-    let time = || Text(Utc(stamped.at));
+    let time = || moment(stamped.at);
     let Origin { shard, tls } = origin;
     match &*stamped.record {
         AuditRecord::Opened(Opened { connection, source, asked, user, subprotocol, engine }) => {
@@ -181,14 +181,9 @@ pub(super) fn write(stamped: &Stamped, origin: Origin, out: &mut Vec<u8>) {
 }
 
 /// Writes that so many records of a queue are missing before this line.
-pub(super) fn write_missing(
-    at: std::time::SystemTime,
-    records: u64,
-    shard: Option<ShardId>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_missing(at: SystemTime, records: u64, shard: Option<ShardId>, out: &mut Vec<u8>) {
     let fields = MissingFields { records };
-    put(&Line { time: Text(Utc(at)), event: "missing", shard, fields, user: None }, out);
+    put(&Line { time: moment(at), event: "missing", shard, fields, user: None }, out);
 }
 
 fn put(line: &impl Serialize, out: &mut Vec<u8>) {
@@ -204,9 +199,13 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
+/// To the millisecond, as RFC 3339 has it. A clock before 1970 is not set at all.
+fn moment(at: SystemTime) -> Text<Rfc3339Timestamp> {
+    Text(format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
 
     use serde_json::Value;
     use shards::core::audit::{By, Source};

@@ -6,7 +6,6 @@
 
 mod file;
 mod line;
-mod time;
 mod writer;
 
 use std::sync::Arc;
