@@ -66,7 +66,7 @@ impl Rig {
 
     /// The shards of a node.
     fn node(config: &Arc<ShardConfig>) -> [Self; 2] {
-        let quotas = Arc::new(Quotas::new(&config.limits, 9));
+        let quotas = Arc::new(Quotas::new(config, 9));
         [Self::new(0, config, &quotas), Self::new(1, config, &quotas)]
     }
 
@@ -343,7 +343,7 @@ fn who_is_refused_after_the_reservation_leaves_nothing_behind() {
 
 /// Two shards, each on a thread of its own, ask for the last place at the same moment, again and again.
 fn race(config: &Arc<ShardConfig>, rounds: usize) {
-    let quotas = Arc::new(Quotas::new(&config.limits, 9));
+    let quotas = Arc::new(Quotas::new(config, 9));
     let (barrier, winners) = (Barrier::new(usize::from(SHARDS)), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for id in 0..SHARDS {
@@ -380,7 +380,7 @@ fn one_of_two_shards_gets_the_last_place_of_the_node_of_a_user_of_an_address() {
 fn many_come_and_go_on_two_shards_and_nobody_is_left_or_stuck() {
     const ROUNDS: u32 = 20_000;
     let config = config(|limits| limits.connections_per_ip_max = 2);
-    let quotas = Arc::new(Quotas::new(&config.limits, 9));
+    let quotas = Arc::new(Quotas::new(&config, 9));
     std::thread::scope(|scope| {
         for id in 0..SHARDS {
             let (quotas, config) = (&quotas, &config);

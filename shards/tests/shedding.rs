@@ -24,7 +24,7 @@ impl Rig {
     fn new() -> Self {
         let mut config = ShardConfig { echo_endpoint: true, ..ShardConfig::default() };
         config.limits.upgrades_in_flight_max = 16;
-        let quotas = Arc::new(Quotas::new(&config.limits, 1));
+        let quotas = Arc::new(Quotas::new(&config, 1));
         let shard = Shard::among(ShardId(0), Arc::new(config), Arc::clone(&quotas), 1);
         let (now, fx, answers) = (Micros::from_s(1), Effects::new(), Vec::new());
         Self { shard, quotas, now, next: 0, fx, answers }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::config::Limits;
+use super::config::ShardConfig;
 use super::networks::{bits_of, host_of};
 
 /// Lists in the table of users, and in that of addresses, at most: half a megabyte each.
@@ -56,13 +56,15 @@ pub struct Out {
 }
 
 impl Quotas {
-    /// Nothing is out yet.
+    /// Nothing is out yet. Users are counted only where a gate says who they are.
     #[must_use]
-    pub fn new(limits: &Limits, seed: u64) -> Self {
+    pub fn new(config: &ShardConfig, seed: u64) -> Self {
+        let limits = &config.limits;
+        let each_user_max = if config.gate.is_some() { limits.connections_per_user_max } else { 0 };
         Self {
             connections: Total::new(limits.connections_max),
             rooms: Total::new(limits.rooms_max),
-            users: Shares::new(limits.connections_per_user_max, limits.connections_max),
+            users: Shares::new(each_user_max, limits.connections_max),
             addresses: Shares::new(limits.connections_per_ip_max, limits.connections_max),
             memory_short: AtomicBool::new(false),
             seed,
@@ -231,14 +233,24 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::ShardConfig;
+    use super::super::gate::{Denied, Gate, Pass};
     use super::*;
 
+    #[derive(Debug)]
+    struct ClosedGate;
+
+    impl Gate for ClosedGate {
+        fn check(&self, _token: &str) -> Result<Pass, Denied> {
+            Err(Denied::Unauthorized("nobody comes in"))
+        }
+    }
+
     fn quotas(connections: usize, each_user: usize, each_address: usize) -> Quotas {
-        let mut limits = ShardConfig::default().limits;
+        let mut config = ShardConfig { gate: Some(Arc::new(ClosedGate)), ..ShardConfig::default() };
+        let limits = &mut config.limits;
         (limits.connections_max, limits.rooms_max) = (connections, 3);
         (limits.connections_per_user_max, limits.connections_per_ip_max) = (each_user, each_address);
-        Quotas::new(&limits, 7)
+        Quotas::new(&config, 7)
     }
 
     fn address(text: &str) -> IpAddr {

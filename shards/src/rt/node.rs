@@ -91,7 +91,7 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
     let line = endpoints.pop().ok_or_else(|| StartError::Wiring("the mesh has no parties".to_owned()))?;
     let roll = Roll::new(endpoints.iter().map(Endpoint::waker).collect(), line.waker());
     let (ended, endings) = channel();
-    let quotas = Arc::new(Quotas::new(&config.shard.limits, config.seed));
+    let quotas = Arc::new(Quotas::new(&config.shard, config.seed));
     let mut node = Node { at, threads: Vec::new(), roll: Arc::new(roll), quotas, endings };
     let shared = Shared {
         quotas: Arc::clone(&node.quotas),

@@ -109,7 +109,7 @@ impl World {
     fn make(seed: u64, scenario: Scenario, mut dice: Dice, steps_max: u64, line: Option<fn(&str)>) -> Self {
         let shards = usize::from(scenario.config.shards);
         let config = Arc::new(scenario.config.clone());
-        let quotas = Arc::new(Quotas::new(&config.limits, seed));
+        let quotas = Arc::new(Quotas::new(&config, seed));
         let node = |id: usize| {
             let (config, quotas) = (Arc::clone(&config), Arc::clone(&quotas));
             Node::new(Shard::among(ShardId(id as u16), config, quotas, seed))

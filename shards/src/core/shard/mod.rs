@@ -103,7 +103,7 @@ pub struct Shard {
 impl Shard {
     /// A shard without connections, alone in its node. The same seed and inputs give the same effects.
     pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64) -> Self {
-        let quotas = Arc::new(Quotas::new(&config.limits, seed));
+        let quotas = Arc::new(Quotas::new(&config, seed));
         Self::among(id, config, quotas, seed)
     }
 
