@@ -106,3 +106,36 @@ fn a_frame_goes_to_each_in_its_own_form_and_is_encoded_once_for_each() {
     assert_eq!(desk.event(ga[0], "error")["error"]["code"], "binary_not_supported");
     assert!(desk.audio(plain).is_empty());
 }
+
+#[test]
+fn what_a_session_says_is_checked_kept_and_told_to_each_in_its_words() {
+    let mut desk = Desk::default();
+    let ga = desk.join(GA, &[]);
+    let beta = desk.join(GA, &["OpenAI-Beta: realtime=v1"]);
+    let session = json!({
+        "type": "realtime",
+        "instructions": "be kind",
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+        "audio": {"input": {"transcription": {"model": "w"}}, "output": {"voice": "verse"}},
+    });
+    desk.send(ga, &json!({"type": "session.update", "session": session}));
+    let told = desk.event(ga, "session.updated")["session"].clone();
+    assert_eq!((&told["instructions"], &told["tools"][0]["name"]), (&json!("be kind"), &json!("f")));
+    assert_eq!(told["audio"]["output"]["voice"], "verse");
+    let told = desk.event(beta, "session.updated")["session"].clone();
+    assert_eq!((&told["voice"], &told["input_audio_transcription"]["model"]), (&json!("verse"), &json!("w")));
+    desk.send(beta, &json!({"type": "session.update", "session": {"voice": "ash", "instructions": null}}));
+    let told = desk.event(ga, "session.updated")["session"].clone();
+    assert_eq!((&told["instructions"], &told["tools"][0]["name"]), (&json!(""), &json!("f")));
+    assert_eq!(told["audio"]["output"]["voice"], "ash");
+    desk.send(
+        ga,
+        &json!({"type": "session.update", "event_id": "mine", "session": {"audio": {"output": {"speed": 9}}}}),
+    );
+    let error = desk.event(ga, "error")["error"].clone();
+    assert_eq!((&error["type"], &error["code"]), (&json!("invalid_request_error"), &json!("invalid_value")));
+    assert_eq!((&error["param"], &error["event_id"]), (&json!("session.audio.output.speed"), &json!("mine")));
+    // Whoever comes later finds it.
+    let later = desk.join(GA, &[]);
+    assert_eq!(desk.event(later, "session.created")["session"]["audio"]["output"]["voice"], "ash");
+}

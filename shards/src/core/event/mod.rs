@@ -9,6 +9,7 @@ mod client;
 mod decode_item;
 mod decode_session;
 mod dialect;
+mod extras;
 mod fields;
 mod ids;
 mod item;
@@ -39,6 +40,7 @@ pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
 };
 
+pub(in crate::core) use extras::merge as merge_extras;
 pub(in crate::core) use write_response::{AUDIO_DELTA_END, audio_delta_head};
 
 /// What happens to a message when its lane is full.

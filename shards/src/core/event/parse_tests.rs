@@ -273,6 +273,7 @@ fn a_codec_brings_its_own_rate_and_refuses_another() {
 fn token_and_state_come_beside_the_session() {
     let text = r#"{"type":"session.update","token":"fresh","state":{ "page": 3.0 }}"#;
     let expected = SessionUpdate {
+        extras: None,
         session: None,
         token: Some("fresh".into()),
         state: Some(r#"{ "page": 3.0 }"#.into()),

@@ -137,9 +137,9 @@ pub(super) fn audio_format(format: AudioFormat, json: &mut Json<'_>) {
 
 fn turn_detection(vad: ServerVad, extras: &Extras, json: &mut Json<'_>) {
     let path = |key| ["audio", "input", "turn_detection", key];
-    if let Some(eagerness) = extras.get(&path("eagerness")) {
+    if extras.get(&path("type")).is_some_and(|kind| kind == "semantic_vad") {
         json.plain("type", "semantic_vad");
-        json.raw("eagerness", &eagerness.to_string());
+        extras.write(&path("eagerness"), "\"auto\"", json);
     } else {
         json.plain("type", "server_vad");
         json.permille("threshold", vad.threshold_permille.into());

@@ -140,7 +140,7 @@ fn a_session_has_every_member_that_a_typed_client_reads() {
         assert_eq!(plain.get(key), Some(&value), "{key}");
     }
     let extras = r#"{"instructions":"be\nkind","tools":[{"type":"function","name":"f"}],"max_output_tokens":7,
-        "audio":{"input":{"transcription":{"model":"w"},"turn_detection":{"eagerness":"low"}},
+        "audio":{"input":{"transcription":{"model":"w"},"turn_detection":{"type":"semantic_vad","eagerness":"low"}},
                  "output":{"voice":"verse","speed":1.25}}}"#;
     let told = welcome(Dialect::Ga, None, Some(extras));
     assert_eq!(told["model"], "parrot");
