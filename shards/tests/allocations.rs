@@ -137,3 +137,12 @@ fn relaying_a_frame_to_listeners_of_both_forms_allocates_nothing() {
     members.extend(["voxhall.v1.plain"; 20]);
     assert_steady("engine=relay", &members);
 }
+
+#[test]
+fn relaying_a_frame_to_listeners_in_events_allocates_nothing() {
+    assert_steady("engine=relay", &["voxhall.v1", "realtime"]);
+    assert_steady(
+        "engine=relay",
+        &["voxhall.v1", "realtime", "realtime, openai-beta.realtime-v1", "voxhall.v1"],
+    );
+}

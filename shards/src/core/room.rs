@@ -37,6 +37,8 @@ pub(super) struct Room {
     pub(super) last_member: u16,
     /// Which engine answers in it.
     pub(super) kind: EngineKind,
+    /// Whether all of its members take audio in events.
+    pub(super) only_events: bool,
     /// Events made so far.
     pub(super) seq: u64,
     /// When it was made.
@@ -58,6 +60,8 @@ pub(super) struct Kept {
     pub(super) state: Option<Box<str>>,
     /// What clients said of their session that only a model server heeds; see [`super::engine::EngineContext::extras`].
     pub(super) extras: Option<Box<str>>,
+    /// The model that its first member asked for.
+    pub(super) model: Option<Box<str>>,
 }
 
 impl Keyed for Room {

@@ -172,6 +172,8 @@ pub struct EngineContext<'a> {
     /// What clients said of their session beyond that (instructions, voice, tools): a raw JSON object in the GA shape, all
     /// of their updates merged; nothing if they said nothing.
     pub extras: Option<&'a str>,
+    /// Whether all members take audio in events, which few long ones suit better than many short ones.
+    pub only_events: bool,
     /// The last number used for an id in this room; see [`Self::next_id`].
     pub last_id: &'a mut u64,
     /// What comes out, in order.

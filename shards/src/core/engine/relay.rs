@@ -82,6 +82,7 @@ pub(super) fn told(new: &NewItem, cx: &mut EngineContext<'_>) -> Item {
     let content = new.content.iter().map(|content| match content {
         NewContent::Text(text) if by_engine => Content::OutputText(text.clone()),
         NewContent::Text(text) => Content::InputText(text.clone()),
+        NewContent::Image => Content::InputImage,
         NewContent::Audio { transcript, .. } => Content::InputAudio(transcript.clone()),
     });
     Item { id, role: new.role, status: ItemStatus::Completed, content: content.collect() }

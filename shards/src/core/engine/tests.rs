@@ -1,7 +1,7 @@
 //! What passes through the echo and the relay.
 
 use super::*;
-use crate::core::event::{EventId, NewContent, NewItem, ResponseRequest, Role};
+use crate::core::event::{Dialect, EventId, NewContent, NewItem, ResponseRequest, Role};
 
 const SPEAKER: MemberNumber = MemberNumber(3);
 
@@ -14,7 +14,17 @@ fn outputs(kind: EngineKind, inputs: Vec<(Micros, EngineInput)>) -> Vec<EngineOu
         let (pool, settings, last_id, out) = (&mut pool, &settings, &mut last_id, &mut out);
         engine.handle(
             input,
-            &mut EngineContext { now, config, rng, pool, settings, extras: None, last_id, out },
+            &mut EngineContext {
+                now,
+                config,
+                rng,
+                pool,
+                settings,
+                extras: None,
+                only_events: false,
+                last_id,
+                out,
+            },
         );
         assert_eq!(engine.deadline(), None);
         assert!(!engine.busy());
@@ -88,7 +98,7 @@ fn commands_are_answered_where_nobody_responds() {
             .map(|output| match output {
                 EngineOutput::Event { to, event, .. } => {
                     let mut line = Vec::new();
-                    event.write(EventId(1), None, &mut line);
+                    event.write(EventId(1), None, Dialect::Ga, &mut line);
                     (*to, String::from_utf8(line).expect("UTF-8"))
                 }
                 other => panic!("{other:?}"),

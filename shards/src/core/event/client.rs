@@ -81,11 +81,13 @@ pub struct ResponseRequest {
     pub raw: Option<Box<str>>,
 }
 
-/// The three things `session.update` may bring.
+/// What `session.update` may bring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionUpdate {
     /// Settings.
     pub session: Option<SessionPatch>,
+    /// What else the client says of its session, for the room to keep: a raw JSON object in the GA shape.
+    pub extras: Option<Box<str>>,
     /// A fresh token.
     pub token: Option<Box<str>>,
     /// Raw JSON object to merge into the room's state.

@@ -44,6 +44,13 @@ numbered!(
     "conv_"
 );
 
+impl ConversationId {
+    /// The conversation of a room: it has only the one.
+    pub const OF_ROOM: Self = Self(1);
+    /// Stands for none.
+    pub const NONE: Self = Self(0);
+}
+
 /// The text is not a response's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a response id is \"resp_\" and a hexadecimal number")]

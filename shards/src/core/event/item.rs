@@ -41,6 +41,8 @@ pub enum NewContent {
         /// What the client knows of its words.
         transcript: Option<Box<str>>,
     },
+    /// A picture, which only a model server looks at.
+    Image,
 }
 
 /// An item as it is told to clients.
@@ -72,6 +74,8 @@ pub enum ItemStatus {
 pub enum Content {
     /// A member's text.
     InputText(Box<str>),
+    /// A member's picture, which is not repeated either.
+    InputImage,
     /// A member's audio, with its words if they are known.
     InputAudio(Option<Box<str>>),
     /// The engine's text.
@@ -85,7 +89,7 @@ pub enum Content {
 pub struct Response {
     /// Its name.
     pub id: ResponseId,
-    /// The room's conversation.
+    /// The room's conversation; number 0 when it is apart from it.
     pub conversation: ConversationId,
     /// How far it got.
     pub status: ResponseStatus,
@@ -110,6 +114,8 @@ pub enum ResponseStatus {
     Completed,
     /// Cut short.
     Cancelled(CancelReason),
+    /// Ended by a fault on our side.
+    Failed,
 }
 
 /// Why a response was cut short.

@@ -9,6 +9,7 @@ use super::base64;
 use super::client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 use super::decode_item;
 use super::decode_session;
+use super::extras;
 use super::fields::Fields;
 use super::ids::CLIENT_NAME_BYTES_MAX;
 use super::scan::Outline;
@@ -222,11 +223,11 @@ fn decode_response_create(event: &Fields<'_, '_, '_>) -> Result<ClientCommand, C
 }
 
 fn decode_session_update(event: &Fields<'_, '_, '_>, kept: &Kept<'_>) -> Result<ClientCommand, ClientError> {
-    let session = match event.value("session") {
-        None => None,
+    let (session, extras) = match event.value("session") {
+        None => (None, None),
         Some(value) => {
             let object = value.as_object().ok_or_else(|| event.mistyped("session", "an object"))?;
-            Some(decode_session::session(object)?)
+            (Some(decode_session::session(object)?), extras::patch(&value.encode())?)
         }
     };
     let token = event.text("token")?.map(Into::into);
@@ -237,7 +238,7 @@ fn decode_session_update(event: &Fields<'_, '_, '_>, kept: &Kept<'_>) -> Result<
     if session.is_none() && token.is_none() && state.is_none() {
         return Err(event.missing("session"));
     }
-    Ok(ClientCommand::SessionUpdate(Box::new(SessionUpdate { session, token, state })))
+    Ok(ClientCommand::SessionUpdate(Box::new(SessionUpdate { session, extras, token, state })))
 }
 
 impl Kept<'_> {

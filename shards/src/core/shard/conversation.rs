@@ -2,7 +2,9 @@
 
 use super::super::conn::{Conn, Open, Phase};
 use super::super::engine::{EngineInput, EngineKind};
-use super::super::event::{ClientCommand, ClientError, ClientEvent, ServerEvent, SessionUpdate};
+use super::super::event::{
+    ClientCommand, ClientError, ClientEvent, ServerEvent, SessionUpdate, merge_extras,
+};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::room::Room;
 use super::super::time::Micros;
@@ -135,6 +137,13 @@ impl Shard {
             Some(patch) => Some(merge_state(room.state(), patch)?),
             None => None,
         };
+        let extras = match &update.extras {
+            Some(patch) => {
+                let before = room.kept.as_ref().and_then(|kept| kept.extras.as_deref());
+                Some(merge_extras(before, patch)?)
+            }
+            None => None,
+        };
         let mut settings = room.settings;
         if let Some(patch) = &update.session {
             let changes = settings.apply(patch)?;
@@ -145,6 +154,9 @@ impl Shard {
         }
         if merged.is_some() {
             room.kept.get_or_insert_default().state = merged;
+        }
+        if let Some(extras) = extras {
+            room.kept.get_or_insert_default().extras = extras;
         }
         let started = room.engine.is_some();
         if started && update.session.is_some() {

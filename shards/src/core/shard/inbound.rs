@@ -2,7 +2,7 @@
 
 use super::super::conn::{Conn, Goodbye, Open, Phase, Seat, Subprotocol};
 use super::super::effect::{Ended, ReceiveMode};
-use super::super::event::{self, Class};
+use super::super::event::{self, Class, ClientError};
 use super::super::frame::{BINARY, PONG, TEXT};
 use super::super::ids::ConnKey;
 use super::super::outbox::{Message, Shape};
@@ -135,6 +135,11 @@ impl Shard {
             return;
         }
         match (item, seat) {
+            (Item::Binary(_), Seat::Member(..)) if subprotocol.only_events() => {
+                let message =
+                    "Binary messages are not taken here: audio comes with input_audio_buffer.append.";
+                self.client_error(now, key, ClientError::new("binary_not_supported", message));
+            }
             (Item::Binary(payload), Seat::Member(room, member)) => {
                 self.counters.frames_received += 1;
                 self.audio_in(now, room, member, payload);

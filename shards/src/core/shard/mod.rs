@@ -5,9 +5,11 @@
 //! borrowed and nothing runs. Everything it holds is bounded by [`ShardConfig`].
 
 mod admin;
+mod audio_forms;
 mod audit;
 mod client;
 mod closing;
+mod compatible;
 mod compression;
 mod conversation;
 mod door;

@@ -5,14 +5,18 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::super::arrivals::Queue;
+use super::super::conn::Subprotocol;
 use super::super::counters::Refusal;
 use super::super::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
-use super::super::event::{Codec, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView};
+use super::super::event::{
+    Codec, Dialect, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView,
+};
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
-use super::super::room::{Member, Room};
+use super::super::room::{Kept, Member, Room};
 use super::super::route;
 use super::super::time::Micros;
 use super::Shard;
+use super::compatible::conversation_created;
 
 /// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
 #[derive(Debug)]
@@ -20,22 +24,49 @@ pub(super) struct Wishes {
     /// The engine it names, or the default.
     pub(super) kind: EngineKind,
     settings: SessionSettings,
+    /// The model that the client believes to talk to.
+    model: Option<Box<str>>,
+    /// Whether the client takes audio in events.
+    only_events: bool,
 }
 
+/// Through which path a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// `/ws/{session_id}`.
+    Native,
+    /// `/v1/realtime`.
+    Realtime,
+}
+
+/// Longest name of a model: it is kept and sent back.
+const MODEL_BYTES_MAX: usize = 256;
+
 impl Wishes {
-    /// Reads `engine`, `format` and `rate`; other keys are not the room's business.
+    /// Reads `engine`, `format` and `rate`, and `model` on `/v1/realtime`; other keys are not the room's business.
     ///
     /// # Errors
     /// A sentence for the client.
     pub(super) fn from_query<'a>(
         pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
         default: EngineKind,
+        door: Door,
+        subprotocol: Subprotocol,
     ) -> Result<Self, String> {
         let mut kind = default;
+        let mut model = None;
         let mut patch = SessionPatch::default();
         for (key, value) in pairs {
             match &*key {
                 "engine" => kind = value.parse().map_err(|error| format!("engine={value}: {error}"))?,
+                "model" if door == Door::Realtime => {
+                    if value.len() > MODEL_BYTES_MAX {
+                        return Err(format!("a model's name has at most {MODEL_BYTES_MAX} bytes"));
+                    }
+                    // A name that is no engine's is the client's own idea of who answers.
+                    kind = value.parse().unwrap_or(kind);
+                    model = Some(value.into());
+                }
                 "format" => {
                     patch.codec =
                         Some(value.parse::<Codec>().map_err(|error| format!("format={value}: {error}"))?);
@@ -49,8 +80,11 @@ impl Wishes {
             }
         }
         let mut settings = SessionSettings::default();
+        if door == Door::Realtime {
+            settings.format.rate = 24_000;
+        }
         settings.apply(&patch).map_err(|error| error.message)?;
-        Ok(Self { kind, settings })
+        Ok(Self { kind, settings, model, only_events: subprotocol.only_events() })
     }
 }
 
@@ -70,6 +104,7 @@ impl Shard {
             return Err(Refusal::RoomFull);
         }
         let number = room.next_member();
+        room.only_events = wishes.only_events && (room.only_events || room.members.is_empty());
         room.members.push(Member { number, conn });
         if std::mem::take(&mut room.ends_at).0 > 0 {
             self.counters.rooms_lingering -= 1;
@@ -98,7 +133,11 @@ impl Shard {
             kind: wishes.kind,
             engine: None,
             settings: wishes.settings,
-            kept: None,
+            only_events: wishes.only_events,
+            kept: wishes
+                .model
+                .as_ref()
+                .map(|model| Box::new(Kept { model: Some(model.clone()), ..Kept::default() })),
             members: SmallVec::new(),
             inbound: Queue::default(),
             last_member: 0,
@@ -136,6 +175,9 @@ impl Shard {
         if let Some(view) = self.session_view(key, Member { number, conn }) {
             self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)));
         }
+        if self.dialect(conn) == Dialect::Beta {
+            self.tell(now, conn, &conversation_created());
+        }
         let members = self.room(key).map_or(0, |room| room.members.len());
         if members > 1 {
             let joined = ServerEvent::MemberJoined { member: number, members };
@@ -151,6 +193,8 @@ impl Shard {
             engine: room.kind,
             member: member.number,
             settings: room.settings,
+            model: room.kept.as_ref().and_then(|kept| kept.model.clone()),
+            extras: room.kept.as_ref().and_then(|kept| kept.extras.clone()),
             state: room.state().map(Into::into),
             resume: None,
             limits: SessionLimits::from(&*self.config),
@@ -168,6 +212,7 @@ impl Shard {
             self.drive_engine(now, key, Some(EngineInput::Left { member: number }));
         }
         if members > 0 {
+            self.look_for_binary(key);
             return self.tell_room(
                 now,
                 key,
@@ -296,6 +341,7 @@ impl Shard {
             pool: &mut self.pool,
             settings: &room.settings,
             extras: room.kept.as_ref().and_then(|kept| kept.extras.as_deref()),
+            only_events: room.only_events,
             last_id: &mut room.last_id,
             out: &mut out,
         };
@@ -317,8 +363,8 @@ impl Shard {
     /// Carries one thing that came out of an engine to the members.
     fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) {
         match output {
-            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part: _ } => {
-                let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
+            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part } => {
+                let spurt = super::outbound::Spurt { track, first, last, timestamp_ms, part };
                 self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
             }
             EngineOutput::Event { to, event, response } => {

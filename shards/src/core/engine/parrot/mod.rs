@@ -45,7 +45,6 @@ pub struct Parrot {
     /// Speech ended while a response was running; its answer comes afterwards.
     waiting: bool,
     responses: u32,
-    conversation: Option<ConversationId>,
     last_item: Option<ItemName>,
 }
 
@@ -60,7 +59,6 @@ impl Default for Parrot {
             answer: None,
             waiting: false,
             responses: 0,
-            conversation: None,
             last_item: None,
         }
     }
@@ -167,7 +165,7 @@ impl Parrot {
         self.responses += 1;
         let place = Place {
             number: ResponseNumber(self.responses),
-            conversation: *self.conversation.get_or_insert_with(|| ConversationId(cx.next_id())),
+            conversation: ConversationId::OF_ROOM,
             previous: self.last_item.clone(),
         };
         let answer = Answer::begin(source, request, place, cx);
@@ -232,6 +230,7 @@ fn said(content: Vec<NewContent>, format: AudioFormat) -> Option<Source> {
                 let space = if words.is_empty() { "" } else { " " };
                 words.extend([space, &text]);
             }
+            NewContent::Image => {}
             NewContent::Audio { audio, .. } => {
                 let fits = recording.room_for(format, audio.len());
                 recording.push(format, &audio[..fits]);

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::core::config::ShardConfig;
 use crate::core::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
 use crate::core::event::{
-    AudioFormat, ClientCommand, Codec, EventId, NewContent, NewItem, ResponseRequest, Role, ServerVad,
-    SessionSettings,
+    AudioFormat, ClientCommand, Codec, Dialect, EventId, NewContent, NewItem, ResponseRequest, Role,
+    ServerVad, SessionSettings,
 };
 use crate::core::frame::FramePool;
 use crate::core::ids::MemberNumber;
@@ -30,12 +30,14 @@ pub(super) struct Room {
     pub(super) last_id: u64,
     pub(super) now: Micros,
     pub(super) seen: Vec<Seen>,
+    pub(super) only_events: bool,
 }
 
 impl Room {
     pub(super) fn new(settings: SessionSettings) -> Self {
         let (pool, now) = (FramePool::default(), Micros::from_s(1));
-        Self { engine: Engine::start(EngineKind::Parrot), settings, pool, last_id: 0, now, seen: Vec::new() }
+        let engine = Engine::start(EngineKind::Parrot);
+        Self { engine, settings, pool, last_id: 0, now, seen: Vec::new(), only_events: false }
     }
 
     pub(super) fn with_vad(change: impl FnOnce(&mut ServerVad)) -> Self {
@@ -63,6 +65,7 @@ impl Room {
                 pool: &mut self.pool,
                 settings: &self.settings,
                 extras: None,
+                only_events: self.only_events,
                 last_id: &mut self.last_id,
                 out: &mut out,
             },
@@ -76,7 +79,7 @@ impl Room {
                 }
                 EngineOutput::Event { event, .. } => {
                     let mut line = Vec::new();
-                    event.write(EventId(1), None, &mut line);
+                    event.write(EventId(1), None, Dialect::Ga, &mut line);
                     Seen::Event(serde_json::from_slice(&line).expect("an event is JSON"))
                 }
                 EngineOutput::Flush(_) => Seen::Flush,
