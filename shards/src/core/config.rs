@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::engine::EngineKind;
 use super::gate::Gate;
 use super::http::ForwardedBy;
+use super::model_server::ModelServer;
 use super::networks::Networks;
 use super::origin::Origins;
 use super::time::Micros;
@@ -39,6 +40,8 @@ pub struct ShardConfig {
     pub origins: Origins,
     /// Whether what happens is written down (`audit.path`).
     pub audit: bool,
+    /// Where upstream sessions are had (`realtime.url`); nothing when nowhere.
+    pub model_server: Option<Arc<ModelServer>>,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -182,6 +185,7 @@ impl Default for ShardConfig {
             gate: None,
             origins: Origins::Any,
             audit: false,
+            model_server: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::paged::Keyed;
 use super::time::Micros;
+use super::upstream_conn::Upstream;
 use super::ws::Decoder;
 
 /// A connection from its acceptance to the closing of its descriptor.
@@ -33,6 +34,8 @@ pub(super) struct Conn {
     pub(super) resuming: bool,
     /// What it was told of its limits.
     pub(super) told: Told,
+    /// Whether it is one of ours to a model server, whatever its phase.
+    pub(super) upstream: bool,
     /// What it owes for what it sent.
     pub(super) allowance: Allowance,
     /// What is to be sent to it.
@@ -103,6 +106,8 @@ pub(super) enum Phase {
     Head(Box<Head>),
     /// Talking WebSocket.
     Open(Open),
+    /// Ours to a model server, until the last goodbye.
+    Upstream(Box<Upstream>),
     /// Saying goodbye.
     Closing(Closing),
     /// Moved or closed: waits for the pump to say that the descriptor is gone.

@@ -1,6 +1,11 @@
 //! What a shard counts. Plain numbers in the shard's own memory: the control plane asks for a copy, so that
 //! counting costs an addition and nothing is shared between cores.
 
+mod upstreams;
+
+pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
+pub(super) use upstreams::{HUNG_UP, end_of};
+
 /// Upper bounds of `ws_outbox_batch_size`.
 pub const BATCH_SIZE_BOUNDS: [u64; 7] = [1, 2, 5, 10, 20, 50, 100];
 /// Upper bounds of `ws_outbox_send_latency_seconds`, in microseconds.
@@ -237,6 +242,8 @@ pub struct Counters {
     pub shedding: [bool; SHED_CAUSES.len()],
     /// Bytes of the shard's own bookkeeping for connections and rooms (gauge).
     pub state_bytes: u64,
+    /// Upstream sessions. They are no clients: nothing above counts them.
+    pub upstreams: UpstreamCounters,
     /// What the runtime under the shard counts.
     pub wire: WireCounters,
 }
@@ -337,6 +344,7 @@ impl Default for Counters {
             timers: 0,
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
+            upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),
         }
     }

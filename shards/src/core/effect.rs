@@ -3,9 +3,10 @@
 use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::audit::AuditRecord;
-use super::ids::{ConnKey, ShardId};
+use super::ids::{ConnKey, RoomKey, ShardId};
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
+use super::upstream::Line;
 
 /// Something that happened outside. The pump brings these one at a time to [`super::Shard::handle`].
 #[derive(Debug)]
@@ -60,6 +61,22 @@ pub enum Input<'a> {
     Closed {
         /// This connection.
         conn: ConnKey,
+    },
+    /// Answers [`Effect::Dial`].
+    Dialled {
+        /// The room it was for.
+        room: RoomKey,
+        /// The line it was for.
+        line: Line,
+        /// The key of a socket that is being connected, or why there is none.
+        outcome: Result<ConnKey, Box<str>>,
+    },
+    /// The socket of [`Input::Dialled`] is connected, and secured where that is asked for; or never will be, and then why.
+    Connected {
+        /// This connection.
+        conn: ConnKey,
+        /// Whether it takes bytes.
+        outcome: Result<(), Box<str>>,
     },
     /// The control plane asks.
     Ask {
@@ -142,6 +159,16 @@ pub enum Effect {
         peer: SocketAddr,
         /// The proxy between, if one has named the client.
         via: Option<IpAddr>,
+    },
+    /// Connect to a model server; answered with [`Input::Dialled`], never within this call, and then with
+    /// [`Input::Connected`] or [`Input::Ended`].
+    Dial {
+        /// For this room.
+        room: RoomKey,
+        /// For this line of it.
+        line: Line,
+        /// Where it is.
+        address: SocketAddr,
     },
     /// Shut our side down: everything that was to be said has been. Receiving goes on.
     Shutdown(ConnKey),

@@ -8,6 +8,7 @@ use super::event::SessionSettings;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
 use super::time::Micros;
+use super::upstream_conn::Known;
 
 /// The server-side object of a session. An idle one has no engine, no queue and no settings of its own.
 ///
@@ -62,6 +63,8 @@ pub(super) struct Kept {
     pub(super) extras: Option<Box<str>>,
     /// The model that its first member asked for.
     pub(super) model: Option<Box<str>>,
+    /// Its upstream sessions: one, or two while one takes over from the other.
+    pub(super) lines: SmallVec<[Known; 2]>,
 }
 
 impl Keyed for Room {

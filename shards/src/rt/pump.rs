@@ -7,6 +7,8 @@
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
 mod leaving;
+#[cfg(test)]
+mod upstream_tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -276,6 +278,7 @@ impl Pump {
                 Event::Nothing => {}
                 Event::Received { conn, buffer, len } => self.received(conn, buffer, len),
                 Event::Ended { conn, how } => self.tell(Input::Ended { conn, how }),
+                Event::Connected { conn, outcome } => self.tell(Input::Connected { conn, outcome }),
                 Event::Writable { conn } => self.tell(Input::Writable { conn }),
                 Event::Doorbell => self.counters.doorbells += 1,
             }
@@ -286,7 +289,10 @@ impl Pump {
 
     fn received(&mut self, conn: ConnKey, buffer: u16, len: usize) {
         self.counters.receives += 1;
-        let Opened { bytes, ended } = self.wire.open(conn, buffer, len);
+        let Opened { bytes, ended, secured } = self.wire.open(conn, buffer, len);
+        if let Some(outcome) = secured {
+            self.shard.handle(self.now, Input::Connected { conn, outcome }, &mut self.fx);
+        }
         if !bytes.is_empty() {
             self.shard.handle(self.now, Input::Received { conn, bytes }, &mut self.fx);
         }
@@ -370,6 +376,10 @@ impl Pump {
                 if let Some(socket) = self.wire.take_away(conn, stays_in_node) {
                     self.hand_off(to, Handoff { socket, head, peer, via });
                 }
+            }
+            Effect::Dial { room, line, address } => {
+                let outcome = self.wire.dial(address);
+                self.shard.handle(self.now, Input::Dialled { room, line, outcome }, &mut self.fx);
             }
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),

@@ -275,6 +275,14 @@ impl World {
             }
             Input::Writable { conn } => self.trace.step(now, "writable", name(shard, *conn), &[]),
             Input::Closed { conn } => self.trace.step(now, "closed", name(shard, *conn), &[]),
+            Input::Dialled { line, outcome, .. } => {
+                let text = format!("{outcome:?}");
+                self.trace.step(now, "dialled", u64::from(line.0), text.as_bytes());
+            }
+            Input::Connected { conn, outcome } => {
+                let text = format!("{outcome:?}");
+                self.trace.step(now, "connected", name(shard, *conn), text.as_bytes());
+            }
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
             Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
@@ -306,7 +314,7 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) => None,
+            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -326,6 +334,10 @@ impl World {
             Effect::AwaitWritable(key) => self.await_writable(shard, key),
             Effect::Move { conn, to, head, peer, via } => {
                 self.move_away(shard, conn, to, |socket| Handoff { socket, head, peer, via });
+            }
+            Effect::Dial { room, line, .. } => {
+                let outcome = Err("there is no network here".into());
+                self.tell(shard, Input::Dialled { room, line, outcome });
             }
             Effect::Shutdown(key) => self.shut_down(shard, key),
             Effect::Close(key, mode) => {

@@ -37,6 +37,7 @@ impl Shard {
         counters.blocks_allocated = self.pool.allocated();
         counters.timers = self.wheel.len() as u64;
         counters.shedding = self.shedding();
+        self.upstreams.count_lanes(&mut counters.upstreams);
         counters.state_bytes = (self.conns.bytes() + self.rooms.bytes()) as u64;
         counters
     }

@@ -93,6 +93,7 @@ impl Shard {
             paused: false,
             resuming: false,
             told: Told::Nothing,
+            upstream: false,
             refused: 0,
             allowance: Allowance::default(),
         };

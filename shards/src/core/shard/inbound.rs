@@ -12,9 +12,12 @@ use super::{Effects, Shard};
 
 impl Shard {
     pub(super) fn received(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
-        self.counters.bytes_received += bytes.len() as u64;
         let tariff = self.tariff;
-        let Some(conn) = self.conn(key) else { return };
+        let Some(conn) = self.conns.find_mut(key) else { return };
+        if conn.upstream {
+            return self.upstream_received(now, key, bytes, fx);
+        }
+        self.counters.bytes_received += bytes.len() as u64;
         conn.allowance.pass(now.since(conn.heard));
         conn.allowance.pay_bytes(&tariff, bytes.len());
         conn.heard = now;
@@ -30,7 +33,7 @@ impl Shard {
                 }
             }
             Phase::Closing(_) => self.closing_bytes(now, key, bytes, fx),
-            Phase::Gone => {}
+            Phase::Upstream(_) | Phase::Gone => {}
         }
     }
 
@@ -217,6 +220,7 @@ impl Shard {
         let Some(conn) = self.conn(key) else { return };
         match (&conn.phase, how) {
             (Phase::Gone, _) => {}
+            (Phase::Upstream(_), _) => self.upstream_ended(now, key, how, fx),
             (Phase::Closing(closing), Ended::Eof)
                 if closing.stage != Goodbye::Lingering && !conn.lane.is_empty() =>
             {

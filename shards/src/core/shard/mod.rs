@@ -22,6 +22,9 @@ mod places;
 mod rooms;
 mod shedding;
 mod timers;
+mod upstream_conns;
+#[cfg(test)]
+mod upstream_tests;
 mod upstreams;
 
 use ::core::hint::black_box;
@@ -52,6 +55,7 @@ use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
 use timers::Timer;
+use upstreams::Upstreams;
 
 /// A shard: its connections, its rooms, and what they wait for.
 #[derive(Debug)]
@@ -100,6 +104,7 @@ pub struct Shard {
     last_event: u64,
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
+    upstreams: Upstreams,
 }
 
 impl Shard {
@@ -147,6 +152,7 @@ impl Shard {
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,
             draining: None,
+            upstreams: Upstreams::default(),
         }
     }
 
@@ -165,6 +171,8 @@ impl Shard {
             Input::Sent { conn, outcome } => self.sent(now, conn, outcome, fx),
             Input::Writable { conn } => self.writable(conn),
             Input::Closed { conn } => self.closed(conn),
+            Input::Dialled { room, line, outcome } => self.dialled(now, room, line, outcome, fx),
+            Input::Connected { conn, outcome } => self.connected(now, conn, outcome, fx),
             Input::Ask { id, query } => {
                 let answer = self.answer(now, query, fx);
                 fx.push(Effect::Answer(id, answer));
@@ -182,6 +190,7 @@ impl Shard {
         self.run_engines(now);
         self.resume(now, fx);
         self.run_engines(now);
+        self.run_upstreams(now, fx);
         self.end_overflowed(now, fx);
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
@@ -198,11 +207,12 @@ impl Shard {
     /// Whether another turn has work to do already.
     pub fn has_more(&self) -> bool {
         !(self.dirty.is_empty() && self.runnable.is_empty() && self.resuming.is_empty())
+            || self.upstreams.has_more()
     }
 
     /// When `end_turn` has to be called again at the latest, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Micros> {
-        if !self.resuming.is_empty() {
+        if !self.resuming.is_empty() || self.upstreams.has_more() {
             return Some(Micros(0));
         }
         let waiting = self.waiting.front().map(|&(until, _)| until);
@@ -211,9 +221,8 @@ impl Shard {
 
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.
     pub fn gather(&mut self, key: ConnKey, into: &mut Gather) {
-        let counters = &mut self.counters;
         if let Some(conn) = self.conns.find_mut(key) {
-            conn.lane.gather(into, counters);
+            conn.lane.gather(into, self.upstreams.books_of(conn.upstream, &mut self.counters));
         }
     }
 
@@ -222,9 +231,12 @@ impl Shard {
     pub fn expect(&self, key: ConnKey) {
         let Some(conn) = self.conns.get(key.index) else { return };
         black_box(conn.lane.bytes());
-        if let Phase::Open(Open { seat: Seat::Member(room, _), .. }) = &conn.phase {
-            black_box(self.rooms.get(room.index).map(|room| (room.frames_received, room.frames_sent)));
-        }
+        let room = match &conn.phase {
+            Phase::Open(Open { seat: Seat::Member(room, _), .. }) => room,
+            Phase::Upstream(upstream) => &upstream.room,
+            _ => return,
+        };
+        black_box(self.rooms.get(room.index).map(|room| (room.frames_received, room.frames_sent)));
     }
 
     fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {
@@ -255,7 +267,7 @@ impl Shard {
             return;
         };
         let books = &mut super::outbox::Books {
-            counters: &mut self.counters,
+            counters: self.upstreams.books_of(conn.upstream, &mut self.counters),
             pool: &mut self.pool,
             queues: &mut self.lane_queues,
         };
@@ -334,7 +346,7 @@ impl Shard {
         debug_assert!(matches!(conn.phase, Phase::Gone), "only what was moved or closed here is gone");
         if let Some(mut conn) = self.conns.remove(key.index) {
             conn.lane.clear(&mut super::outbox::Books {
-                counters: &mut self.counters,
+                counters: self.upstreams.books_of(conn.upstream, &mut self.counters),
                 pool: &mut self.pool,
                 queues: &mut self.lane_queues,
             });

@@ -213,8 +213,8 @@ impl Shard {
     pub(super) fn enqueue_raw(&mut self, now: Micros, key: ConnKey, message: Message) {
         let conn = self.conns.find_mut(key);
         let Some(conn) = conn else { return self.pool.recycle(message.frame) };
-        let books =
-            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
+        let counters = self.upstreams.books_of(conn.upstream, &mut self.counters);
+        let books = &mut Books { counters, pool: &mut self.pool, queues: &mut self.lane_queues };
         conn.lane.force(message, now, books);
         self.mark_dirty(key);
     }

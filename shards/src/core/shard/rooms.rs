@@ -250,6 +250,9 @@ impl Shard {
             entry.remove();
         }
         let Some(mut room) = self.rooms.remove(key.index) else { return false };
+        if let Some(kept) = room.kept.take() {
+            self.forget_lines(kept.lines);
+        }
         self.counters.rooms -= 1;
         self.counters.rooms_lingering -= u64::from(room.ends_at.0 > 0);
         self.counters.inbound_queued -= room.inbound.len() as u64;
@@ -371,7 +374,7 @@ impl Shard {
                 self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
             }
             EngineOutput::Flush(response) => self.flush_response(key, response.0),
-            EngineOutput::Upstream(order) => self.carry_upstream(key, order),
+            EngineOutput::Upstream(order) => self.carry_upstream(now, key, order),
         }
     }
 }
