@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::arrivals::Queue;
 use super::engine::{Engine, EngineKind};
 use super::event::SessionSettings;
+use super::gate::RealtimeClaim;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
 use super::time::Micros;
@@ -58,6 +59,8 @@ pub(super) struct Kept {
     pub(super) state: Option<Box<str>>,
     /// What clients said of their session that only a model server heeds; see [`super::engine::EngineContext::extras`].
     pub(super) extras: Option<Box<str>>,
+    /// What the token of the room's first member says of its model session.
+    pub(super) claim: Option<Box<RealtimeClaim>>,
 }
 
 impl Keyed for Room {

@@ -14,7 +14,7 @@ fn outputs(kind: EngineKind, inputs: Vec<(Micros, EngineInput)>) -> Vec<EngineOu
         let (pool, settings, last_id, out) = (&mut pool, &settings, &mut last_id, &mut out);
         engine.handle(
             input,
-            &mut EngineContext { now, config, rng, pool, settings, extras: None, last_id, out },
+            &mut EngineContext { now, config, rng, pool, settings, extras: None, claim: None, last_id, out },
         );
         assert_eq!(engine.deadline(), None);
         assert!(!engine.busy());

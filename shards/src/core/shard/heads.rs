@@ -222,7 +222,10 @@ impl Shard {
         self.remember_user(key, pass.as_ref());
         let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
         let wishes = match Wishes::from_query(request.query_pairs(), engine) {
-            Ok(wishes) => wishes,
+            Ok(mut wishes) => {
+                wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
+                wishes
+            }
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
         if let Some(pass) = &pass

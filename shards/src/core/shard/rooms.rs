@@ -6,10 +6,13 @@ use smallvec::SmallVec;
 
 use super::super::arrivals::Queue;
 use super::super::counters::Refusal;
-use super::super::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
+use super::super::engine::{
+    Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput, ResponseNumber,
+};
 use super::super::event::{Codec, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView};
+use super::super::gate::RealtimeClaim;
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
-use super::super::room::{Member, Room};
+use super::super::room::{Kept, Member, Room};
 use super::super::route;
 use super::super::time::Micros;
 use super::Shard;
@@ -20,6 +23,8 @@ pub(super) struct Wishes {
     /// The engine it names, or the default.
     pub(super) kind: EngineKind,
     settings: SessionSettings,
+    /// What its token says of the model session.
+    pub(super) claim: Option<Box<RealtimeClaim>>,
 }
 
 impl Wishes {
@@ -50,7 +55,7 @@ impl Wishes {
         }
         let mut settings = SessionSettings::default();
         settings.apply(&patch).map_err(|error| error.message)?;
-        Ok(Self { kind, settings })
+        Ok(Self { kind, settings, claim: None })
     }
 }
 
@@ -98,7 +103,7 @@ impl Shard {
             kind: wishes.kind,
             engine: None,
             settings: wishes.settings,
-            kept: None,
+            kept: wishes.claim.clone().map(|claim| Box::new(Kept { claim: Some(claim), ..Kept::default() })),
             members: SmallVec::new(),
             inbound: Queue::default(),
             last_member: 0,
@@ -280,9 +285,22 @@ impl Shard {
         key: RoomKey,
         what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
     ) {
-        let Some(room) = self.rooms.find_mut(key) else {
-            return;
-        };
+        // An engine that has flushed a response wants to know how much of it had left already.
+        for (response, frames) in self.engine_turn(now, key, what) {
+            self.engine_turn(now, key, |engine, cx| engine.flushed(response, frames, cx));
+        }
+    }
+
+    /// One turn of a room's engine: what waits for it, and something more. The responses that it flushed, and how many
+    /// frames of their audio had not left.
+    fn engine_turn(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
+    ) -> SmallVec<[(ResponseNumber, usize); 1]> {
+        let mut flushed = SmallVec::new();
+        let Some(room) = self.rooms.find_mut(key) else { return flushed };
         let kind = room.kind;
         let engine = room.engine.get_or_insert_with(|| {
             self.counters.engines_started += 1;
@@ -296,6 +314,7 @@ impl Shard {
             pool: &mut self.pool,
             settings: &room.settings,
             extras: room.kept.as_ref().and_then(|kept| kept.extras.as_deref()),
+            claim: room.kept.as_ref().and_then(|kept| kept.claim.as_deref()),
             last_id: &mut room.last_id,
             out: &mut out,
         };
@@ -304,18 +323,20 @@ impl Shard {
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
         what(engine, cx);
+        engine.settle(cx);
         let timed = engine.deadline().is_some();
         for output in out.drain(..) {
-            self.carry(now, key, output);
+            flushed.extend(self.carry(now, key, output));
         }
         self.outputs = out;
         if timed {
             self.arm_room(key);
         }
+        flushed
     }
 
-    /// Carries one thing that came out of an engine to the members.
-    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) {
+    /// Carries one thing that came out of an engine to the members. Of a flush, how many frames it took back.
+    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) -> Option<(ResponseNumber, usize)> {
         match output {
             EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part: _ } => {
                 let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
@@ -324,8 +345,9 @@ impl Shard {
             EngineOutput::Event { to, event, response } => {
                 self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
             }
-            EngineOutput::Flush(response) => self.flush_response(key, response.0),
+            EngineOutput::Flush(response) => return Some((response, self.flush_response(key, response.0))),
             EngineOutput::Upstream(order) => self.carry_upstream(key, order),
         }
+        None
     }
 }

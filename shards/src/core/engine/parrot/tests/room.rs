@@ -63,6 +63,7 @@ impl Room {
                 pool: &mut self.pool,
                 settings: &self.settings,
                 extras: None,
+                claim: None,
                 last_id: &mut self.last_id,
                 out: &mut out,
             },
