@@ -116,6 +116,7 @@ impl Gate for PlainGate {
             rooms,
             channels: Channels::default(),
             engine: None,
+            realtime: None,
             role: Role::Member,
         })
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use shards::core::gate::RealtimeClaim;
 use shards::core::{Denied, Micros, Pass, Role};
 
 use super::channels::Claimed;
@@ -19,6 +20,22 @@ pub(super) struct Claims {
     engine: Option<String>,
     channels: Option<Claimed>,
     role: Option<String>,
+    realtime: Option<ClaimedRealtime>,
+}
+
+/// What a token says of the model session of its room.
+#[derive(Deserialize)]
+struct ClaimedRealtime {
+    model: Option<Box<str>>,
+    voice: Option<Box<str>>,
+    instructions: Option<Box<str>>,
+}
+
+impl From<ClaimedRealtime> for RealtimeClaim {
+    fn from(claimed: ClaimedRealtime) -> Self {
+        let ClaimedRealtime { model, voice, instructions } = claimed;
+        Self { model, voice, instructions }
+    }
 }
 
 impl Claims {
@@ -39,6 +56,7 @@ impl Claims {
             rooms: self.rooms.map(|rooms| rooms.into_iter().map(Into::into).collect()),
             engine: engine
                 .map_err(|_| Denied::Forbidden("the token is for an engine that is not served here"))?,
+            realtime: self.realtime.map(|claimed| Box::new(claimed.into())),
             channels: self.channels.map(|claimed| claimed.0).unwrap_or_default(),
             role: if self.role.as_deref() == Some("admin") { Role::Admin } else { Role::Member },
         })

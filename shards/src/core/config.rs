@@ -26,6 +26,8 @@ pub struct ShardConfig {
     pub audio: Audio,
     /// `room.*`
     pub room: RoomDefaults,
+    /// `realtime.*`, as far as the engine is concerned.
+    pub realtime: RealtimeDefaults,
     /// What is believed of proxies.
     pub proxies: Proxies,
     /// `deflate.*`
@@ -137,6 +139,57 @@ pub struct RoomDefaults {
     pub engine: EngineKind,
 }
 
+/// `realtime.*`, as far as the engine is concerned: what a model session is told, and how long it lives.
+#[derive(Clone, Debug)]
+pub struct RealtimeDefaults {
+    /// The model that rooms get whose token names no other.
+    pub model: Box<str>,
+    /// The voice; empty for the model server's own.
+    pub voice: Box<str>,
+    /// The instructions; empty for the model server's own.
+    pub instructions: Box<str>,
+    /// The model that writes down what members say; empty for none. Without it a fresh session learns only the answers.
+    pub transcription: Box<str>,
+    /// How the model server spells the protocol.
+    pub dialect: Dialect,
+    /// Samples per second of pcm16 there; zero for the room's own rate. The vendor takes 24,000 and nothing else.
+    pub pcm16_rate: u16,
+    /// A session in which nothing happened for so long is closed, and opened again when it is needed.
+    pub idle: Micros,
+    /// A session of this age is replaced between two turns: before the vendor's own limit of 60 minutes.
+    pub age: Micros,
+    /// For how long a session that can't be had is tried for, before what waits for it is given up.
+    pub retry: Micros,
+    /// For how long a model server may be silent that owes a response.
+    pub stall: Micros,
+}
+
+/// How a model server spells the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// As generally available.
+    Ga,
+    /// As it was before.
+    Beta,
+}
+
+impl Default for RealtimeDefaults {
+    fn default() -> Self {
+        Self {
+            model: "gpt-realtime".into(),
+            voice: "".into(),
+            instructions: "".into(),
+            transcription: "".into(),
+            dialect: Dialect::Ga,
+            pcm16_rate: 24_000,
+            idle: Micros::from_s(300),
+            age: Micros::from_s(3_300),
+            retry: Micros::from_s(20),
+            stall: Micros::from_s(30),
+        }
+    }
+}
+
 /// `deflate.*`
 #[derive(Clone, Debug)]
 pub struct Deflate {
@@ -178,6 +231,7 @@ impl Default for ShardConfig {
             },
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
+            realtime: RealtimeDefaults::default(),
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
             shed_lag: Micros::from_ms(250),

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::arrivals::Queue;
 use super::engine::{Engine, EngineKind};
 use super::event::SessionSettings;
+use super::gate::RealtimeClaim;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
 use super::time::Micros;
@@ -65,6 +66,8 @@ pub(super) struct Kept {
     pub(super) model: Option<Box<str>>,
     /// Its upstream sessions: one, or two while one takes over from the other.
     pub(super) lines: SmallVec<[Known; 2]>,
+    /// What the token of the room's first member says of its model session.
+    pub(super) claim: Option<Box<RealtimeClaim>>,
 }
 
 impl Keyed for Room {

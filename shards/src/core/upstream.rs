@@ -18,7 +18,7 @@ pub enum UpstreamOrder {
     Dial {
         /// The session to be.
         line: Line,
-        /// Path and query of the request, as in `/v1/realtime?model=gpt-realtime`.
+        /// Query of the request without its mark, as in `model=gpt-realtime`; the path is that of the configured address.
         target: Box<str>,
     },
     /// Send a text message on an open line. Without effect on one that is over.
@@ -67,7 +67,7 @@ pub enum UpstreamEnd {
     Refused {
         /// The status.
         status: u16,
-        /// `Retry-After`, if it said so.
+        /// `Retry-After`, if it said so: a span from now.
         retry_after: Option<Micros>,
     },
     /// It was open, and said goodbye, broke a rule of the protocol (1002, 1007, 1009), or was lost (1006).

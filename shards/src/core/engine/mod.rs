@@ -21,6 +21,7 @@ use worker::Worker;
 use super::config::ShardConfig;
 use super::event::{ClientCommand, ClientError, PartRef, ServerEvent, SessionSettings};
 use super::frame::{Draft, FramePool};
+use super::gate::RealtimeClaim;
 use super::ids::MemberNumber;
 use super::rng::SplitMix64;
 use super::time::Micros;
@@ -174,6 +175,8 @@ pub struct EngineContext<'a> {
     pub extras: Option<&'a str>,
     /// Whether all members take audio in events, which few long ones suit better than many short ones.
     pub only_events: bool,
+    /// What the token of the room's first member says of its model session.
+    pub claim: Option<&'a RealtimeClaim>,
     /// The last number used for an id in this room; see [`Self::next_id`].
     pub last_id: &'a mut u64,
     /// What comes out, in order.
@@ -253,6 +256,21 @@ impl Engine {
     pub fn upstream(&mut self, line: Line, news: UpstreamNews<'_>, cx: &mut EngineContext<'_>) {
         if let Self::Realtime(realtime) = self {
             realtime.upstream(line, news, cx);
+        }
+    }
+
+    /// The end of what one turn brings: what was held back to go out as one, goes out.
+    pub fn settle(&mut self, cx: &mut EngineContext<'_>) {
+        if let Self::Realtime(realtime) = self {
+            realtime.settle(cx);
+        }
+    }
+
+    /// A [`EngineOutput::Flush`] was carried out: so many frames of the response's audio had not been given to the kernel,
+    /// in the lane that had the fewest of them.
+    pub fn flushed(&mut self, response: ResponseNumber, frames: usize, cx: &mut EngineContext<'_>) {
+        if let Self::Realtime(realtime) = self {
+            realtime.flushed(response, frames, cx);
         }
     }
 

@@ -22,6 +22,7 @@ fn outputs(kind: EngineKind, inputs: Vec<(Micros, EngineInput)>) -> Vec<EngineOu
                 settings,
                 extras: None,
                 only_events: false,
+                claim: None,
                 last_id,
                 out,
             },

@@ -218,11 +218,16 @@ impl Lane {
         }
     }
 
-    /// Drops everything of one response that the kernel has not been given.
-    pub fn flush_response(&mut self, response: u32, books: &mut Books<'_>) {
+    /// Drops everything of one response that the kernel has not been given. How many frames of audio that were, in
+    /// whichever form.
+    pub fn flush_response(&mut self, response: u32, books: &mut Books<'_>) -> usize {
+        let mut frames = 0;
         while let Some(at) = self.find_removable(|m| m.response == response) {
+            let message = &self.queue[at];
+            frames += usize::from(message.shape == Shape::Audio || message.class == Class::Audio);
             self.remove(at, DropReason::Flushed, books);
         }
+        frames
     }
 
     /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow.

@@ -249,7 +249,10 @@ impl Shard {
             Door::Realtime => Subprotocol::realtime(beta),
         };
         let wishes = match Wishes::from_query(request.query_pairs(), engine, door, subprotocol) {
-            Ok(wishes) => wishes,
+            Ok(mut wishes) => {
+                wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
+                wishes
+            }
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
         if let Some(pass) = &pass

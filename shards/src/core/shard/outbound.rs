@@ -162,8 +162,10 @@ impl Shard {
         self.listeners = listeners;
     }
 
-    /// A barge-in: what no kernel has been given of the response leaves every lane of the room.
-    pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) {
+    /// A barge-in: what no kernel has been given of the response leaves every lane of the room. How many frames of audio that
+    /// were, in the lane that had the fewest.
+    pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) -> usize {
+        let mut fewest = None;
         let listeners = self.listeners(key, Audience::All);
         for &listener in &listeners {
             let books = &mut Books {
@@ -173,12 +175,14 @@ impl Shard {
             };
             let conn = self.conns.find_mut(listener);
             if let Some(conn) = conn {
-                conn.lane.flush_response(response, books);
+                let frames = conn.lane.flush_response(response, books);
+                fewest = Some(fewest.map_or(frames, |fewest: usize| fewest.min(frames)));
                 // No send may come back to a lane that was emptied.
                 self.may_read_on(listener);
             }
         }
         self.listeners = listeners;
+        fewest.unwrap_or(0)
     }
 
     pub(super) fn enqueue_control_frame(&mut self, now: Micros, key: ConnKey, frame: Frame) {

@@ -7,10 +7,13 @@ use smallvec::SmallVec;
 use super::super::arrivals::Queue;
 use super::super::conn::Subprotocol;
 use super::super::counters::Refusal;
-use super::super::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
+use super::super::engine::{
+    Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput, ResponseNumber,
+};
 use super::super::event::{
     Codec, Dialect, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView,
 };
+use super::super::gate::RealtimeClaim;
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
 use super::super::room::{Kept, Member, Room};
 use super::super::route;
@@ -28,6 +31,8 @@ pub(super) struct Wishes {
     model: Option<Box<str>>,
     /// Whether the client takes audio in events.
     only_events: bool,
+    /// What its token says of the model session.
+    pub(super) claim: Option<Box<RealtimeClaim>>,
 }
 
 /// Through which path a client comes in.
@@ -84,7 +89,14 @@ impl Wishes {
             settings.format.rate = 24_000;
         }
         settings.apply(&patch).map_err(|error| error.message)?;
-        Ok(Self { kind, settings, model, only_events: subprotocol.only_events() })
+        Ok(Self { kind, settings, claim: None, model, only_events: subprotocol.only_events() })
+    }
+
+    /// What is kept with a room that is made for them.
+    fn kept(&self) -> Option<Box<Kept>> {
+        let (model, claim) = (self.model.clone(), self.claim.clone());
+        let any = model.is_some() || claim.is_some();
+        any.then(|| Box::new(Kept { model, claim, ..Kept::default() }))
     }
 }
 
@@ -134,10 +146,7 @@ impl Shard {
             engine: None,
             settings: wishes.settings,
             only_events: wishes.only_events,
-            kept: wishes
-                .model
-                .as_ref()
-                .map(|model| Box::new(Kept { model: Some(model.clone()), ..Kept::default() })),
+            kept: wishes.kept(),
             members: SmallVec::new(),
             inbound: Queue::default(),
             last_member: 0,
@@ -328,9 +337,22 @@ impl Shard {
         key: RoomKey,
         what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
     ) {
-        let Some(room) = self.rooms.find_mut(key) else {
-            return;
-        };
+        // An engine that has flushed a response wants to know how much of it had left already.
+        for (response, frames) in self.engine_turn(now, key, what) {
+            self.engine_turn(now, key, |engine, cx| engine.flushed(response, frames, cx));
+        }
+    }
+
+    /// One turn of a room's engine: what waits for it, and something more. The responses that it flushed, and how many
+    /// frames of their audio had not left.
+    fn engine_turn(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
+    ) -> SmallVec<[(ResponseNumber, usize); 1]> {
+        let mut flushed = SmallVec::new();
+        let Some(room) = self.rooms.find_mut(key) else { return flushed };
         let kind = room.kind;
         let engine = room.engine.get_or_insert_with(|| {
             self.counters.engines_started += 1;
@@ -345,6 +367,7 @@ impl Shard {
             settings: &room.settings,
             extras: room.kept.as_ref().and_then(|kept| kept.extras.as_deref()),
             only_events: room.only_events,
+            claim: room.kept.as_ref().and_then(|kept| kept.claim.as_deref()),
             last_id: &mut room.last_id,
             out: &mut out,
         };
@@ -353,18 +376,20 @@ impl Shard {
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
         what(engine, cx);
+        engine.settle(cx);
         let timed = engine.deadline().is_some();
         for output in out.drain(..) {
-            self.carry(now, key, output);
+            flushed.extend(self.carry(now, key, output));
         }
         self.outputs = out;
         if timed {
             self.arm_room(key);
         }
+        flushed
     }
 
-    /// Carries one thing that came out of an engine to the members.
-    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) {
+    /// Carries one thing that came out of an engine to the members. Of a flush, how many frames it took back.
+    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) -> Option<(ResponseNumber, usize)> {
         match output {
             EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part } => {
                 let spurt = super::outbound::Spurt { track, first, last, timestamp_ms, part };
@@ -373,8 +398,9 @@ impl Shard {
             EngineOutput::Event { to, event, response } => {
                 self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
             }
-            EngineOutput::Flush(response) => self.flush_response(key, response.0),
+            EngineOutput::Flush(response) => return Some((response, self.flush_response(key, response.0))),
             EngineOutput::Upstream(order) => self.carry_upstream(now, key, order),
         }
+        None
     }
 }

@@ -66,6 +66,7 @@ impl Room {
                 settings: &self.settings,
                 extras: None,
                 only_events: self.only_events,
+                claim: None,
                 last_id: &mut self.last_id,
                 out: &mut out,
             },
