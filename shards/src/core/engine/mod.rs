@@ -2,6 +2,7 @@
 //! gives room events; the room drains its inbound queue into it and carries what comes out to the members.
 
 mod echo;
+mod listen;
 mod parrot;
 mod realtime;
 mod relay;
