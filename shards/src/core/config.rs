@@ -39,6 +39,17 @@ pub struct ShardConfig {
     pub origins: Origins,
     /// Whether what happens is written down (`audit.path`).
     pub audit: bool,
+    /// `worker.*`, as far as a shard is concerned.
+    pub worker: Workers,
+}
+
+/// `worker.*`, as far as a shard is concerned.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    /// Whether there is a way to any.
+    pub available: bool,
+    /// How long a worker may be silent: until its answer begins, and between its parts.
+    pub deadline: Micros,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -182,6 +193,7 @@ impl Default for ShardConfig {
             gate: None,
             origins: Origins::Any,
             audit: false,
+            worker: Workers { available: false, deadline: Micros::from_s(30) },
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod time;
 pub mod timer;
 mod upgrades;
 pub mod upstream;
+pub mod work;
 pub mod ws;
 
 pub use config::ShardConfig;

@@ -276,6 +276,7 @@ impl World {
             Input::Writable { conn } => self.trace.step(now, "writable", name(shard, *conn), &[]),
             Input::Closed { conn } => self.trace.step(now, "closed", name(shard, *conn), &[]),
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
+            Input::Worked(worked) => self.trace.step(now, "worked", worked.request.0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
             Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
         }
@@ -306,7 +307,7 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) => None,
+            Effect::Answer(..) | Effect::Audit(_) | Effect::Work(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -336,6 +337,8 @@ impl World {
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
             Effect::Audit(record) => self.check_record(shard, &record),
+            // No simulated room has workers.
+            Effect::Work(work) => self.fail(format!("shard {shard} wants workers: {work:?}")),
         }
     }
 

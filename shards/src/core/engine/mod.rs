@@ -26,6 +26,7 @@ use super::ids::MemberNumber;
 use super::rng::SplitMix64;
 use super::time::Micros;
 use super::upstream::{Line, UpstreamNews, UpstreamOrder};
+use super::work::{RequestId, WorkNews, WorkOrder};
 
 /// Which engine a room has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,6 +156,8 @@ pub enum EngineOutput {
     Flush(ResponseNumber),
     /// Something for an upstream session.
     Upstream(UpstreamOrder),
+    /// Something for workers.
+    Work(WorkOrder),
 }
 
 /// What an engine may use while it handles an input.
@@ -252,6 +255,21 @@ impl Engine {
     pub fn upstream(&mut self, line: Line, news: UpstreamNews<'_>, cx: &mut EngineContext<'_>) {
         if let Self::Realtime(realtime) = self {
             realtime.upstream(line, news, cx);
+        }
+    }
+
+    /// Takes what a worker says about a request.
+    pub fn worked(&mut self, request: RequestId, news: WorkNews, cx: &mut EngineContext<'_>) {
+        if let Self::Worker(worker) = self {
+            worker.worked(request, news, cx);
+        }
+    }
+
+    /// The request that workers are answering for it, if they are.
+    pub fn open_request(&self) -> Option<RequestId> {
+        match self {
+            Self::Worker(worker) => worker.open_request(),
+            Self::Echo(_) | Self::Relay(_) | Self::Parrot(_) | Self::Realtime(_) => None,
         }
     }
 

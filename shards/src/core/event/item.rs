@@ -110,6 +110,8 @@ pub enum ResponseStatus {
     Completed,
     /// Cut short.
     Cancelled(CancelReason),
+    /// Whoever made it could not go on: the code of the error.
+    Failed(&'static str),
 }
 
 /// Why a response was cut short.

@@ -298,14 +298,22 @@ fn response_fields(response: &Response, json: &mut Json<'_>) {
         ResponseStatus::Completed => ("completed", None),
         ResponseStatus::Cancelled(CancelReason::TurnDetected) => ("cancelled", Some("turn_detected")),
         ResponseStatus::Cancelled(CancelReason::ClientCancelled) => ("cancelled", Some("client_cancelled")),
+        ResponseStatus::Failed(_) => ("failed", None),
     };
     json.plain("status", status);
-    match reason {
-        Some(reason) => json.object("status_details", |json| {
+    match (response.status, reason) {
+        (ResponseStatus::Failed(code), _) => json.object("status_details", |json| {
+            json.plain("type", status);
+            json.object("error", |json| {
+                json.plain("type", "server_error");
+                json.plain("code", code);
+            });
+        }),
+        (_, Some(reason)) => json.object("status_details", |json| {
             json.plain("type", status);
             json.plain("reason", reason);
         }),
-        None => json.null("status_details"),
+        (_, None) => json.null("status_details"),
     }
     json.array("output", |json| {
         for item in &response.output {

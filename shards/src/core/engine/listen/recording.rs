@@ -41,6 +41,11 @@ impl Recording {
         }
     }
 
+    /// The bytes as they are kept.
+    pub(in super::super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     pub(in super::super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
