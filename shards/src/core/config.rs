@@ -44,6 +44,17 @@ pub struct ShardConfig {
     pub audit: bool,
     /// Where upstream sessions are had (`realtime.url`); nothing when nowhere.
     pub model_server: Option<Arc<ModelServer>>,
+    /// `worker.*`, as far as a shard is concerned.
+    pub worker: Workers,
+}
+
+/// `worker.*`, as far as a shard is concerned.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    /// Whether there is a way to any.
+    pub available: bool,
+    /// How long a worker may be silent: until its answer begins, and between its parts.
+    pub deadline: Micros,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -240,6 +251,7 @@ impl Default for ShardConfig {
             origins: Origins::Any,
             audit: false,
             model_server: None,
+            worker: Workers { available: false, deadline: Micros::from_s(30) },
         }
     }
 }

@@ -7,6 +7,7 @@ use super::ids::{ConnKey, RoomKey, ShardId};
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
 use super::upstream::Line;
+use super::work::{Work, Worked};
 
 /// Something that happened outside. The pump brings these one at a time to [`super::Shard::handle`].
 #[derive(Debug)]
@@ -85,6 +86,8 @@ pub enum Input<'a> {
         /// The question.
         query: Query,
     },
+    /// A worker has answered a room's request, or there will be no answer.
+    Worked(Box<Worked>),
     /// End every connection within the window, politely.
     Drain {
         /// Over which the goodbyes are spread.
@@ -176,6 +179,9 @@ pub enum Effect {
     Close(ConnKey, CloseMode),
     /// Carry an answer to the control plane.
     Answer(AskId, Answer),
+    /// Carry what a room wants of workers to the control plane. When there is no room for it there, a request is answered
+    /// at once, with [`Input::Worked`] and [`super::work::WorkFailure::busy`].
+    Work(Box<Work>),
     /// Write down what happened, if there is room for it where that waits.
     Audit(Box<AuditRecord>),
 }

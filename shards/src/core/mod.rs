@@ -36,6 +36,7 @@ pub mod timer;
 mod upgrades;
 pub mod upstream;
 mod upstream_conn;
+pub mod work;
 pub mod ws;
 
 pub use config::ShardConfig;

@@ -29,6 +29,7 @@ use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
 #[cfg(debug_assertions)]
 use crate::core::message::{Fault, Query};
+use crate::core::work::{Work, WorkFailure, WorkNews, WorkOrder, Worked};
 use crate::core::{
     ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage, Shedding,
 };
@@ -322,11 +323,12 @@ impl Pump {
                 #[cfg(debug_assertions)]
                 ShardMessage::Ask { query: Query::Fault(fault @ Fault::Runtime), .. } => fault.panic(),
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
+                ShardMessage::Worked(worked) => self.tell(Input::Worked(worked)),
                 ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
                 ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
-                ShardMessage::Answer { .. } => {}
+                ShardMessage::Answer { .. } | ShardMessage::Work(_) => {}
             }
         }
     }
@@ -384,6 +386,7 @@ impl Pump {
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
+            Effect::Work(work) => self.hand_work(work),
             Effect::Audit(record) => self.write_down(record),
         }
     }
@@ -398,6 +401,17 @@ impl Pump {
         if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = returned {
             self.note_refused(&handoff);
             self.wire.refuse(handoff.socket, counted);
+        }
+    }
+
+    /// Where the control plane has no room, the room is told at once that nobody will answer.
+    fn hand_work(&mut self, work: Box<Work>) {
+        let sent = self.mesh.try_send(Destination::ControlPlane, ShardMessage::Work(work));
+        let Err(Full(ShardMessage::Work(work))) = sent else { return };
+        self.counters.mesh_full += 1;
+        if let WorkOrder::Ask(request) = work.order {
+            let news = WorkNews::Failed(WorkFailure::busy());
+            self.tell(Input::Worked(Box::new(Worked { room: work.room, request: request.id, news })));
         }
     }
 

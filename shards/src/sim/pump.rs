@@ -284,6 +284,7 @@ impl World {
                 self.trace.step(now, "connected", name(shard, *conn), text.as_bytes());
             }
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
+            Input::Worked(worked) => self.trace.step(now, "worked", worked.request.0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
             Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
         }
@@ -314,7 +315,7 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } => None,
+            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } | Effect::Work(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -348,6 +349,8 @@ impl World {
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
             Effect::Audit(record) => self.check_record(shard, &record),
+            // No simulated room has workers.
+            Effect::Work(work) => self.fail(format!("shard {shard} wants workers: {work:?}")),
         }
     }
 

@@ -2,6 +2,7 @@
 //! gives room events; the room drains its inbound queue into it and carries what comes out to the members.
 
 mod echo;
+mod listen;
 mod parrot;
 mod realtime;
 mod relay;
@@ -26,6 +27,7 @@ use super::ids::MemberNumber;
 use super::rng::SplitMix64;
 use super::time::Micros;
 use super::upstream::{Line, UpstreamNews, UpstreamOrder};
+use super::work::{RequestId, WorkNews, WorkOrder};
 
 /// Which engine a room has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,6 +157,8 @@ pub enum EngineOutput {
     Flush(ResponseNumber),
     /// Something for an upstream session.
     Upstream(UpstreamOrder),
+    /// Something for workers.
+    Work(WorkOrder),
 }
 
 /// What an engine may use while it handles an input.
@@ -271,6 +275,21 @@ impl Engine {
     pub fn flushed(&mut self, response: ResponseNumber, frames: usize, cx: &mut EngineContext<'_>) {
         if let Self::Realtime(realtime) = self {
             realtime.flushed(response, frames, cx);
+        }
+    }
+
+    /// Takes what a worker says about a request.
+    pub fn worked(&mut self, request: RequestId, news: WorkNews, cx: &mut EngineContext<'_>) {
+        if let Self::Worker(worker) = self {
+            worker.worked(request, news, cx);
+        }
+    }
+
+    /// The request that workers are answering for it, if they are.
+    pub fn open_request(&self) -> Option<RequestId> {
+        match self {
+            Self::Worker(worker) => worker.open_request(),
+            Self::Echo(_) | Self::Relay(_) | Self::Parrot(_) | Self::Realtime(_) => None,
         }
     }
 

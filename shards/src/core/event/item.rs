@@ -114,8 +114,8 @@ pub enum ResponseStatus {
     Completed,
     /// Cut short.
     Cancelled(CancelReason),
-    /// Ended by a fault on our side.
-    Failed,
+    /// Whoever made it could not go on: the code of the error.
+    Failed(&'static str),
 }
 
 /// Why a response was cut short.

@@ -52,7 +52,7 @@ fn status(status: ResponseStatus, json: &mut Json<'_>) {
         ResponseStatus::InProgress => "in_progress",
         ResponseStatus::Completed => "completed",
         ResponseStatus::Cancelled(_) => "cancelled",
-        ResponseStatus::Failed => "failed",
+        ResponseStatus::Failed(_) => "failed",
     };
     json.plain("status", name);
     match status {
@@ -67,11 +67,11 @@ fn status(status: ResponseStatus, json: &mut Json<'_>) {
                 },
             );
         }),
-        ResponseStatus::Failed => json.object("status_details", |json| {
+        ResponseStatus::Failed(code) => json.object("status_details", |json| {
             json.plain("type", name);
             json.object("error", |json| {
                 json.plain("type", "server_error");
-                json.plain("code", "server_error");
+                json.plain("code", code);
             });
         }),
     }

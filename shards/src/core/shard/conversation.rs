@@ -131,6 +131,8 @@ impl Shard {
     ) -> Result<(), ClientError> {
         if let Some(engine) = update.session.as_ref().and_then(|patch| patch.engine) {
             self.may_choose(conn, engine)?;
+            self.has_engine(engine)
+                .map_err(|message| ClientError::invalid_value("session.engine", message))?;
         }
         let Some(room) = self.room(key) else { return Ok(()) };
         let merged = match &update.state {

@@ -255,6 +255,9 @@ impl Shard {
             }
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
+        if let Err(detail) = self.has_engine(wishes.kind) {
+            return Verdict::Refuse(Refusal::BadRequest, problem(400, detail, None));
+        }
         if let Some(pass) = &pass
             && let Err(denied) = self.admit(pass, &session, wishes.kind)
         {

@@ -26,6 +26,7 @@ mod upstream_conns;
 #[cfg(test)]
 mod upstream_tests;
 mod upstreams;
+mod works;
 
 use ::core::hint::black_box;
 use std::collections::VecDeque;
@@ -54,6 +55,7 @@ use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::work::Work;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -98,6 +100,8 @@ pub struct Shard {
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
+    /// What rooms want of workers, until the end of the turn.
+    works: Vec<Box<Work>>,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
     counters: Counters,
@@ -146,6 +150,7 @@ impl Shard {
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
+            works: Vec::new(),
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             counters: Counters::default(),
@@ -177,6 +182,7 @@ impl Shard {
                 let answer = self.answer(now, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
+            Input::Worked(worked) => self.worked(now, *worked),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
@@ -202,6 +208,7 @@ impl Shard {
             }
         }
         self.dirty = dirty;
+        self.send_works(fx);
     }
 
     /// Whether another turn has work to do already.

@@ -255,6 +255,7 @@ impl Shard {
         };
         debug_assert!(room.members.is_empty(), "a room with members goes on");
         let hash = route::hash(room.session_id.as_str());
+        self.dismiss_workers(key);
         if let Ok(entry) = self.directory.find_entry(hash, |other| *other == key) {
             entry.remove();
         }
@@ -400,6 +401,7 @@ impl Shard {
             }
             EngineOutput::Flush(response) => return Some((response, self.flush_response(key, response.0))),
             EngineOutput::Upstream(order) => self.carry_upstream(now, key, order),
+            EngineOutput::Work(order) => self.carry_work(key, order),
         }
         None
     }

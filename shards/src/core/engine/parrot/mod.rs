@@ -1,42 +1,33 @@
 //! The parrot: a complete, deterministic conversation partner that needs no account and no network. It listens
 //! for speech, commits it, and plays it back as a full response.
 //!
-//! Per room it keeps the utterance being spoken, the newest one not yet answered, and the one last answered,
-//! each at most a minute long, and a moment of audio for each of at most eight members.
+//! Per room it keeps what its listener keeps, the newest utterance not yet answered, and the one last answered, each at
+//! most a minute long.
 
 mod answer;
-mod ear;
-mod g711;
-mod recording;
 mod speech;
 #[cfg(test)]
 mod tests;
 mod tone;
-mod turn;
-mod vad;
 
 use answer::{Answer, Place};
-use ear::Ears;
 use recording::Recording;
 use speech::Source;
-use turn::Turn;
 
+use super::listen::{Listener, Listening, g711, recording};
 use super::relay::told;
 use super::{Audience, EngineContext, EngineInput, ResponseNumber};
 use crate::core::event::{
     AudioFormat, CancelReason, ClientCommand, ConversationId, Item, ItemName, NewContent, NewItem,
-    ResponseRequest, Role, ServerEvent, SessionSettings,
+    ResponseRequest, Role, ServerEvent,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
 
 /// The parrot of one room.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Parrot {
-    /// What the audio kept here holds.
-    format: AudioFormat,
-    ears: Ears,
-    turn: Option<Turn>,
+    listener: Listener,
     /// The newest input that no response has answered.
     fresh: Option<Source>,
     /// What the last response said.
@@ -46,22 +37,6 @@ pub struct Parrot {
     waiting: bool,
     responses: u32,
     last_item: Option<ItemName>,
-}
-
-impl Default for Parrot {
-    fn default() -> Self {
-        Self {
-            format: SessionSettings::default().format,
-            ears: Ears::default(),
-            turn: None,
-            fresh: None,
-            last: None,
-            answer: None,
-            waiting: false,
-            responses: 0,
-            last_item: None,
-        }
-    }
 }
 
 impl Parrot {
@@ -83,7 +58,7 @@ impl Parrot {
     /// When the next chunk is due, or speech counts as over.
     pub(super) fn deadline(&self) -> Option<Micros> {
         let chunk = self.answer.as_ref().map(|answer| answer.deadline());
-        let stall = self.turn.as_ref().and_then(Turn::deadline);
+        let stall = self.listener.deadline();
         [chunk, stall].into_iter().flatten().min()
     }
 
@@ -123,15 +98,8 @@ impl Parrot {
         self.add_item(item, cx);
         // What others are said to have said is history, nothing to answer.
         if new.role == Role::User {
-            self.fresh = said(new.content, self.format);
+            self.fresh = said(new.content, self.listener.format);
         }
-    }
-
-    fn add_item(&mut self, item: Item, cx: &mut EngineContext<'_>) {
-        let previous = self.last_item.replace(item.id.clone());
-        let item = Box::new(item);
-        cx.event(Audience::All, ServerEvent::ItemAdded { item: item.clone(), previous: previous.clone() });
-        cx.event(Audience::All, ServerEvent::ItemDone { item, previous });
     }
 
     fn respond(
@@ -146,15 +114,6 @@ impl Parrot {
             return cx.refuse(from, event_id, "conversation_already_has_active_response", message);
         }
         self.begin(request, cx);
-    }
-
-    /// Answers the newest input, at once or as soon as the running response is done.
-    fn answer_when_free(&mut self, cx: &mut EngineContext<'_>) {
-        if self.answer.is_some() {
-            self.waiting = true;
-        } else {
-            self.begin(ResponseRequest::default(), cx);
-        }
     }
 
     fn begin(&mut self, request: ResponseRequest, cx: &mut EngineContext<'_>) {
@@ -187,12 +146,6 @@ impl Parrot {
         }
     }
 
-    fn cancel(&mut self, reason: CancelReason, cx: &mut EngineContext<'_>) {
-        if let Some(answer) = self.answer.take() {
-            self.last = Some(answer.finish(Some(reason), cx));
-        }
-    }
-
     fn cancel_for(
         &mut self,
         from: MemberNumber,
@@ -210,12 +163,47 @@ impl Parrot {
             self.begin(ResponseRequest::default(), cx);
         }
     }
+}
 
-    /// A speaker from whom nothing came for long has stopped.
-    fn notice_stall(&mut self, cx: &mut EngineContext<'_>) {
-        let stalled = self.turn.as_ref().and_then(Turn::deadline).is_some_and(|deadline| deadline <= cx.now);
-        if let (true, Some(vad)) = (stalled, cx.settings.turn_detection) {
-            self.end_turn(&vad, cx);
+impl Listening for Parrot {
+    fn listener(&mut self) -> &mut Listener {
+        &mut self.listener
+    }
+
+    fn last_item(&self) -> Option<ItemName> {
+        self.last_item.clone()
+    }
+
+    fn add_item(&mut self, item: Item, cx: &mut EngineContext<'_>) {
+        let previous = self.last_item.replace(item.id.clone());
+        let item = Box::new(item);
+        cx.event(Audience::All, ServerEvent::ItemAdded { item: item.clone(), previous: previous.clone() });
+        cx.event(Audience::All, ServerEvent::ItemDone { item, previous });
+    }
+
+    fn take_utterance(&mut self, _item: ItemName, recording: Recording) {
+        self.fresh = Some(Source::Utterance(recording));
+    }
+
+    fn answer_when_free(&mut self, cx: &mut EngineContext<'_>) {
+        if self.answer.is_some() {
+            self.waiting = true;
+        } else {
+            self.begin(ResponseRequest::default(), cx);
+        }
+    }
+
+    fn cancel(&mut self, reason: CancelReason, cx: &mut EngineContext<'_>) {
+        if let Some(answer) = self.answer.take() {
+            self.last = Some(answer.finish(Some(reason), cx));
+        }
+    }
+
+    fn forget_audio(&mut self, cx: &mut EngineContext<'_>) {
+        self.waiting = false;
+        self.cancel(CancelReason::ClientCancelled, cx);
+        for kept in [&mut self.fresh, &mut self.last] {
+            kept.take_if(|source| matches!(source, Source::Utterance(_)));
         }
     }
 }

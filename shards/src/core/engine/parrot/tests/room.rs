@@ -85,6 +85,7 @@ impl Room {
                 }
                 EngineOutput::Flush(_) => Seen::Flush,
                 EngineOutput::Upstream(order) => panic!("a parrot has no upstream: {order:?}"),
+                EngineOutput::Work(order) => panic!("a parrot has no workers: {order:?}"),
             });
         }
     }
