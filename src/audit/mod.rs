@@ -21,6 +21,7 @@ use shards::rt::AuditLane;
 use crate::Failure;
 use crate::config::{AuditConfig, Config, ConfigError, ConfigErrors, Place};
 use file::LogFile;
+pub(crate) use time::Utc;
 use writer::Writer;
 
 /// How long the end of the program waits for what is still to be written. A disk takes that in milliseconds, or hangs.

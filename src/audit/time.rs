@@ -10,7 +10,7 @@ const DAYS_TO_1970: u64 = 719_468;
 const DAYS_OF_ERA: u64 = 146_097;
 
 /// A moment, written to the millisecond.
-pub(super) struct Utc(pub(super) SystemTime);
+pub(crate) struct Utc(pub(crate) SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

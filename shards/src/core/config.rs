@@ -39,6 +39,15 @@ pub struct ShardConfig {
     pub origins: Origins,
     /// Whether what happens is written down (`audit.path`).
     pub audit: bool,
+    /// What reports of ended rooms hold; nothing when nobody takes them (`jobs.*`).
+    pub reports: Option<Reports>,
+}
+
+/// `jobs.*`, as far as shards are concerned.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// What may be kept of one room's transcript.
+    pub transcript_bytes_max: usize,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -182,6 +191,7 @@ impl Default for ShardConfig {
             gate: None,
             origins: Origins::Any,
             audit: false,
+            reports: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use ::core::net::{IpAddr, SocketAddr};
 
 use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
+use super::report::RoomReport;
 use super::time::Micros;
 
 /// Everything that travels between shards and the control plane. `S` is a socket: a `Link` in the runtime,
@@ -31,6 +32,9 @@ pub enum ShardMessage<S> {
         /// The answer.
         answer: Answer,
     },
+    /// From a shard to the control plane: a room has ended, for whoever works on it afterwards. When the queue is full
+    /// the shard keeps it and tries again; if it is lost, so is the room's job, and that is counted.
+    RoomEnded(Box<RoomReport>),
     /// From the control plane to every shard: end all connections within the window. Lost: the node's own
     /// deadline ends the shard.
     Drain {

@@ -25,6 +25,7 @@ mod origin;
 pub mod outbox;
 mod paged;
 pub mod quota;
+pub mod report;
 pub(crate) mod rng;
 mod room;
 pub mod route;
@@ -34,6 +35,7 @@ pub mod time;
 pub mod timer;
 mod upgrades;
 pub mod upstream;
+pub mod usage;
 pub mod ws;
 
 pub use config::ShardConfig;

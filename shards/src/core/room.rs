@@ -7,7 +7,9 @@ use super::engine::{Engine, EngineKind};
 use super::event::SessionSettings;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
+use super::report::Record;
 use super::time::Micros;
+use super::usage::Meter;
 
 /// The server-side object of a session. An idle one has no engine, no queue and no settings of its own.
 ///
@@ -58,6 +60,10 @@ pub(super) struct Kept {
     pub(super) state: Option<Box<str>>,
     /// What clients said of their session that only a model server heeds; see [`super::engine::EngineContext::extras`].
     pub(super) extras: Option<Box<str>>,
+    /// Counts what its responses take and give.
+    pub(super) meter: Meter,
+    /// What was said in it, where somebody takes reports.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl Keyed for Room {

@@ -20,6 +20,7 @@ mod server;
 mod session;
 mod settings;
 mod write;
+mod write_metrics;
 #[cfg(test)]
 mod write_tests;
 
@@ -29,7 +30,7 @@ pub use item::{
     CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
 };
 pub use parse::{Scratch, parse};
-pub use server::{ErrorEvent, NamedPart, Part, PartRef, Passed, ServerEvent};
+pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,

@@ -40,6 +40,7 @@ impl ServerEvent {
             Self::TextDone { .. } => "response.output_text.done",
             Self::ResponseDone(_) => "response.done",
             Self::OutputCleared { .. } => "output_audio_buffer.cleared",
+            Self::Metrics(_) => "metrics",
             Self::Passed(passed) => &passed.name,
         }
     }
@@ -125,6 +126,7 @@ impl ServerEvent {
                 json.text("text", text);
             }
             Self::OutputCleared { response } => json.plain("response_id", response),
+            Self::Metrics(metrics) => super::write_metrics::fields(metrics, json),
             Self::Passed(passed) => json.members(&passed.members),
         }
     }

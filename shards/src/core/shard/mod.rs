@@ -15,8 +15,10 @@ mod drain;
 mod heads;
 mod inbound;
 mod limits;
+mod metering;
 mod outbound;
 mod places;
+mod reports;
 mod rooms;
 mod shedding;
 mod timers;
@@ -43,6 +45,7 @@ use super::lag::Lag;
 use super::outbox::Message;
 use super::paged::Paged;
 use super::quota::Quotas;
+use super::report::RoomReport;
 use super::rng::SplitMix64;
 use super::room::Room;
 use super::spare::SpareQueues;
@@ -92,6 +95,9 @@ pub struct Shard {
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
+    /// Reports of ended rooms that nobody has taken yet, the oldest first.
+    reports: VecDeque<Box<RoomReport>>,
+    report_bytes: usize,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
     counters: Counters,
@@ -139,6 +145,8 @@ impl Shard {
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
+            reports: VecDeque::new(),
+            report_bytes: 0,
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             counters: Counters::default(),
@@ -176,6 +184,9 @@ impl Shard {
     /// Ends a turn: timers, engines, reading on, and one send for each lane that has something due.
     pub fn end_turn(&mut self, now: Micros, fx: &mut Effects) {
         self.timers(now, fx);
+        if self.draining.is_some() {
+            self.end_lingering(now);
+        }
         self.end_waits(now);
         self.run_engines(now);
         self.resume(now, fx);

@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// The connections of those whom something concerns, in a list to be put back after use.
-    fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
+    pub(super) fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
         let mut listeners = std::mem::take(&mut self.listeners);
         listeners.clear();
         let concerned = |number: MemberNumber| match to {
@@ -90,12 +90,12 @@ impl Shard {
         listeners
     }
 
-    fn wait(&self, event: &ServerEvent) -> Option<Micros> {
+    pub(super) fn wait(&self, event: &ServerEvent) -> Option<Micros> {
         let span = self.config.outbox.coalesce;
         (event.waits() && span.0 > 0).then_some(span)
     }
 
-    fn encode(&mut self, event: &ServerEvent, seq: Option<u64>) -> Frame {
+    pub(super) fn encode(&mut self, event: &ServerEvent, seq: Option<u64>) -> Frame {
         let id = self.next_event_id();
         let mut json = std::mem::take(&mut self.json);
         json.clear();
