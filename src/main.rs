@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod control;
 mod doctor;
+mod jobs;
 mod logging;
 mod notify;
 mod out;

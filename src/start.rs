@@ -13,7 +13,8 @@ use tuning::{Host, Standing};
 use crate::Failure;
 use crate::cli::ready_line;
 use crate::config::Config;
-use crate::control::{self, Signals};
+use crate::control::{self, Beside, Signals};
+use crate::jobs::Jobs;
 use crate::notify::{self, Notice};
 use crate::{audit, auth, logging, out};
 
@@ -30,6 +31,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let gate = auth::open(&config)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
+    let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
     let log = audit.as_ref().map(|ending| ending.audit());
     let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
     let admin_at = admin.listens_at().map_err(broken("the management address"))?;
@@ -52,7 +54,15 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     };
     // The node is out here, so that it can be ended in an orderly way whatever becomes of the control plane.
     let served = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(control::run(&config, gate, log, &node, mailbox, admin, signals, ready))
+        runtime.block_on(control::run(
+            &config,
+            Beside { gate, audit: log, jobs },
+            &node,
+            mailbox,
+            admin,
+            signals,
+            ready,
+        ))
     }));
     drop(entered);
     // Not waiting for keys that are just being fetched.

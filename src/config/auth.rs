@@ -124,7 +124,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn secret(&self, name: &str) -> &Secret {
+    pub(super) fn secret(&self, name: &str) -> &Secret {
         match &self.settings[name].value {
             Value::Secret(secret) => secret,
             other => unreachable!("{name} is a secret, not {other:?}"),

@@ -3,7 +3,7 @@
 
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, places, quotas, shed, tls};
+use super::{audit, auth_keys, jobs_keys, places, quotas, shed, tls};
 
 /// One key.
 #[derive(Debug)]
@@ -204,6 +204,15 @@ pub(crate) const KEYS: &[Key] = &[
     audit::ROTATE_BYTES,
     audit::KEEP_FILES,
     audit::QUEUE_RECORDS_MAX,
+    jobs_keys::REDIS_URL,
+    jobs_keys::STREAM,
+    jobs_keys::STREAM_MAX,
+    jobs_keys::CELERY_TASK,
+    jobs_keys::CELERY_QUEUE,
+    jobs_keys::QUEUE_MAX,
+    jobs_keys::QUEUE_BYTES_MAX,
+    jobs_keys::TRANSCRIPT_BYTES_MAX,
+    jobs_keys::FLUSH_S,
     number(
         "limits.head_bytes_max",
         "bytes",

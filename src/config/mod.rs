@@ -4,6 +4,7 @@ mod audit;
 mod auth;
 mod auth_keys;
 mod error;
+mod jobs_keys;
 mod keys;
 mod layers;
 mod places;
@@ -26,6 +27,7 @@ use tuning::Profile;
 pub(crate) use audit::AuditConfig;
 pub(crate) use auth::{AuthConfig, JwtConfig};
 pub(crate) use error::{ConfigError, ConfigErrors, Place};
+pub(crate) use jobs_keys::JobsConfig;
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     /// Where it is written down who comes and goes, if it is.
     pub(crate) audit: Option<AuditConfig>,
+    /// Who is told of rooms that have ended, if anybody is.
+    pub(crate) jobs: Option<JobsConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// Resident memory with which the node turns new clients away; zero: never.

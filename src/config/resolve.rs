@@ -32,6 +32,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
+    resolver.check_jobs();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     if !resolver.errors.is_empty() {
@@ -188,6 +189,7 @@ impl Resolver<'_> {
             },
             auth: self.auth_config(),
             audit: self.audit_config(),
+            jobs: self.jobs_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
@@ -247,6 +249,7 @@ impl Resolver<'_> {
             gate: None,
             origins: self.origins(),
             audit: self.settings.contains_key("audit.path"),
+            reports: self.reports(),
         }
     }
 

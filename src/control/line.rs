@@ -20,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::jobs::Jobs;
+
 /// Questions that may be open at once.
 const ASKS_MAX: usize = 1_024;
 /// Messages taken from the mailbox before others on this thread have a turn.
@@ -89,6 +91,7 @@ pub(crate) struct Line {
 enum Request {
     Ask { shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>> },
     Tell { shard: ShardId, message: ShardMessage<Link>, reply: oneshot::Sender<bool> },
+    Settle { reply: oneshot::Sender<()> },
 }
 
 impl Line {
@@ -137,6 +140,14 @@ impl Line {
         sent.is_ok() && told.await.unwrap_or(false)
     }
 
+    /// Waits until everything is taken that shards have sent so far.
+    pub(crate) async fn settle(&self) {
+        let (reply, settled) = oneshot::channel();
+        if self.requests.send(Request::Settle { reply }).await.is_ok() {
+            let _ = settled.await;
+        }
+    }
+
     async fn put(
         &self,
         shard: ShardId,
@@ -168,6 +179,8 @@ pub(crate) struct Switchboard<M> {
     requests: mpsc::Receiver<Request>,
     waiting: HashMap<AskId, oneshot::Sender<Result<Answer, AskError>>>,
     last: u64,
+    /// Those who wait until everything is taken that has been sent.
+    settling: Vec<oneshot::Sender<()>>,
 }
 
 impl<M: Mailbox> Switchboard<M> {
@@ -175,11 +188,15 @@ impl<M: Mailbox> Switchboard<M> {
     pub(crate) fn new(mailbox: M) -> (Self, Line) {
         let (sender, requests) = mpsc::channel(256);
         let line = Line { requests: sender, shards: mailbox.shards() as u16 };
-        (Self { mailbox, requests, waiting: HashMap::new(), last: 0 }, line)
+        (Self { mailbox, requests, waiting: HashMap::new(), last: 0, settling: Vec::new() }, line)
     }
 
-    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`.
-    pub(crate) async fn run(mut self, mut door: impl FnMut(Handoff<Link>)) -> io::Result<Infallible> {
+    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`, reports of ended rooms to the `jobs`.
+    pub(crate) async fn run(
+        mut self,
+        mut door: impl FnMut(Handoff<Link>),
+        jobs: Option<Jobs>,
+    ) -> io::Result<Infallible> {
         let doorbell = self.mailbox.doorbell().try_clone_to_owned()?;
         #[expect(
             deprecated,
@@ -187,11 +204,20 @@ impl<M: Mailbox> Switchboard<M> {
         )]
         let doorbell = AsyncFd::with_interest(doorbell, Interest::READABLE)?;
         loop {
-            let taken = self.take_messages(&mut door);
+            let settling = std::mem::take(&mut self.settling);
+            let taken = self.take_messages(&mut door, jobs.as_ref());
+            if taken < BUDGET {
+                // Whoever has stopped waiting does not mind.
+                for reply in settling {
+                    let _ = reply.send(());
+                }
+            } else {
+                self.settling = settling;
+            }
             while let Ok(request) = self.requests.try_recv() {
                 self.carry(request);
             }
-            if taken == BUDGET || !self.mailbox.prepare_to_sleep() {
+            if taken == BUDGET || !self.settling.is_empty() || !self.mailbox.prepare_to_sleep() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -205,17 +231,22 @@ impl<M: Mailbox> Switchboard<M> {
         }
     }
 
-    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>)) -> usize {
+    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>), jobs: Option<&Jobs>) -> usize {
         for taken in 0..BUDGET {
             match self.mailbox.receive() {
-                Some(message) => self.take(message, door),
+                Some(message) => self.take(message, door, jobs),
                 None => return taken,
             }
         }
         BUDGET
     }
 
-    fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>)) {
+    fn take(
+        &mut self,
+        message: ShardMessage<Link>,
+        door: &mut impl FnMut(Handoff<Link>),
+        jobs: Option<&Jobs>,
+    ) {
         match message {
             ShardMessage::Answer { id, answer, .. } => {
                 if let Some(reply) = self.waiting.remove(&id) {
@@ -224,6 +255,11 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Serve(handoff) => door(handoff),
+            ShardMessage::RoomEnded(report) => {
+                if let Some(jobs) = jobs {
+                    jobs.take(&report);
+                }
+            }
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
             | ShardMessage::Drain { .. }
@@ -239,6 +275,7 @@ impl<M: Mailbox> Switchboard<M> {
             Request::Tell { shard, message, reply } => {
                 let _ = reply.send(self.mailbox.tell(shard, message));
             }
+            Request::Settle { reply } => self.settling.push(reply),
         }
     }
 

@@ -28,7 +28,9 @@ mod stats;
 mod testing;
 mod users;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shards::rt::{ControlLine, Node};
 use tokio::time::Instant;
@@ -38,7 +40,8 @@ pub(crate) use drain::{Signals, end};
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
-use crate::config::{AuthConfig, Config};
+use crate::config::{AuthConfig, Config, JobsConfig};
+use crate::jobs::Jobs;
 use lifecycle::Lifecycle;
 use line::{Line, Switchboard};
 
@@ -62,10 +65,24 @@ pub(crate) struct Plane {
     has_secret: bool,
     /// Where it is written down what the API is used for, if it is.
     audit: Option<Audit>,
+    /// Who is told of rooms that have ended, if anybody is.
+    jobs: Option<Jobs>,
+}
+
+/// What works beside the control plane's own parts, each where it is configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// Who may use the API.
+    pub(crate) gate: Option<Arc<JwtGate>>,
+    /// Where it is written down what the API is used for.
+    pub(crate) audit: Option<Audit>,
+    /// Who is told of rooms that have ended.
+    pub(crate) jobs: Option<Jobs>,
 }
 
 impl Plane {
-    fn new(config: &Config, gate: Option<Arc<JwtGate>>, audit: Option<Audit>, line: Line) -> App {
+    fn new(config: &Config, beside: Beside, line: Line) -> App {
+        let Beside { gate, audit, jobs } = beside;
         Arc::new(Self {
             line,
             lifecycle: Lifecycle::new(),
@@ -79,6 +96,7 @@ impl Plane {
             gate,
             has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
             audit,
+            jobs,
         })
     }
 }
@@ -89,28 +107,52 @@ impl Plane {
 /// When the thread's own plumbing breaks.
 pub(crate) async fn run(
     config: &Config,
-    gate: Option<Arc<JwtGate>>,
-    audit: Option<Audit>,
+    beside: Beside,
     node: &Node,
     mailbox: ControlLine,
     admin: AdminListener,
-    signals: Signals,
+    mut signals: Signals,
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let (switchboard, line) = Switchboard::new(mailbox);
-    let app = Plane::new(config, gate.clone(), audit.clone(), line.clone());
+    let app = Plane::new(config, beside.clone(), line.clone());
+    let Beside { gate, audit, jobs } = beside;
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
     let quotas = Arc::clone(node.quotas());
     let reload = reload::Reload::listen(config, audit)?;
     ready()?;
     tokio::select! {
-        broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
+        broken = switchboard.run(|handoff| door.take(handoff), jobs.clone()) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
         never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
-        () = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(()),
+        never = deliver(jobs.as_ref()) => match never {},
+        () = until_the_end(config, node, line, app.lifecycle.clone(), &mut signals, jobs.as_ref()) => Ok(()),
+    }
+}
+
+/// Delivers jobs, where there are any.
+async fn deliver(jobs: Option<&Jobs>) -> Infallible {
+    match jobs {
+        Some(jobs) => jobs.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until nothing is left to wait for: the clients have gone, and the jobs of their rooms are delivered.
+async fn until_the_end(
+    config: &Config,
+    node: &Node,
+    line: Line,
+    lifecycle: Lifecycle,
+    signals: &mut Signals,
+    jobs: Option<&Jobs>,
+) {
+    let patient = drain::supervise(node, line.clone(), lifecycle, signals, config.drain).await;
+    if let (Some(jobs), Some(JobsConfig { flush, .. })) = (jobs, &config.jobs) {
+        drain::deliver_last(node, &line, signals, jobs, if patient { *flush } else { Duration::ZERO }).await;
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
 }
 
 table! {
-    shard(Counters), without [refused, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, wire]:
+    shard(Counters), without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -72,6 +72,10 @@ table! {
     Counter, rooms_created, "voxhall_rooms_created", "Rooms made";
     Counter, rooms_evicted, "voxhall_rooms_evicted", "Lingering rooms ended early to stay within the limit";
     Counter, engines_started, "voxhall_engines_started", "Engines started";
+    Counter, interruptions, "voxhall_interruptions", "Times that queued audio of a response was taken back";
+    Counter, reports_made, "voxhall_room_reports", "Reports made of rooms that had ended";
+    Counter, reports_dropped, "voxhall_room_reports_dropped", "Reports that found no room to wait in";
+    Gauge, reports_waiting, "voxhall_room_reports_waiting", "Reports that wait for room on their way to the control plane";
     Counter, tokens_refreshed, "voxhall_tokens_refreshed", "Tokens refreshed in band";
     Counter, tokens_expired, "voxhall_tokens_expired", "Connections closed because their token expired";
     Counter, tokens_revoked, "voxhall_tokens_revoked", "Connections closed because their user was disconnected";

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
 use shards::core::counters::{Counters, DROP_REASONS, REFUSALS, SHED_CAUSES};
+use shards::core::usage::OUTCOMES;
 
 use super::App;
 use super::metrics::counters_of_all;
@@ -80,6 +81,8 @@ fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {
         .map(|(cause, sheds)| ((*cause).to_owned(), sheds.into()))
         .collect();
     fields.insert("shedding".to_owned(), shedding.into());
+    let responses: Map<_, _> = OUTCOMES.iter().zip(counters.responses.over).map(pair).collect();
+    fields.insert("responses".to_owned(), responses.into());
     fields.insert("refused".to_owned(), refused.into());
     fields.insert("dropped".to_owned(), dropped.into());
     fields.insert("close_codes".to_owned(), codes.into());

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::line::{Line, Mailbox, Switchboard};
 use super::public::Door;
-use super::{App, Plane};
+use super::{App, Beside, Plane};
 use crate::config::{FlagSetting, RawConfig};
 
 /// Shards that answer at once, unless told to be silent, full or slow. Each lists one room, `room-<shard>`, and knows every room of such a name.
@@ -216,10 +216,10 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (switchboard, line) = Switchboard::new(mesh.clone());
-        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), None, line);
+        let app = Plane::new(&config, Beside { gate: crate::auth::open(&config).expect("good keys"), ..Beside::default() }, line);
         let door = Door::new(Arc::clone(&app));
         tokio::select! {
-            ended = switchboard.run(move |handoff| door.take(handoff)) => panic!("it ended: {:?}", ended.err()),
+            ended = switchboard.run(move |handoff| door.take(handoff), None) => panic!("it ended: {:?}", ended.err()),
             () = test(app, mesh) => {}
         }
     });

@@ -44,8 +44,17 @@ pub struct ShardConfig {
     pub audit: bool,
     /// Where upstream sessions are had (`realtime.url`); nothing when nowhere.
     pub model_server: Option<Arc<ModelServer>>,
+    /// What reports of ended rooms hold; nothing when nobody takes them (`jobs.*`).
+    pub reports: Option<Reports>,
     /// `worker.*`, as far as a shard is concerned.
     pub worker: Workers,
+}
+
+/// `jobs.*`, as far as shards are concerned.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// What may be kept of one room's transcript.
+    pub transcript_bytes_max: usize,
 }
 
 /// `worker.*`, as far as a shard is concerned.
@@ -252,6 +261,7 @@ impl Default for ShardConfig {
             audit: false,
             model_server: None,
             worker: Workers { available: false, deadline: Micros::from_s(30) },
+            reports: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use ::core::net::{IpAddr, SocketAddr};
 
 use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
+use super::report::RoomReport;
 use super::time::Micros;
 use super::work::{Work, Worked};
 
@@ -38,6 +39,9 @@ pub enum ShardMessage<S> {
     /// From the control plane to the shard that asked: what a worker says. Lost: the room's own deadline for its worker
     /// passes, and its clients get a retryable error.
     Worked(Box<Worked>),
+    /// From a shard to the control plane: a room has ended, for whoever works on it afterwards. When the queue is full
+    /// the shard keeps it and tries again; if it is lost, so is the room's job, and that is counted.
+    RoomEnded(Box<RoomReport>),
     /// From the control plane to every shard: end all connections within the window. Lost: the node's own
     /// deadline ends the shard.
     Drain {

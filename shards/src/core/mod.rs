@@ -26,6 +26,7 @@ mod origin;
 pub mod outbox;
 mod paged;
 pub mod quota;
+pub mod report;
 pub(crate) mod rng;
 mod room;
 pub mod route;
@@ -36,6 +37,7 @@ pub mod timer;
 mod upgrades;
 pub mod upstream;
 mod upstream_conn;
+pub mod usage;
 pub mod work;
 pub mod ws;
 

@@ -8,8 +8,10 @@ use super::event::SessionSettings;
 use super::gate::RealtimeClaim;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
+use super::report::Record;
 use super::time::Micros;
 use super::upstream_conn::Known;
+use super::usage::Meter;
 
 /// The server-side object of a session. An idle one has no engine, no queue and no settings of its own.
 ///
@@ -68,6 +70,10 @@ pub(super) struct Kept {
     pub(super) lines: SmallVec<[Known; 2]>,
     /// What the token of the room's first member says of its model session.
     pub(super) claim: Option<Box<RealtimeClaim>>,
+    /// Counts what its responses take and give.
+    pub(super) meter: Meter,
+    /// What was said in it, where somebody takes reports.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl Keyed for Room {

@@ -7,6 +7,7 @@
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
 mod leaving;
+mod reports;
 #[cfg(test)]
 mod upstream_tests;
 
@@ -89,6 +90,8 @@ pub(super) struct Pump {
     taken: VecDeque<Completion>,
     /// When completions were collected: how many had been by then, and the moment. Those of which none waits any more go.
     collected: VecDeque<(u64, Micros)>,
+    /// Reports dropped by the core that the log tells of.
+    reports_dropped: u64,
     /// The next system call fails, for a test.
     #[cfg(debug_assertions)]
     refused: bool,
@@ -126,6 +129,7 @@ impl Pump {
             doing: Vec::new(),
             taken: VecDeque::new(),
             collected: VecDeque::new(),
+            reports_dropped: 0,
             #[cfg(debug_assertions)]
             refused: false,
         }
@@ -167,6 +171,7 @@ impl Pump {
         self.now = self.clock.now();
         self.shard.end_turn(self.now, &mut self.fx);
         self.carry_out();
+        self.deliver_reports();
         self.go_on_leaving()
     }
 
@@ -233,7 +238,8 @@ impl Pump {
         {
             return None;
         }
-        let deadline = [self.shard.next_deadline(), self.wire.deadline()].into_iter().flatten().min();
+        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), self.report_deadline(now)];
+        let deadline = deadlines.into_iter().flatten().min();
         if self.spin > Micros(0) {
             let until = (now + self.spin).min(deadline.unwrap_or(Micros(u64::MAX)));
             while now < until {
@@ -328,7 +334,7 @@ impl Pump {
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
                 ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
-                ShardMessage::Answer { .. } | ShardMessage::Work(_) => {}
+                ShardMessage::Answer { .. } | ShardMessage::Work(_) | ShardMessage::RoomEnded(_) => {}
             }
         }
     }

@@ -48,6 +48,11 @@ impl EngineKind {
     /// Every engine.
     pub const ALL: [Self; 5] = [Self::Echo, Self::Relay, Self::Parrot, Self::Realtime, Self::Worker];
 
+    /// Whether it makes responses.
+    pub const fn has_responses(self) -> bool {
+        !matches!(self, Self::Echo | Self::Relay)
+    }
+
     /// As written in configuration, queries and events.
     pub const fn name(self) -> &'static str {
         match self {

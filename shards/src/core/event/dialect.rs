@@ -18,6 +18,7 @@ impl Dialect {
     pub fn has(self, event: &ServerEvent) -> bool {
         match event {
             ServerEvent::ItemDone { .. } => self != Self::Beta,
+            ServerEvent::Metrics(_) => self == Self::Native,
             ServerEvent::Passed(passed) => match &*passed.name {
                 "conversation.item.done" => self != Self::Beta,
                 "conversation.created" => self == Self::Beta,

@@ -22,6 +22,7 @@ mod server;
 mod session;
 mod settings;
 mod write;
+mod write_metrics;
 mod write_response;
 mod write_session;
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub use item::{
     CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
 };
 pub use parse::{Scratch, parse};
-pub use server::{ErrorEvent, NamedPart, Part, PartRef, Passed, ServerEvent};
+pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,

@@ -10,6 +10,7 @@ use super::item::{Item, Response};
 use super::session::SessionView;
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
+use crate::core::usage::{ResponseUsage, Totals};
 
 /// One event to a client.
 #[derive(Clone, Debug)]
@@ -182,8 +183,19 @@ pub enum ServerEvent {
         /// Of which response.
         response: ResponseId,
     },
+    /// `metrics`: what a response took and gave.
+    Metrics(Box<Metrics>),
     /// Any event of a model server, passed on.
     Passed(Box<Passed>),
+}
+
+/// What a response took and gave, and all of its room's together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// The response.
+    pub response: ResponseUsage,
+    /// The room so far.
+    pub session: Totals,
 }
 
 /// An event of a model server as it is passed on: in the GA name, with a number of ours.
@@ -273,7 +285,7 @@ impl ServerEvent {
     /// What happens to it when a lane is full.
     pub fn class(&self) -> Class {
         match self {
-            Self::TranscriptDelta { .. } | Self::TextDelta { .. } => Class::Droppable,
+            Self::TranscriptDelta { .. } | Self::TextDelta { .. } | Self::Metrics(_) => Class::Droppable,
             Self::Passed(passed) if passed.is_delta() => Class::Droppable,
             _ => Class::Control,
         }
@@ -300,6 +312,7 @@ impl ServerEvent {
             | Self::MemberLeft { .. }
             | Self::RoomMessage { .. }
             | Self::OutboxDropped { .. }
+            | Self::Metrics(_)
             | Self::ItemAdded { .. }
             | Self::ItemDone { .. }
             | Self::OutputItemAdded { .. }

@@ -41,6 +41,7 @@ impl ServerEvent {
             Self::TextDone { .. } => "response.output_text.done",
             Self::ResponseDone(_) => "response.done",
             Self::OutputCleared { .. } => "output_audio_buffer.cleared",
+            Self::Metrics(_) => "metrics",
             Self::Passed(passed) => &passed.name,
         }
     }
@@ -127,6 +128,7 @@ impl ServerEvent {
             }
             Self::OutputCleared { response } => json.plain("response_id", response),
             Self::Passed(passed) if json.is_beta() => json.members(&beta_members(&passed.members)),
+            Self::Metrics(metrics) => super::write_metrics::fields(metrics, json),
             Self::Passed(passed) => json.members(&passed.members),
         }
     }

@@ -64,6 +64,7 @@ impl Shard {
                 }
             }
             command => {
+                self.meter_command(now, room, &command);
                 self.drive_engine(now, room, Some(EngineInput::Command { from: member, event_id, command }));
             }
         }

@@ -17,8 +17,10 @@ mod drain;
 mod heads;
 mod inbound;
 mod limits;
+mod metering;
 mod outbound;
 mod places;
+mod reports;
 mod rooms;
 mod shedding;
 mod timers;
@@ -49,6 +51,7 @@ use super::lag::Lag;
 use super::outbox::Message;
 use super::paged::Paged;
 use super::quota::Quotas;
+use super::report::RoomReport;
 use super::rng::SplitMix64;
 use super::room::Room;
 use super::spare::SpareQueues;
@@ -102,6 +105,9 @@ pub struct Shard {
     outputs: Vec<EngineOutput>,
     /// What rooms want of workers, until the end of the turn.
     works: Vec<Box<Work>>,
+    /// Reports of ended rooms that nobody has taken yet, the oldest first.
+    reports: VecDeque<Box<RoomReport>>,
+    report_bytes: usize,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
     counters: Counters,
@@ -151,6 +157,8 @@ impl Shard {
             inflater: Inflater::default(),
             outputs: Vec::new(),
             works: Vec::new(),
+            reports: VecDeque::new(),
+            report_bytes: 0,
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             counters: Counters::default(),
@@ -192,6 +200,9 @@ impl Shard {
     /// Ends a turn: timers, engines, reading on, and one send for each lane that has something due.
     pub fn end_turn(&mut self, now: Micros, fx: &mut Effects) {
         self.timers(now, fx);
+        if self.draining.is_some() {
+            self.end_lingering(now);
+        }
         self.end_waits(now);
         self.run_engines(now);
         self.resume(now, fx);

@@ -66,6 +66,19 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.seq += 1;
         let seq = room.seq;
+        self.tell_members(now, key, to, event, Some(seq), response);
+    }
+
+    /// The same for an event that may have no number, and then belongs to no history.
+    pub(super) fn tell_members(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        to: Audience,
+        event: &ServerEvent,
+        seq: Option<u64>,
+        response: u32,
+    ) {
         let listeners = self.listeners(key, to);
         let (class, wait) = (event.class(), self.wait(event));
         let mut forms = EventForms::default();
@@ -78,9 +91,9 @@ impl Shard {
                 Dialect::Native | Dialect::Ga => (&mut forms.ga, &mut forms.compressed_ga),
                 Dialect::Beta => (&mut forms.beta, &mut forms.compressed_beta),
             };
-            let plain = plain.get_or_insert_with(|| self.encode(event, Some(seq), dialect));
+            let plain = plain.get_or_insert_with(|| self.encode(event, seq, dialect));
             let (frame, shape) = self.shared_form(listener, plain, compressed);
-            let message = Message { frame, at: now, seq, response, class, shape };
+            let message = Message { frame, at: now, seq: seq.unwrap_or(0), response, class, shape };
             self.enqueue(listener, message, wait);
         }
         let compressed = forms.compressed_ga.into_iter().chain(forms.compressed_beta);
@@ -92,7 +105,7 @@ impl Shard {
     }
 
     /// The connections of those whom something concerns, in a list to be put back after use.
-    fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
+    pub(super) fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
         let mut listeners = std::mem::take(&mut self.listeners);
         listeners.clear();
         let concerned = |number: MemberNumber| match to {

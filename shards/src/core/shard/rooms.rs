@@ -15,6 +15,7 @@ use super::super::event::{
 };
 use super::super::gate::RealtimeClaim;
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
+use super::super::report::RoomEnd;
 use super::super::room::{Kept, Member, Room};
 use super::super::route;
 use super::super::time::Micros;
@@ -118,6 +119,9 @@ impl Shard {
         let number = room.next_member();
         room.only_events = wishes.only_events && (room.only_events || room.members.is_empty());
         room.members.push(Member { number, conn });
+        if let Some(record) = room.kept.as_mut().and_then(|kept| kept.record.as_mut()) {
+            record.members(room.members.len());
+        }
         if std::mem::take(&mut room.ends_at).0 > 0 {
             self.counters.rooms_lingering -= 1;
         }
@@ -134,7 +138,7 @@ impl Shard {
         if let Some(key) = self.find_room_hashed(hash, session.as_str()) {
             return Ok(key);
         }
-        if !self.quotas.take_room() && !self.evict_room() {
+        if !self.quotas.take_room() && !self.evict_room(now) {
             return Err(Refusal::Unavailable);
         }
         let fresh = RoomKey { index: self.rooms.len() as u32, generation: 0 };
@@ -231,7 +235,8 @@ impl Shard {
             );
         }
         if linger.0 == 0 || self.draining.is_some() {
-            return self.end_room(key);
+            let why = if self.draining.is_some() { RoomEnd::Drained } else { RoomEnd::Lingered };
+            return self.end_room(now, key, why);
         }
         let Some(room) = self.room(key) else { return };
         room.ends_at = now + linger;
@@ -242,14 +247,15 @@ impl Shard {
     }
 
     /// Ends a room without members.
-    pub(super) fn end_room(&mut self, key: RoomKey) {
-        if self.forget_room(key) {
+    pub(super) fn end_room(&mut self, now: Micros, key: RoomKey, why: RoomEnd) {
+        if self.forget_room(now, key, why) {
             self.quotas.give_back_rooms(1);
         }
     }
 
     /// Forgets a room without members; its place is still taken.
-    fn forget_room(&mut self, key: RoomKey) -> bool {
+    fn forget_room(&mut self, now: Micros, key: RoomKey, why: RoomEnd) -> bool {
+        self.report(now, key, why);
         let Some(room) = self.rooms.find(key) else {
             return false;
         };
@@ -294,11 +300,11 @@ impl Shard {
     }
 
     /// Ends the room that has lingered longest here: its place is the next one's.
-    fn evict_room(&mut self) -> bool {
+    fn evict_room(&mut self, now: Micros) -> bool {
         while let Some((ends_at, key)) = self.lingering.pop_front() {
             if self.lingers(key, ends_at) {
                 self.counters.rooms_evicted += 1;
-                return self.forget_room(key);
+                return self.forget_room(now, key, RoomEnd::Evicted);
             }
         }
         false
@@ -373,12 +379,17 @@ impl Shard {
             out: &mut out,
         };
         self.counters.inbound_queued -= room.inbound.len() as u64;
+        let (mut frames, mut bytes) = (0, 0);
         while let Some((from, audio)) = self.arrivals.pop(&mut room.inbound) {
+            (frames, bytes) = (frames + 1, bytes + audio.payload().len());
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
         what(engine, cx);
         engine.settle(cx);
         let timed = engine.deadline().is_some();
+        if frames > 0 && engine.kind().has_responses() {
+            room.kept.get_or_insert_default().meter.heard(room.settings.format, frames, bytes);
+        }
         for output in out.drain(..) {
             flushed.extend(self.carry(now, key, output));
         }
@@ -393,13 +404,20 @@ impl Shard {
     fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) -> Option<(ResponseNumber, usize)> {
         match output {
             EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part } => {
+                if let Some(response) = response {
+                    self.meter_audio(now, key, audio.payload().len(), response, part.as_ref());
+                }
                 let spurt = super::outbound::Spurt { track, first, last, timestamp_ms, part };
                 self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
             }
             EngineOutput::Event { to, event, response } => {
                 self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
+                self.follow(now, key, &event);
             }
-            EngineOutput::Flush(response) => return Some((response, self.flush_response(key, response.0))),
+            EngineOutput::Flush(response) => {
+                self.meter_flush(key, response);
+                return Some((response, self.flush_response(key, response.0)));
+            }
             EngineOutput::Upstream(order) => self.carry_upstream(now, key, order),
             EngineOutput::Work(order) => self.carry_work(key, order),
         }

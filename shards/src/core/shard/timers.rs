@@ -8,6 +8,7 @@ use super::super::conn::{Goodbye, Open, Phase};
 use super::super::engine::EngineInput;
 use super::super::frame::PING;
 use super::super::ids::{ConnKey, RoomKey};
+use super::super::report::RoomEnd;
 use super::super::time::Micros;
 use super::super::upstream_conn::Stage;
 use super::{Effects, Shard};
@@ -132,7 +133,7 @@ impl Shard {
         }
         room.armed = Micros(0);
         if room.ends_at.0 > 0 && room.ends_at <= now {
-            self.end_room(key);
+            self.end_room(now, key, RoomEnd::Lingered);
             return;
         }
         if room.engine.as_ref().and_then(|engine| engine.deadline()).is_some_and(|at| at <= now) {
