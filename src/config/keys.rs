@@ -3,7 +3,9 @@
 
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, jobs_keys, places, quotas, shed, tls};
+use super::{
+    audit, auth_keys, jobs_keys, places, quotas, realtime_session_keys as realtime, shed, tls,
+};
 
 /// One key.
 #[derive(Debug)]
@@ -337,6 +339,16 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
+    realtime::MODEL,
+    realtime::VOICE,
+    realtime::INSTRUCTIONS,
+    realtime::TRANSCRIPTION,
+    realtime::DIALECT,
+    realtime::RATE,
+    realtime::IDLE_S,
+    realtime::AGE_S,
+    realtime::RETRY_S,
+    realtime::STALL_S,
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",

@@ -11,6 +11,7 @@ mod places;
 mod print;
 mod proxies;
 mod quotas;
+mod realtime_session_keys;
 mod resolve;
 mod rows;
 mod shed;

@@ -238,6 +238,7 @@ impl Resolver<'_> {
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },
+            realtime: self.realtime(),
             proxies: self.proxies(),
             deflate: Deflate {
                 enabled: self.switch("deflate.enabled"),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::resample::Resampler;
 use super::session::upstream_format;
 use crate::core::engine::EngineContext;
-use crate::core::event::{AudioFormat, Codec};
+use crate::core::event::{AudioFormat, Codec, SessionSettings};
 use crate::core::frame::Draft;
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -16,8 +16,9 @@ const FLOOR: Micros = Micros::from_ms(1_000);
 const TAIL_MS: usize = 15_000;
 /// The same while nobody speaks: enough for a turn's beginning that has not been noticed yet.
 const QUIET_TAIL_MS: usize = 2_000;
-/// Kept of what a model server has committed by itself: it may have been sent after the turn's end.
-const OVERLAP_MS: usize = 200;
+/// Kept of what a model server has committed by itself: it may have been sent after the turn's end. No more than half of
+/// the silence that ended the turn, so that nothing of the turn itself is in it.
+const OVERLAP_MS: u16 = 200;
 /// Tail memory that is kept over a turn's end.
 const TAIL_KEPT_BYTES: usize = 128 * 1_024;
 
@@ -61,14 +62,16 @@ impl Ear {
         cx: &mut EngineContext<'_>,
         mut send: impl FnMut(Draft, &mut EngineContext<'_>),
     ) {
-        self.remember(audio, speaking, cx.settings.format);
         let format = cx.settings.format;
         if self.format != Some(format) {
-            // What the old one holds back is half a millisecond.
-            self.format = Some(format);
+            // What was heard in another format is of no use to this one.
+            if self.format.replace(format).is_some() {
+                self.cleared();
+            }
             let rate = upstream_format(format, &cx.config.realtime).rate;
             self.resampler = Resampler::between(format.rate, rate);
         }
+        self.remember(audio, speaking, format);
         match &mut self.resampler {
             Some(resampler) => resampler.convert(audio, &mut self.joined),
             None => self.joined.extend_from_slice(audio),
@@ -105,8 +108,10 @@ impl Ear {
     }
 
     /// The model server has made an item of what it had.
-    pub(super) fn committed(&mut self, format: AudioFormat) {
-        let overlap = format.bytes_per_ms().map_or(0, |bytes| bytes * OVERLAP_MS);
+    pub(super) fn committed(&mut self, settings: &SessionSettings) {
+        let silence = settings.turn_detection.map_or(0, |vad| vad.silence_duration_ms);
+        let overlap_ms = usize::from(OVERLAP_MS.min(silence / 2));
+        let overlap = settings.format.bytes_per_ms().map_or(0, |bytes| bytes * overlap_ms);
         let taken = self.marked.take().unwrap_or(self.tail.len().saturating_sub(overlap));
         self.tail.drain(..taken.min(self.tail.len()));
         self.tail.shrink_to(TAIL_KEPT_BYTES);

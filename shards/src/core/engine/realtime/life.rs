@@ -97,7 +97,7 @@ impl Realtime {
             line,
             stage: Stage::Dialling,
             since: cx.now,
-            ages_at: cx.now + cx.config.realtime.age,
+            ages_at: Micros(u64::MAX),
             bad_messages: 0,
             primed: Vec::new(),
             spoke: false,
@@ -114,6 +114,9 @@ impl Realtime {
     pub(super) fn greeted(&mut self, line: Line, cx: &mut EngineContext<'_>) {
         let Some(upline) = self.find(line).filter(|upline| upline.stage == Stage::Greeting) else { return };
         (upline.stage, upline.since) = (Stage::Ready, cx.now);
+        // Sessions that began together do not end together.
+        let age = cx.config.realtime.age;
+        upline.ages_at = cx.now + age - Micros(cx.rng.below(age.0 / 16 + 1));
         if self.is_current(line) {
             self.take_up(cx);
         }
@@ -242,6 +245,8 @@ impl Realtime {
             return;
         }
         if self.is_owed() && self.stall_at <= cx.now {
+            // What makes a server hang is not said to the next one.
+            self.turn.expecting |= self.turn.ask.take().is_some();
             self.drop_line(cx);
         } else if self.idle_at <= cx.now && !self.is_owed() {
             self.close_idle(cx);

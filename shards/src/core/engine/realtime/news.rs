@@ -186,7 +186,7 @@ impl Realtime {
         let by_client = self.turn.commit.take().is_some();
         self.turn.speaking = false;
         self.turn.expecting = !by_client && cx.settings.turn_detection.is_some_and(|vad| vad.create_response);
-        self.ear.committed(cx.settings.format);
+        self.ear.committed(cx.settings);
         if let Some(id) = value["item_id"].as_str() {
             self.memory.heard(id, "");
         }
@@ -219,17 +219,13 @@ impl Realtime {
         if matches!(&*about, OUR_PRIMING | OUR_CUT) || error["code"] == "session_expired" {
             return;
         }
-        if let Some(ask) = &self.turn.ask
-            && serde_json::from_slice::<Value>(ask).is_ok_and(|ask| ask["event_id"] == *about)
-        {
-            self.turn.ask = None;
-        }
-        if let Some(commit) = &self.turn.commit
-            && (error["code"] == "input_audio_buffer_commit_empty"
-                || serde_json::from_slice::<Value>(commit).is_ok_and(|commit| commit["event_id"] == *about))
-        {
-            self.turn.commit = None;
-        }
+        let answers = |message: &[u8]| {
+            let asked = serde_json::from_slice::<Value>(message).unwrap_or_default();
+            // Not every server says which event it means.
+            about.is_empty() || asked["event_id"] == *about
+        };
+        self.turn.ask.take_if(|ask| answers(ask));
+        self.turn.commit.take_if(|commit| answers(commit));
         if !error.is_object() {
             error = json!({ "type": "server_error", "code": null, "message": "The model server reports an error." });
         }

@@ -53,6 +53,8 @@ pub(super) struct Full;
 pub(super) struct Waiting {
     queue: VecDeque<Held>,
     audio_bytes: usize,
+    /// Of those, what a lost session had heard already: it counts towards no bound.
+    again_bytes: usize,
     messages: usize,
     message_bytes: usize,
     /// Audio that did not fit any more.
@@ -75,7 +77,7 @@ impl Waiting {
     /// When there is too much already.
     pub(super) fn push_audio(&mut self, audio: &[u8], format: AudioFormat) -> Result<(), Full> {
         let most = format.bytes_per_ms().map_or(0, |bytes| bytes * AUDIO_MS_MAX);
-        if self.audio_bytes + audio.len() > most {
+        if self.audio_bytes + audio.len() > most + self.again_bytes {
             self.lost_audio_bytes += audio.len();
             return Err(Full);
         }
@@ -105,7 +107,10 @@ impl Waiting {
         for held in held.rev() {
             match &held {
                 Held::Audio(audio) if audio.is_empty() => continue,
-                Held::Audio(audio) => self.audio_bytes += audio.len(),
+                Held::Audio(audio) => {
+                    self.audio_bytes += audio.len();
+                    self.again_bytes += audio.len();
+                }
                 Held::Message(message) => {
                     self.messages += 1;
                     self.message_bytes += message.text.len();
