@@ -3,7 +3,7 @@
 
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, places, quotas, shed, tls};
+use super::{audit, auth_keys, places, quotas, shed, tls, worker_keys};
 
 /// One key.
 #[derive(Debug)]
@@ -328,6 +328,16 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
+    worker_keys::REDIS_URL,
+    worker_keys::MODE,
+    worker_keys::STREAM,
+    worker_keys::GROUP,
+    worker_keys::STREAM_MAX,
+    worker_keys::AGE_S,
+    worker_keys::IN_FLIGHT_MAX,
+    worker_keys::DEADLINE_S,
+    worker_keys::CLAIM_S,
+    worker_keys::DELIVERIES_MAX,
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",

@@ -16,6 +16,7 @@ mod shed;
 mod spelling;
 mod tls;
 mod value;
+mod worker_keys;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
 pub(crate) use resolve::resolve;
 pub(crate) use value::Value;
+pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
 
 /// A configuration that is valid as a whole, on this host.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     /// Where it is written down who comes and goes, if it is.
     pub(crate) audit: Option<AuditConfig>,
+    /// How workers are reached, if they are.
+    pub(crate) worker: Option<WorkerConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// Resident memory with which the node turns new clients away; zero: never.

@@ -13,12 +13,15 @@ use std::time::Duration;
 #[cfg(debug_assertions)]
 use shards::core::message::Fault;
 use shards::core::message::{Answer, AskId, Query};
+use shards::core::work::{Work, WorkFailure, WorkNews, WorkOrder, Worked};
 use shards::core::{Handoff, ShardId, ShardMessage};
 use shards::rt::{ControlLine, Link};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+
+use crate::worker::Workers;
 
 /// Questions that may be open at once.
 const ASKS_MAX: usize = 1_024;
@@ -178,8 +181,12 @@ impl<M: Mailbox> Switchboard<M> {
         (Self { mailbox, requests, waiting: HashMap::new(), last: 0 }, line)
     }
 
-    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`.
-    pub(crate) async fn run(mut self, mut door: impl FnMut(Handoff<Link>)) -> io::Result<Infallible> {
+    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`, what rooms want of workers to the `workers`.
+    pub(crate) async fn run(
+        mut self,
+        mut door: impl FnMut(Handoff<Link>),
+        workers: Option<Workers>,
+    ) -> io::Result<Infallible> {
         let doorbell = self.mailbox.doorbell().try_clone_to_owned()?;
         #[expect(
             deprecated,
@@ -187,7 +194,7 @@ impl<M: Mailbox> Switchboard<M> {
         )]
         let doorbell = AsyncFd::with_interest(doorbell, Interest::READABLE)?;
         loop {
-            let taken = self.take_messages(&mut door);
+            let taken = self.take_messages(&mut door, workers.as_ref());
             while let Ok(request) = self.requests.try_recv() {
                 self.carry(request);
             }
@@ -205,17 +212,22 @@ impl<M: Mailbox> Switchboard<M> {
         }
     }
 
-    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>)) -> usize {
+    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>), workers: Option<&Workers>) -> usize {
         for taken in 0..BUDGET {
             match self.mailbox.receive() {
-                Some(message) => self.take(message, door),
+                Some(message) => self.take(message, door, workers),
                 None => return taken,
             }
         }
         BUDGET
     }
 
-    fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>)) {
+    fn take(
+        &mut self,
+        message: ShardMessage<Link>,
+        door: &mut impl FnMut(Handoff<Link>),
+        workers: Option<&Workers>,
+    ) {
         match message {
             ShardMessage::Answer { id, answer, .. } => {
                 if let Some(reply) = self.waiting.remove(&id) {
@@ -224,12 +236,29 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Serve(handoff) => door(handoff),
+            ShardMessage::Work(work) => self.pass_work(work, workers),
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
+            | ShardMessage::Worked(_)
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
                 tracing::error!("a shard sent the control plane a message that is for shards");
             }
+        }
+    }
+
+    /// Where nobody can take it, the room is told so.
+    fn pass_work(&self, work: Box<Work>, workers: Option<&Workers>) {
+        let (refused, failure) = match workers {
+            Some(workers) => match workers.take(work) {
+                Ok(()) => return,
+                Err(work) => (work, WorkFailure::busy()),
+            },
+            None => (work, WorkFailure::unavailable()),
+        };
+        if let Work { shard, room, order: WorkOrder::Ask(request), .. } = *refused {
+            let worked = Worked { room, request: request.id, news: WorkNews::Failed(failure) };
+            self.mailbox.tell(shard, ShardMessage::Worked(Box::new(worked)));
         }
     }
 

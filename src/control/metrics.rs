@@ -23,6 +23,7 @@ use super::readings::{Growth, Reading, readings};
 use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::logging;
+use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -42,6 +43,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         build: [("version", env!("CARGO_PKG_VERSION")), ("profile", app.profile), ("engine", app.engine)],
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
+        workers: app.workers.as_ref().map(Workers::report),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -72,6 +74,8 @@ struct Scrape {
     keys: Option<KeyReport>,
     /// Where there is an audit log.
     audit: Option<AuditReport>,
+    /// Where there are workers.
+    workers: Option<WorkerReport>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -111,6 +115,7 @@ impl Collector for Scrape {
         self.node(out)?;
         self.keys(out)?;
         self.audit(out)?;
+        self.workers.iter().try_for_each(|report| describe(report, out))?;
         self.readings(out)?;
         self.labelled(out)?;
         self.histogram(out, "ws_outbox_batch_size", "Events per text message sent", 1.0, |c| &c.batch_size)?;

@@ -28,6 +28,7 @@ mod stats;
 mod testing;
 mod users;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use shards::rt::{ControlLine, Node};
@@ -35,12 +36,14 @@ use tokio::time::Instant;
 
 pub(crate) use admin_listener::AdminListener;
 pub(crate) use drain::{Signals, end};
+pub(crate) use line::Line;
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
 use crate::config::{AuthConfig, Config};
+use crate::worker::{Bureau, Workers};
 use lifecycle::Lifecycle;
-use line::{Line, Switchboard};
+use line::Switchboard;
 
 /// What every handler may use.
 pub(crate) type App = Arc<Plane>;
@@ -62,10 +65,18 @@ pub(crate) struct Plane {
     has_secret: bool,
     /// Where it is written down what the API is used for, if it is.
     audit: Option<Audit>,
+    /// The way to the workers, if there are any.
+    workers: Option<Workers>,
 }
 
 impl Plane {
-    fn new(config: &Config, gate: Option<Arc<JwtGate>>, audit: Option<Audit>, line: Line) -> App {
+    fn new(
+        config: &Config,
+        gate: Option<Arc<JwtGate>>,
+        audit: Option<Audit>,
+        line: Line,
+        workers: Option<Workers>,
+    ) -> App {
         Arc::new(Self {
             line,
             lifecycle: Lifecycle::new(),
@@ -79,6 +90,7 @@ impl Plane {
             gate,
             has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
             audit,
+            workers,
         })
     }
 }
@@ -98,19 +110,29 @@ pub(crate) async fn run(
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let (switchboard, line) = Switchboard::new(mailbox);
-    let app = Plane::new(config, gate.clone(), audit.clone(), line.clone());
+    let (workers, bureau) = config.worker.clone().map(Workers::new).unzip();
+    let app = Plane::new(config, gate.clone(), audit.clone(), line.clone(), workers.clone());
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
     let quotas = Arc::clone(node.quotas());
     let reload = reload::Reload::listen(config, audit)?;
     ready()?;
     tokio::select! {
-        broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
+        broken = switchboard.run(|handoff| door.take(handoff), workers) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
+        never = ask_workers(bureau, line.clone()) => match never {},
         never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
         () = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(()),
+    }
+}
+
+/// Where there are no workers, there is nothing to do.
+async fn ask_workers(bureau: Option<Bureau>, line: Line) -> Infallible {
+    match bureau {
+        Some(bureau) => bureau.run(line).await,
+        None => std::future::pending().await,
     }
 }

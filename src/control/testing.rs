@@ -216,10 +216,10 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (switchboard, line) = Switchboard::new(mesh.clone());
-        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), None, line);
+        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), None, line, None);
         let door = Door::new(Arc::clone(&app));
         tokio::select! {
-            ended = switchboard.run(move |handoff| door.take(handoff)) => panic!("it ended: {:?}", ended.err()),
+            ended = switchboard.run(move |handoff| door.take(handoff), None) => panic!("it ended: {:?}", ended.err()),
             () = test(app, mesh) => {}
         }
     });
