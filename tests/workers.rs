@@ -191,7 +191,7 @@ fn what_no_worker_answers_goes_to_the_dead_letters() {
 #[test]
 fn a_cancel_reaches_the_stream_and_a_deadline_the_client() {
     let redis = Redis::start("cancel");
-    let server = redis.serve(&["worker.claim_s=1", "worker.deadline_s=2"]);
+    let server = redis.serve(&["worker.claim_s=1", "worker.deliveries_max=1", "worker.deadline_s=2"]);
     let mut room = Asker::join(&server, "room");
     room.ask("never mind");
     let request = redis.request();

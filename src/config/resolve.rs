@@ -397,7 +397,7 @@ mod tests {
             (&[("server.shards", "1000")], "say --shards"),
             (&[("room.engine", "worker")], "set worker.redis_url"),
             (&[("worker.redis_url", "http://a")], "write redis://host:6379/0"),
-            (&[("worker.redis_url", "redis://a"), ("worker.claim_s", "30")], "set it below 30"),
+            (&[("worker.redis_url", "redis://a"), ("worker.claim_s", "10")], "set it above 30"),
             (&[("server.proxy_protocol", "true")], "list the proxies' networks in server.trusted_proxies"),
             (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),

@@ -135,12 +135,19 @@ impl Resolver<'_> {
                 self.blame(name, "is empty".to_owned(), "give it a name".to_owned());
             }
         }
-        self.check_below(
-            "worker.claim_s",
-            "worker.deadline_s",
-            1,
-            "a lost worker's request must be told again before its room gives up",
-        );
+        let (claim, deliveries) = (self.number("worker.claim_s"), self.number("worker.deliveries_max"));
+        let (needs, has) = (claim * deliveries, self.number("worker.deadline_s"));
+        if needs >= has {
+            let problem = format!(
+                "does not go with worker.claim_s = {claim} and worker.deliveries_max = {deliveries}: a room must wait for \
+                 all deliveries of its request"
+            );
+            self.blame(
+                "worker.deadline_s",
+                problem,
+                format!("set it above {needs}, or lower one of the others"),
+            );
+        }
         self.check_below(
             "worker.deadline_s",
             "worker.age_s",

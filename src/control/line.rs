@@ -292,6 +292,10 @@ impl<M: Mailbox> Switchboard<M> {
 
 #[cfg(test)]
 mod tests {
+    use shards::core::event::{Modality, SessionSettings};
+    use shards::core::work::{Matter, RequestId, WorkRequest};
+    use shards::core::{Micros, RoomKey, SessionId};
+
     use super::super::testing::{FakeMesh, on_control_thread};
     use super::*;
 
@@ -327,6 +331,29 @@ mod tests {
             assert_eq!(answers[1].as_ref().err(), Some(&AskError::Busy));
             assert!(answers[2].is_ok());
             assert!(!line.tell(ShardId(1), ShardMessage::Stop).await);
+        });
+    }
+
+    #[test]
+    fn a_room_that_asks_workers_where_there_are_none_is_told_so() {
+        on_control_thread(FakeMesh::new(1), |_, mesh| async move {
+            let request = WorkRequest {
+                id: RequestId(7),
+                item: None,
+                matter: Matter::Nothing,
+                format: SessionSettings::default().format,
+                modality: Modality::Text,
+                metadata: None,
+                extras: None,
+                within: Micros::from_s(1),
+            };
+            let room = RoomKey { index: 3, generation: 1 };
+            let session = SessionId::parse("room").expect("valid");
+            let order = WorkOrder::Ask(Box::new(request));
+            mesh.want_workers(Work { shard: ShardId(0), room, session, order });
+            let Worked { room: told, request, news } = mesh.worked().await;
+            assert_eq!((told, request), (room, RequestId(7)));
+            assert_eq!(news, WorkNews::Failed(WorkFailure::unavailable()));
         });
     }
 }

@@ -132,7 +132,7 @@ impl Bureau {
     async fn serve(&mut self, mut session: Session, line: &Line) -> RedisError {
         self.channels.clear();
         self.tell_all_again(&mut session, line).await;
-        let every = (self.config.claim / 4).clamp(Duration::from_millis(100), Duration::from_secs(2));
+        let every = (self.config.claim / 8).clamp(Duration::from_millis(100), Duration::from_secs(1));
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -318,7 +318,6 @@ impl Bureau {
             self.channels.remove(channel);
         }
         let (link, config) = (session.link.clone(), Arc::clone(&self.config));
-        let too_old = now_ms().saturating_sub(config.age.as_millis() as u64);
         session.jobs.push(Box::pin(async move {
             let feel = async {
                 if !needless.is_empty() {
@@ -327,7 +326,7 @@ impl Bureau {
                 link.feel().await
             };
             Done::Swept(match feel.await {
-                Ok(()) => link.sweep(&config, too_old).await,
+                Ok(()) => link.sweep(&config).await,
                 Err(error) => Err(error),
             })
         }));

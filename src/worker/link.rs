@@ -150,11 +150,14 @@ impl Link {
     }
 
     /// Looks at the stream, and drops what is too old.
-    pub(super) async fn sweep(&self, config: &WorkerConfig, too_old_ms: u64) -> RedisResult<Swept> {
+    pub(super) async fn sweep(&self, config: &WorkerConfig) -> RedisResult<Swept> {
         if config.mode == WorkerMode::PubSub {
             let () = self.ask(&cmd("PING")).await?;
             return Ok(Swept::default());
         }
+        // By the clock that dates the entries.
+        let (now_s, _): (u64, u64) = self.ask(&cmd("TIME")).await?;
+        let too_old_ms = now_s.saturating_sub(config.age.as_secs()) * 1_000;
         let mut trim = cmd("XTRIM");
         trim.arg(&config.stream).arg("MINID").arg("~").arg(too_old_ms);
         let mut pending = cmd("XPENDING");

@@ -1,6 +1,6 @@
 """A worker: answers what rooms ask. Run as many as you like: worker.py redis://127.0.0.1:6379"""
 
-import json, os, socket, sys, time
+import itertools, json, os, socket, sys, time
 import redis
 
 STREAM, GROUP = "voxhall:requests", "workers"
@@ -20,7 +20,7 @@ def answer(request):
 def respond(server, request):
     if request["deadline_ms"] < time.time() * 1000:
         return  # Nobody waits for it any more.
-    for piece in (*answer(request), {"type": "done"}):
+    for piece in itertools.chain(answer(request), [{"type": "done"}]):
         piece |= {"request": request["request"], "attempt": request["attempt"], "worker": NAME}
         server.publish(request["reply_to"], json.dumps(piece))
 

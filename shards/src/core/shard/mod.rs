@@ -95,7 +95,7 @@ pub struct Shard {
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
     /// What rooms want of workers, until the end of the turn.
-    works: Vec<Box<Work>>,
+    works: Vec<Work>,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
     counters: Counters,
