@@ -14,6 +14,7 @@ mod logging;
 mod notify;
 mod out;
 mod start;
+mod worker;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;

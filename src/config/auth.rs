@@ -132,7 +132,7 @@ impl Resolver<'_> {
     }
 
     /// For a value that may not be seen.
-    fn hide_blamed_value(&mut self) {
+    pub(super) fn hide_blamed_value(&mut self) {
         if let Some(error) = self.errors.last_mut() {
             error.value = None;
         }

@@ -4,7 +4,7 @@
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, jobs_keys, places, quotas, realtime_session_keys as realtime, shed, tls,
+    audit, auth_keys, jobs_keys, places, quotas, realtime_session_keys as realtime, shed, tls, worker_keys,
 };
 
 /// One key.
@@ -349,6 +349,16 @@ pub(crate) const KEYS: &[Key] = &[
     realtime::AGE_S,
     realtime::RETRY_S,
     realtime::STALL_S,
+    worker_keys::REDIS_URL,
+    worker_keys::MODE,
+    worker_keys::STREAM,
+    worker_keys::GROUP,
+    worker_keys::STREAM_MAX,
+    worker_keys::AGE_S,
+    worker_keys::IN_FLIGHT_MAX,
+    worker_keys::DEADLINE_S,
+    worker_keys::CLAIM_S,
+    worker_keys::DELIVERIES_MAX,
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",

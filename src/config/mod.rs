@@ -18,6 +18,7 @@ mod shed;
 mod spelling;
 mod tls;
 mod value;
+mod worker_keys;
 
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
 pub(crate) use resolve::resolve;
 pub(crate) use value::Value;
+pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
 
 /// A configuration that is valid as a whole, on this host.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) audit: Option<AuditConfig>,
     /// Who is told of rooms that have ended, if anybody is.
     pub(crate) jobs: Option<JobsConfig>,
+    /// How workers are reached, if they are.
+    pub(crate) worker: Option<WorkerConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// Resident memory with which the node turns new clients away; zero: never.

@@ -33,6 +33,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_proxies();
     resolver.check_auth();
     resolver.check_jobs();
+    resolver.check_worker();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     if !resolver.errors.is_empty() {
@@ -161,7 +162,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_below(&mut self, small: &'static str, large: &'static str, by: u64, reason: &str) {
+    pub(super) fn check_below(&mut self, small: &'static str, large: &'static str, by: u64, reason: &str) {
         if self.number(small) + by > self.number(large) {
             self.blame_pair(small, large, reason);
         }
@@ -190,6 +191,7 @@ impl Resolver<'_> {
             auth: self.auth_config(),
             audit: self.audit_config(),
             jobs: self.jobs_config(),
+            worker: self.worker_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
@@ -251,6 +253,7 @@ impl Resolver<'_> {
             origins: self.origins(),
             audit: self.settings.contains_key("audit.path"),
             reports: self.reports(),
+            worker: self.workers(),
         }
     }
 
@@ -396,6 +399,9 @@ mod tests {
             (&[("limits.connections_max", "50000")], "this process may open 20000"),
             (&[("server.cores", "4000")], "no core 4000"),
             (&[("server.shards", "1000")], "say --shards"),
+            (&[("room.engine", "worker")], "set worker.redis_url"),
+            (&[("worker.redis_url", "http://a")], "write redis://host:6379/0"),
+            (&[("worker.redis_url", "redis://a"), ("worker.claim_s", "10")], "set it above 30"),
             (&[("server.proxy_protocol", "true")], "list the proxies' networks in server.trusted_proxies"),
             (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),

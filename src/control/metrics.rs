@@ -25,6 +25,7 @@ use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
+use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -45,6 +46,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
+        workers: app.workers.as_ref().map(Workers::report),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -77,6 +79,8 @@ struct Scrape {
     audit: Option<AuditReport>,
     /// For each receiver of jobs.
     jobs: Vec<JobsReport>,
+    /// Where there are workers.
+    workers: Option<WorkerReport>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -117,6 +121,7 @@ impl Collector for Scrape {
         self.keys(out)?;
         self.audit(out)?;
         self.jobs(out)?;
+        self.workers.iter().try_for_each(|report| describe(report, out))?;
         self.readings(out)?;
         self.labelled(out)?;
         self.responses(out)?;

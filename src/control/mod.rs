@@ -37,13 +37,15 @@ use tokio::time::Instant;
 
 pub(crate) use admin_listener::AdminListener;
 pub(crate) use drain::{Signals, end};
+pub(crate) use line::Line;
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
 use crate::config::{AuthConfig, Config, JobsConfig};
 use crate::jobs::Jobs;
+use crate::worker::{Bureau, Workers};
 use lifecycle::Lifecycle;
-use line::{Line, Switchboard};
+use line::{Switchboard, Takers};
 
 /// What every handler may use.
 pub(crate) type App = Arc<Plane>;
@@ -67,6 +69,8 @@ pub(crate) struct Plane {
     audit: Option<Audit>,
     /// Who is told of rooms that have ended, if anybody is.
     jobs: Option<Jobs>,
+    /// The way to the workers, if there are any.
+    workers: Option<Workers>,
 }
 
 /// What works beside the control plane's own parts, each where it is configured.
@@ -81,7 +85,7 @@ pub(crate) struct Beside {
 }
 
 impl Plane {
-    fn new(config: &Config, beside: Beside, line: Line) -> App {
+    fn new(config: &Config, beside: Beside, workers: Option<Workers>, line: Line) -> App {
         let Beside { gate, audit, jobs } = beside;
         Arc::new(Self {
             line,
@@ -97,6 +101,7 @@ impl Plane {
             has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
             audit,
             jobs,
+            workers,
         })
     }
 }
@@ -115,19 +120,22 @@ pub(crate) async fn run(
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let (switchboard, line) = Switchboard::new(mailbox);
-    let app = Plane::new(config, beside.clone(), line.clone());
+    let (workers, bureau) = config.worker.clone().map(Workers::new).unzip();
+    let app = Plane::new(config, beside.clone(), workers.clone(), line.clone());
     let Beside { gate, audit, jobs } = beside;
+    let takers = Takers { jobs: jobs.clone(), workers };
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
     let quotas = Arc::clone(node.quotas());
     let reload = reload::Reload::listen(config, audit)?;
     ready()?;
     tokio::select! {
-        broken = switchboard.run(|handoff| door.take(handoff), jobs.clone()) => broken.map(|never| match never {}),
+        broken = switchboard.run(|handoff| door.take(handoff), takers) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
+        never = ask_workers(bureau, line.clone()) => match never {},
         never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
         never = deliver(jobs.as_ref()) => match never {},
         () = until_the_end(config, node, line, app.lifecycle.clone(), &mut signals, jobs.as_ref()) => Ok(()),
@@ -154,5 +162,13 @@ async fn until_the_end(
     let patient = drain::supervise(node, line.clone(), lifecycle, signals, config.drain).await;
     if let (Some(jobs), Some(JobsConfig { flush, .. })) = (jobs, &config.jobs) {
         drain::deliver_last(node, &line, signals, jobs, if patient { *flush } else { Duration::ZERO }).await;
+    }
+}
+
+/// Where there are no workers, there is nothing to do.
+async fn ask_workers(bureau: Option<Bureau>, line: Line) -> Infallible {
+    match bureau {
+        Some(bureau) => bureau.run(line).await,
+        None => std::future::pending().await,
     }
 }

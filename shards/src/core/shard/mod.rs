@@ -104,7 +104,7 @@ pub struct Shard {
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
     /// What rooms want of workers, until the end of the turn.
-    works: Vec<Box<Work>>,
+    works: Vec<Work>,
     /// Reports of ended rooms that nobody has taken yet, the oldest first.
     reports: VecDeque<Box<RoomReport>>,
     report_bytes: usize,

@@ -23,12 +23,12 @@ impl Shard {
     pub(super) fn carry_work(&mut self, key: RoomKey, order: WorkOrder) {
         let Some(room) = self.rooms.find(key) else { return };
         let session = room.session_id.clone();
-        self.works.push(Box::new(Work { shard: self.id, room: key, session, order }));
+        self.works.push(Work { shard: self.id, room: key, session, order });
     }
 
     /// Hands on what rooms want of workers.
     pub(super) fn send_works(&mut self, fx: &mut Effects) {
-        fx.extend(self.works.drain(..).map(Effect::Work));
+        fx.extend(self.works.drain(..).map(|work| Effect::Work(Box::new(work))));
     }
 
     /// A worker has answered, or nobody will. Rooms that are gone, or have another engine by now, hear nothing.
