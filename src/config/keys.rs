@@ -1,12 +1,12 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::rows::{address, choice, derived, list, number, switch};
+use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, places, quotas, shed, tls};
+use super::{audit, auth_keys, places, quotas, realtime_keys, shed, tls};
 
 /// One key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     /// `table.key`.
     pub(crate) name: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct Key {
 }
 
 /// What a key takes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// A whole number.
     Number {
@@ -49,7 +49,7 @@ pub(crate) enum Kind {
 }
 
 /// The value of a key that nobody sets.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Default {
     /// A number.
     Number(u64),
@@ -120,7 +120,11 @@ const FORMATS: &[&str] = &["text", "json"];
 const FROM_PROFILE: &str = "from the profile";
 
 /// Every key, table by table.
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) static KEYS: &[Key] = &joined::<{ count(FAMILIES) }>(FAMILIES);
+
+const FAMILIES: &[&[Key]] = &[OF_THE_NODE, realtime_keys::KEYS];
+
+const OF_THE_NODE: &[Key] = &[
     address(
         "server.listen",
         "127.0.0.1:8080",

@@ -10,6 +10,8 @@ mod places;
 mod print;
 mod proxies;
 mod quotas;
+mod realtime;
+mod realtime_keys;
 mod resolve;
 mod rows;
 mod shed;
@@ -29,6 +31,7 @@ pub(crate) use error::{ConfigError, ConfigErrors, Place};
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
+pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
 pub(crate) use value::Value;
 
@@ -55,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     /// Where it is written down who comes and goes, if it is.
     pub(crate) audit: Option<AuditConfig>,
+    /// Where model sessions are had, if anywhere.
+    pub(crate) realtime: Option<RealtimeConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// Resident memory with which the node turns new clients away; zero: never.

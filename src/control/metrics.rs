@@ -13,13 +13,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES};
+use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UPSTREAM_ENDS};
 use shards::core::message::{Answer, Query};
 
 use super::App;
 use super::lifecycle::Phase;
 use super::process::Process;
 use super::readings::{Growth, Reading, readings};
+use super::upstreams::Glance;
 use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::logging;
@@ -42,6 +43,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         build: [("version", env!("CARGO_PKG_VERSION")), ("profile", app.profile), ("engine", app.engine)],
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
+        model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -72,6 +74,8 @@ struct Scrape {
     keys: Option<KeyReport>,
     /// Where there is an audit log.
     audit: Option<AuditReport>,
+    /// Where there is a model server.
+    model_server: Option<Glance>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -111,6 +115,7 @@ impl Collector for Scrape {
         self.node(out)?;
         self.keys(out)?;
         self.audit(out)?;
+        self.model_server(out)?;
         self.readings(out)?;
         self.labelled(out)?;
         self.histogram(out, "ws_outbox_batch_size", "Events per text message sent", 1.0, |c| &c.batch_size)?;
@@ -187,6 +192,21 @@ impl Scrape {
             count_of(&mut family, &[("shard", shard.as_str())], *count)?;
         }
         Ok(())
+    }
+
+    fn model_server(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in self.model_server.into_iter().flat_map(Glance::gauges) {
+            gauge(out, name, help, value)?;
+        }
+        let help = "Model sessions, and attempts at one, that ended, and how";
+        let mut family = out.encode_descriptor("voxhall_upstream_ended", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (how, count) in UPSTREAM_ENDS.iter().zip(counters.upstreams.ended) {
+                count_of(&mut family, &[("how", *how), ("shard", shard.as_str())], count)?;
+            }
+        }
+        let help = "From an engine's asking for a model session to its being open";
+        self.histogram(out, "voxhall_upstream_connect_seconds", help, 1e6, |c| &c.upstreams.connect_us)
     }
 
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -18,7 +18,8 @@ pub enum UpstreamOrder {
     Dial {
         /// The session to be.
         line: Line,
-        /// Path and query of the request, as in `/v1/realtime?model=gpt-realtime`.
+        /// What the request adds to the path of `realtime.url`: a query, as in `model=gpt-realtime`; or instead of it path
+        /// and query, as in `/v1/realtime?model=gpt-realtime`.
         target: Box<str>,
     },
     /// Send a text message on an open line. Without effect on one that is over.
