@@ -1,14 +1,15 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::rows::{address, choice, derived, list, number, switch};
+use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, jobs_keys, places, quotas, realtime_session_keys as realtime, shed, tls, worker_keys,
+    audit, auth_keys, jobs_keys, places, quotas, realtime_keys, realtime_session_keys as realtime, shed, tls,
+    worker_keys,
 };
 
 /// One key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     /// `table.key`.
     pub(crate) name: &'static str,
@@ -21,7 +22,7 @@ pub(crate) struct Key {
 }
 
 /// What a key takes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// A whole number.
     Number {
@@ -51,7 +52,7 @@ pub(crate) enum Kind {
 }
 
 /// The value of a key that nobody sets.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Default {
     /// A number.
     Number(u64),
@@ -122,7 +123,11 @@ const FORMATS: &[&str] = &["text", "json"];
 const FROM_PROFILE: &str = "from the profile";
 
 /// Every key, table by table.
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) static KEYS: &[Key] = &joined::<{ count(FAMILIES) }>(FAMILIES);
+
+const FAMILIES: &[&[Key]] = &[OF_THE_NODE, realtime_keys::KEYS];
+
+const OF_THE_NODE: &[Key] = &[
     address(
         "server.listen",
         "127.0.0.1:8080",

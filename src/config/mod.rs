@@ -11,6 +11,8 @@ mod places;
 mod print;
 mod proxies;
 mod quotas;
+mod realtime;
+mod realtime_keys;
 mod realtime_session_keys;
 mod resolve;
 mod rows;
@@ -33,6 +35,7 @@ pub(crate) use jobs_keys::JobsConfig;
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
+pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
 pub(crate) use value::Value;
 pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
@@ -64,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) jobs: Option<JobsConfig>,
     /// How workers are reached, if they are.
     pub(crate) worker: Option<WorkerConfig>,
+    /// Where model sessions are had, if anywhere.
+    pub(crate) realtime: Option<RealtimeConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// Resident memory with which the node turns new clients away; zero: never.

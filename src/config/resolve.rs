@@ -2,6 +2,7 @@
 //! decide, and checks the keys that depend on each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
@@ -36,10 +37,14 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_worker();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
+    let (realtime, client_tls) = resolver.model_server().unzip();
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }
-    Ok(Config { admin_tls, ..resolver.config(profile, cores, tls) })
+    let mut config = Config { admin_tls, realtime, ..resolver.config(profile, cores, tls) };
+    config.shard.model_server = config.realtime.as_ref().map(|realtime| Arc::clone(&realtime.server));
+    config.wire.client_tls = client_tls.flatten();
+    Ok(config)
 }
 
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
@@ -180,6 +185,7 @@ impl Resolver<'_> {
             listen: self.address("server.listen"),
             admin: self.address("server.admin"),
             admin_tls: None,
+            realtime: None,
             pinned: profile.pin || self.raw.get("server.cores").is_some(),
             profile,
             cores,
@@ -254,6 +260,7 @@ impl Resolver<'_> {
             audit: self.settings.contains_key("audit.path"),
             reports: self.reports(),
             worker: self.workers(),
+            model_server: None,
         }
     }
 
@@ -271,6 +278,7 @@ impl Resolver<'_> {
             // There is a queue for each pair of shards: fewer places in each when there are many.
             mesh_queue_max: (16_384 / (shards + 1)).clamp(128, 2_048),
             tls: None,
+            client_tls: None,
         }
     }
 

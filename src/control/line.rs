@@ -253,12 +253,7 @@ impl<M: Mailbox> Switchboard<M> {
         BUDGET
     }
 
-    fn take(
-        &mut self,
-        message: ShardMessage<Link>,
-        door: &mut impl FnMut(Handoff<Link>),
-        takers: &Takers,
-    ) {
+    fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>), takers: &Takers) {
         match message {
             ShardMessage::Answer { id, answer, .. } => {
                 if let Some(reply) = self.waiting.remove(&id) {

@@ -13,7 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES};
+use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UPSTREAM_ENDS};
 use shards::core::message::{Answer, Query};
 use shards::core::usage::OUTCOMES;
 
@@ -21,6 +21,7 @@ use super::App;
 use super::lifecycle::Phase;
 use super::process::Process;
 use super::readings::{Growth, Reading, readings};
+use super::upstreams::Glance;
 use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
@@ -47,6 +48,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         audit: app.audit.as_ref().map(Audit::report),
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
         workers: app.workers.as_ref().map(Workers::report),
+        model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -81,6 +83,8 @@ struct Scrape {
     jobs: Vec<JobsReport>,
     /// Where there are workers.
     workers: Option<WorkerReport>,
+    /// Where there is a model server.
+    model_server: Option<Glance>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -122,6 +126,7 @@ impl Collector for Scrape {
         self.audit(out)?;
         self.jobs(out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
+        self.model_server(out)?;
         self.readings(out)?;
         self.labelled(out)?;
         self.responses(out)?;
@@ -229,6 +234,21 @@ impl Scrape {
             family.encode_family(&[("receiver", jobs.receiver)])?.encode_gauge(&(jobs.waiting as f64))?;
         }
         Ok(())
+    }
+
+    fn model_server(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in self.model_server.into_iter().flat_map(Glance::gauges) {
+            gauge(out, name, help, value)?;
+        }
+        let help = "Model sessions, and attempts at one, that ended, and how";
+        let mut family = out.encode_descriptor("voxhall_upstream_ended", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (how, count) in UPSTREAM_ENDS.iter().zip(counters.upstreams.ended) {
+                count_of(&mut family, &[("how", *how), ("shard", shard.as_str())], count)?;
+            }
+        }
+        let help = "From an engine's asking for a model session to its being open";
+        self.histogram(out, "voxhall_upstream_connect_seconds", help, 1e6, |c| &c.upstreams.connect_us)
     }
 
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

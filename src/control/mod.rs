@@ -15,6 +15,7 @@ mod lifecycle;
 mod line;
 mod memory;
 mod metrics;
+mod names;
 mod problem;
 mod process;
 mod public;
@@ -26,12 +27,14 @@ mod socket;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod upstreams;
 mod users;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shards::core::ModelServer;
 use shards::rt::{ControlLine, Node};
 use tokio::time::Instant;
 
@@ -62,6 +65,8 @@ pub(crate) struct Plane {
     message_bytes_max: usize,
     json_depth_max: usize,
     limits: Vec<(&'static str, u64)>,
+    /// Where model sessions are had, if anywhere.
+    model_server: Option<Arc<ModelServer>>,
     /// Who may use the API; everybody where there is none.
     gate: Option<Arc<JwtGate>>,
     has_secret: bool,
@@ -97,6 +102,7 @@ impl Plane {
             message_bytes_max: config.shard.limits.message_bytes_max,
             json_depth_max: config.shard.limits.json_depth_max,
             limits: config.limits().collect(),
+            model_server: config.shard.model_server.clone(),
             gate,
             has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
             audit,
@@ -134,6 +140,7 @@ pub(crate) async fn run(
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
+        broken = names::keep_known(config.realtime.as_ref()) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
         never = ask_workers(bureau, line.clone()) => match never {},
         never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},

@@ -2,7 +2,7 @@
 //!
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
-use shards::core::counters::{Counters, WireCounters};
+use shards::core::counters::{Counters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +53,13 @@ macro_rules! table {
 /// The plain numbers of a shard; labelled ones and histograms are read from [`Counters`] itself.
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
+    all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
     all
 }
 
 table! {
-    shard(Counters), without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, wire]:
+    shard(Counters), without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -106,6 +107,97 @@ table! {
     Counter, blocks_allocated, "voxhall_blocks_allocated", "Blocks the frame pool took from the allocator";
     Gauge, timers, "voxhall_timers", "Timers set";
     Gauge, state_bytes, "voxhall_state_bytes", "Bytes of bookkeeping for connections and rooms";
+}
+
+/// Those of upstream sessions, by other names than what clients have.
+fn upstreams(counters: &UpstreamCounters) -> Vec<Reading> {
+    let UpstreamCounters {
+        connecting,
+        open,
+        dialled,
+        opened,
+        ended: _,
+        messages_received,
+        bytes_received,
+        messages_sent,
+        bytes_sent,
+        dropped,
+        queued_messages,
+        queued_bytes,
+        connect_us: _,
+    } = counters;
+    let gauge = |field, metric, help, value: &u64| Reading {
+        field,
+        metric,
+        growth: Growth::Gauge,
+        help,
+        value: *value,
+    };
+    let counter = |field, metric, help, value: &u64| Reading {
+        field,
+        metric,
+        growth: Growth::Counter,
+        help,
+        value: *value,
+    };
+    vec![
+        gauge(
+            "upstreams_connecting",
+            "voxhall_upstream_connecting",
+            "Model sessions being opened",
+            connecting,
+        ),
+        gauge("upstreams_open", "voxhall_upstream_open", "Model sessions open", open),
+        counter(
+            "upstreams_dialled",
+            "voxhall_upstream_dialled",
+            "Connections to the model server that were begun",
+            dialled,
+        ),
+        counter("upstreams_opened", "voxhall_upstream_opened", "Model sessions that opened", opened),
+        counter(
+            "upstream_messages_received",
+            "voxhall_upstream_messages_received",
+            "Messages received from the model server",
+            messages_received,
+        ),
+        counter(
+            "upstream_bytes_received",
+            "voxhall_upstream_bytes_received",
+            "Bytes received from the model server",
+            bytes_received,
+        ),
+        counter(
+            "upstream_messages_sent",
+            "voxhall_upstream_messages_sent",
+            "Messages sent to the model server completely",
+            messages_sent,
+        ),
+        counter(
+            "upstream_bytes_sent",
+            "voxhall_upstream_bytes_sent",
+            "Bytes for the model server that the kernel took",
+            bytes_sent,
+        ),
+        counter(
+            "upstream_dropped",
+            "voxhall_upstream_dropped",
+            "Messages not sent because their model session ended",
+            dropped,
+        ),
+        gauge(
+            "upstream_queued_messages",
+            "voxhall_upstream_queued_messages",
+            "Messages waiting for the model server",
+            queued_messages,
+        ),
+        gauge(
+            "upstream_queued_bytes",
+            "voxhall_upstream_queued_bytes",
+            "Bytes waiting for the model server",
+            queued_bytes,
+        ),
+    ]
 }
 
 table! {

@@ -23,6 +23,8 @@ const SECOND: u64 = 1_000_000;
 pub struct ModelServerSettings {
     /// What `Host` says.
     pub host: Box<str>,
+    /// The path of its address, with the query if it has one: what engines add to.
+    pub path: Box<str>,
     /// Header lines of every request besides those of the handshake, each with its end. They hold the key.
     pub headers: Box<str>,
     /// How long connecting, TLS and the handshake may take together.
@@ -45,6 +47,7 @@ impl Default for ModelServerSettings {
     fn default() -> Self {
         Self {
             host: "localhost".into(),
+            path: "/v1/realtime".into(),
             headers: "".into(),
             connect: Micros::from_s(5),
             message_bytes_max: 16 << 20,
@@ -61,6 +64,17 @@ impl Default for ModelServerSettings {
             breaker_failures: 10,
             breaker: Micros::from_s(10),
         }
+    }
+}
+
+impl ModelServerSettings {
+    /// What is asked for: a path as it is, or a query behind the server's own path and query.
+    pub(super) fn target(&self, asked: &str) -> Box<str> {
+        if asked.starts_with('/') {
+            return asked.into();
+        }
+        let between = if self.path.contains('?') { '&' } else { '?' };
+        if asked.is_empty() { self.path.clone() } else { format!("{}{between}{asked}", self.path).into() }
     }
 }
 
@@ -251,6 +265,17 @@ mod tests {
         server.succeeded();
         assert!(!server.is_broken());
         assert_eq!((server.reserve(later(22)), server.reserve(later(22))), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn a_query_goes_behind_the_path_of_the_address() {
+        let mut settings =
+            ModelServerSettings { path: "/v1/realtime".into(), ..ModelServerSettings::default() };
+        assert_eq!(&*settings.target("/other?a=b"), "/other?a=b");
+        assert_eq!(&*settings.target("model=m"), "/v1/realtime?model=m");
+        assert_eq!(&*settings.target(""), "/v1/realtime");
+        settings.path = "/openai?api-version=1".into();
+        assert_eq!(&*settings.target("model=m"), "/openai?api-version=1&model=m");
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub enum UpstreamOrder {
     Dial {
         /// The session to be.
         line: Line,
-        /// Query of the request without its mark, as in `model=gpt-realtime`; the path is that of the configured address.
+        /// What the request adds to the path of `realtime.url`: a query, as in `model=gpt-realtime`; or instead of it path
+        /// and query, as in `/v1/realtime?model=gpt-realtime`.
         target: Box<str>,
     },
     /// Send a text message on an open line. Without effect on one that is over.

@@ -61,6 +61,7 @@ impl Solo {
             settings: &self.settings,
             extras: None,
             claim: None,
+            only_events: false,
             last_id: &mut self.last_id,
             out,
         };

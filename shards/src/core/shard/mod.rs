@@ -25,6 +25,7 @@ mod rooms;
 mod shedding;
 mod timers;
 mod upstream_conns;
+mod upstream_dials;
 #[cfg(test)]
 mod upstream_tests;
 mod upstreams;

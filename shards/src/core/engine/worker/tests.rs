@@ -56,6 +56,8 @@ impl Room {
             pool: &mut self.pool,
             settings: &self.settings,
             extras: Some(r#"{"voice":"ash"}"#),
+            claim: None,
+            only_events: false,
             last_id: &mut self.last_id,
             out: &mut out,
         };
@@ -64,7 +66,7 @@ impl Room {
             match output {
                 EngineOutput::Event { event, .. } => {
                     let mut line = Vec::new();
-                    event.write(EventId(1), None, &mut line);
+                    event.write(EventId(1), None, Dialect::Native, &mut line);
                     self.told.push(serde_json::from_slice(&line).expect("an event is JSON"));
                 }
                 EngineOutput::Audio { audio, first, last, timestamp_ms, response, .. } => {

@@ -105,6 +105,7 @@ impl Rig {
             settings: &self.settings,
             extras: self.extras.as_deref(),
             claim: self.claim.as_ref(),
+            only_events: false,
             last_id: &mut self.last_id,
             out: &mut out,
         };
@@ -127,7 +128,7 @@ impl Rig {
             }
             EngineOutput::Event { to, event, .. } => {
                 let mut line = Vec::new();
-                event.write(EventId(1), None, &mut line);
+                event.write(EventId(1), None, Dialect::Native, &mut line);
                 assert!(!line.contains(&b'\n'));
                 let event = serde_json::from_slice(&line).expect("an event is JSON");
                 self.seen.push(Seen::Event(to, event));
