@@ -8,6 +8,7 @@ mod relay;
 mod spurt;
 #[cfg(test)]
 mod tests;
+mod told;
 mod worker;
 
 use std::fmt;
