@@ -3,7 +3,7 @@
 
 use super::rows::{address, choice, derived, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, places, quotas, shed, tls};
+use super::{audit, auth_keys, parrot_keys, places, quotas, shed, tls};
 
 /// One key.
 #[derive(Debug)]
@@ -328,6 +328,10 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
+    parrot_keys::DELAY_MS,
+    parrot_keys::CHUNK_MS,
+    parrot_keys::PACE,
+    parrot_keys::FAIL_AFTER,
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",

@@ -6,6 +6,7 @@ mod auth_keys;
 mod error;
 mod keys;
 mod layers;
+mod parrot_keys;
 mod places;
 mod print;
 mod proxies;
