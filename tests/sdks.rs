@@ -44,3 +44,8 @@ fn run(suite: &str, server: &Server, scheme: &str, environment: &[(&str, &str)])
 fn both_python_clients_hold_a_conversation() {
     play("tests/sdks/python");
 }
+
+#[test]
+fn agents_in_node_hold_a_conversation() {
+    play("tests/sdks/node");
+}

@@ -57,6 +57,17 @@ impl Items {
         }
     }
 
+    /// Adds the words of an utterance to it.
+    pub(super) fn transcribe(&mut self, name: &ItemName, words: &str) {
+        let entry = self.entries.iter_mut().find(|entry| entry.id == *name);
+        if let Some(Entry { told: Told::Message(item), .. }) = entry
+            && let [Content::InputAudio(transcript @ None)] = &mut item.content[..]
+        {
+            *transcript = Some(words.into());
+            self.bytes += words.len();
+        }
+    }
+
     /// The words of an item, if it has any.
     pub(super) fn words(&self, name: &str) -> Option<Box<str>> {
         let Told::Message(item) = &self.entries[self.find(name)?].told else { return None };

@@ -230,7 +230,9 @@ impl Parrot {
         let Some(item) = self.untold.take() else { return };
         let Some(Source::Utterance(recording)) = &self.fresh else { return };
         let ms = recording.duration_ms(self.format);
-        let words = Value::from(&*Source::heard(ms));
+        let heard = Source::heard(ms);
+        self.items.transcribe(&item, &heard);
+        let words = Value::from(&*heard);
         let of = format!(r#""item_id":{},"content_index":0"#, Value::from(item.to_string()));
         let usage = format!(r#"{{"type":"duration","seconds":{}.{:03}}}"#, ms / 1_000, ms % 1_000);
         let name = |end| format!("conversation.item.input_audio_transcription.{end}");

@@ -159,6 +159,10 @@ fn who_asks_for_a_transcription_gets_one() {
     assert_eq!(told["item_id"], room.event("input_audio_buffer.committed")["item_id"]);
     assert_eq!((&told["transcript"], &told["content_index"]), (&"heard 1.24 s".into(), &0.into()));
     assert_eq!(told["usage"], json!({"type": "duration", "seconds": 1.24}));
+    let id = told["item_id"].clone();
+    room.say(&json!({"type": "conversation.item.retrieve", "item_id": id}));
+    let item = &room.event("conversation.item.retrieved")["item"];
+    assert_eq!(item["content"][0]["transcript"], "heard 1.24 s");
 }
 
 #[test]
