@@ -9,7 +9,8 @@ use std::process::Command;
 use support::tls::Files;
 use support::{Server, repository, voxhall};
 
-const SECRET: &str = "auth.hs256_secret=0123456789abcdef0123456789abcdef";
+const TOKENS: [&str; 4] =
+    ["--set", "auth.mode=jwt", "--set", "auth.hs256_secret=0123456789abcdef0123456789abcdef"];
 
 /// Plays it where any key is taken, then over TLS where only a token is.
 fn play(suite: &str) {
@@ -17,8 +18,9 @@ fn play(suite: &str) {
     run(suite, &server, "ws", &[]);
     let files = Files::new(&suite.replace('/', "-"));
     files.issue();
-    let guarded = files.serve(&["--shards", "2", "--set", "auth.mode=jwt", "--set", SECRET]);
-    let minted = voxhall(&["token", "--sub", "ada", "--set", SECRET]).output().expect("it runs");
+    let guarded = files.serve(&[&["--shards", "2"], &TOKENS[..]].concat());
+    let minted = voxhall(&[&["token", "--sub", "ada"], &TOKENS[..]].concat()).output().expect("it runs");
+    assert!(minted.status.success(), "{}", String::from_utf8_lossy(&minted.stderr));
     let token = String::from_utf8(minted.stdout).expect("text");
     let cert = files.cert().display().to_string();
     run(
