@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shards::core::http::{self, HeadError, Parsed, Request, Route, SUBPROTOCOLS_MAX, UpgradeKind};
-use shards::core::{Channels, Denied, Gate, Micros, Origins, Pass, Role, ShardConfig};
+use shards::core::{Channels, Denied, Gate, Micros, Origins, Pass, Role, SessionId, ShardConfig};
 
 use crate::pieces::{choice, pieces};
 use crate::rig::{Fate, fate};
@@ -92,6 +92,11 @@ fn check_request(bytes: &[u8], request: &Request<'_>) {
     }
     if let Route::Room(session) = route {
         assert_eq!(request.path, format!("/ws/{}", session.as_str()));
+    }
+    if let Route::Realtime(session) = http::classify(request, true) {
+        assert_eq!(request.path, "/v1/realtime");
+        let named = request.query_pairs().find(|(name, _)| name == "session_id");
+        assert_eq!(session.as_ref().map(SessionId::as_str), named.as_ref().map(|(_, id)| &**id));
     }
     if let Ok(handshake) = request.websocket() {
         assert_eq!(handshake.key.len(), 24);

@@ -2,7 +2,9 @@
 
 use shards::core::config::Dialect;
 use shards::core::engine::{EngineInput, EngineKind, EngineOutput};
-use shards::core::event::{AudioFormat, ClientCommand, Codec, EventId, ResponseRequest, SessionSettings};
+use shards::core::event::{
+    self, AudioFormat, ClientCommand, Codec, EventId, ResponseRequest, SessionSettings,
+};
 use shards::core::frame::FramePool;
 use shards::core::ids::MemberNumber;
 use shards::core::upstream::{Line, UpstreamEnd, UpstreamNews, UpstreamOrder};
@@ -77,7 +79,7 @@ impl Room {
             }
             EngineOutput::Event { event, .. } => {
                 let mut line = Vec::new();
-                event.write(EventId(1), None, &mut line);
+                event.write(EventId(1), None, event::Dialect::Native, &mut line);
                 assert!(!line.contains(&b'\n'), "an event is one line");
                 json(&line);
             }

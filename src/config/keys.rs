@@ -4,8 +4,8 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, jobs_keys, places, quotas, realtime_keys, realtime_session_keys as realtime, shed, tls,
-    worker_keys,
+    audit, auth_keys, jobs_keys, parrot_keys, places, quotas, realtime_keys,
+    realtime_session_keys as realtime, shed, tls, worker_keys,
 };
 
 /// One key.
@@ -364,6 +364,10 @@ const OF_THE_NODE: &[Key] = &[
     worker_keys::DEADLINE_S,
     worker_keys::CLAIM_S,
     worker_keys::DELIVERIES_MAX,
+    parrot_keys::DELAY_MS,
+    parrot_keys::CHUNK_MS,
+    parrot_keys::PACE,
+    parrot_keys::FAIL_AFTER,
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",

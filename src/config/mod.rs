@@ -7,6 +7,7 @@ mod error;
 mod jobs_keys;
 mod keys;
 mod layers;
+mod parrot_keys;
 mod places;
 mod print;
 mod proxies;

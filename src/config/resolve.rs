@@ -35,6 +35,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_auth();
     resolver.check_jobs();
     resolver.check_worker();
+    resolver.check_parrot();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     let (realtime, client_tls) = resolver.model_server().unzip();
@@ -252,6 +253,7 @@ impl Resolver<'_> {
                 enabled: self.switch("deflate.enabled"),
                 threshold_bytes: count("deflate.threshold_bytes"),
             },
+            parrot: self.parrot(),
             shed_lag: milliseconds("shed.lag_ms"),
             echo_endpoint: self.switch("server.echo_endpoint"),
             // Made of `Config::auth` at start-up, when the keys are read.
@@ -419,6 +421,7 @@ mod tests {
             (&[("server.unix_mode", "1777")], "write them as octal digits"),
             (&[("server.unix_mode", "+66")], "write them as octal digits"),
             (&[("tls.admin_cert", "a.pem")], "of no use without tls.admin_key"),
+            (&[("parrot.chunk_ms", "50")], "must be a multiple of 20"),
             (&[("tls.cert", "a.pem")], "of no use without tls.key"),
             (&[("tls.key", "a.pem")], "of no use without tls.cert"),
             (&[("tls.cert", "none/a.pem"), ("tls.key", "none/k.pem")], "none/a.pem: it can't be read"),

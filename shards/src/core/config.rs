@@ -32,6 +32,8 @@ pub struct ShardConfig {
     pub proxies: Proxies,
     /// `deflate.*`
     pub deflate: Deflate,
+    /// `parrot.*`
+    pub parrot: Parrot,
     /// Past this turns are so late that new work is turned away (`shed.lag_ms`); zero when they never are.
     pub shed_lag: Micros,
     /// Whether `GET /echo` is served.
@@ -219,6 +221,26 @@ pub struct Deflate {
     pub threshold_bytes: usize,
 }
 
+/// `parrot.*`: how the parrot answers, so that clients can be tested with it.
+#[derive(Clone, Debug)]
+pub struct Parrot {
+    /// How long it thinks before an answer.
+    pub delay: Micros,
+    /// How much of its speech comes at once, a multiple of 20 ms; zero: 20 ms, or 100 ms where all members take audio in
+    /// events.
+    pub chunk: Micros,
+    /// How many times as fast as speech it answers; zero: as fast as possible.
+    pub pace: u64,
+    /// After so many answers of a room one fails; zero: none.
+    pub fail_after: u64,
+}
+
+impl Default for Parrot {
+    fn default() -> Self {
+        Self { delay: Micros(0), chunk: Micros(0), pace: 1, fail_after: 0 }
+    }
+}
+
 impl Default for ShardConfig {
     fn default() -> Self {
         Self {
@@ -254,6 +276,7 @@ impl Default for ShardConfig {
             realtime: RealtimeDefaults::default(),
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
+            parrot: Parrot::default(),
             shed_lag: Micros::from_ms(250),
             echo_endpoint: false,
             gate: None,

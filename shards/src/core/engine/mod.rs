@@ -9,6 +9,7 @@ mod relay;
 mod spurt;
 #[cfg(test)]
 mod tests;
+mod told;
 mod worker;
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! What passes through the echo and the relay.
 
 use super::*;
-use crate::core::event::{Dialect, EventId, NewContent, NewItem, ResponseRequest, Role};
+use crate::core::event::{Dialect, EventId, ItemKind, NewContent, NewItem, ResponseRequest, Role};
 
 const SPEAKER: MemberNumber = MemberNumber(3);
 
@@ -78,6 +78,7 @@ fn commands_are_answered_where_nobody_responds() {
     for (kind, readers) in [(EngineKind::Echo, Audience::One(SPEAKER)), (EngineKind::Relay, Audience::All)] {
         let content = vec![NewContent::Text("hi".into())];
         let item = Box::new(NewItem {
+            kind: ItemKind::Message,
             id: Some("x".into()),
             role: Role::User,
             content,

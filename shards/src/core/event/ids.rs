@@ -78,6 +78,25 @@ pub enum ItemName {
     Client(Arc<str>),
 }
 
+impl ItemName {
+    /// Whether a client means it by this name.
+    pub fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Numbered(id) => id.to_string() == name,
+            Self::Client(own) => **own == *name,
+        }
+    }
+}
+
+impl fmt::Display for ItemName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numbered(id) => id.fmt(f),
+            Self::Client(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Longest `event_id` and item id that a client may bring: they are kept and sent back.
 pub(super) const CLIENT_NAME_BYTES_MAX: usize = 512;
 

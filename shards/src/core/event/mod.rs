@@ -32,7 +32,8 @@ pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, Sessi
 pub use dialect::Dialect;
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
 pub use item::{
-    CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
+    CancelReason, Content, Item, ItemKind, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role,
+    Usage,
 };
 pub use parse::{Scratch, parse};
 pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};

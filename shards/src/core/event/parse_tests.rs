@@ -51,7 +51,7 @@ fn an_error_names_code_field_and_event() {
         (r#"{"type":"response.create","response":[]}"#, "invalid_type", Some("response"), None),
         (r#"{"type":"conversation.item.create"}"#, "missing_required_parameter", Some("item"), None),
         (
-            r#"{"type":"conversation.item.create","item":{"type":"function_call"}}"#,
+            r#"{"type":"conversation.item.create","item":{"type":"poem"}}"#,
             "invalid_value",
             Some("item.type"),
             None,

@@ -5,21 +5,27 @@
 //! most a minute long.
 
 mod answer;
+mod asked;
+mod items;
 mod speech;
 #[cfg(test)]
 mod tests;
 mod tone;
 
-use answer::{Answer, Place};
+use serde_json::Value;
+
+use answer::{Answer, End, Place, Progress};
+use asked::Asked;
+use items::Items;
 use recording::Recording;
 use speech::Source;
 
 use super::listen::{Listener, Listening, g711, recording};
-use super::relay::told;
-use super::{Audience, EngineContext, EngineInput, ResponseNumber};
+use super::told::passed;
+use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber};
 use crate::core::event::{
-    AudioFormat, CancelReason, ClientCommand, ConversationId, Item, ItemName, NewContent, NewItem,
-    ResponseRequest, Role, ServerEvent,
+    AudioFormat, CancelReason, ClientCommand, Content, ConversationId, Item, ItemName, NewContent,
+    ResponseRequest, ServerEvent, Usage,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -37,6 +43,9 @@ pub struct Parrot {
     waiting: bool,
     responses: u32,
     last_item: Option<ItemName>,
+    items: Items,
+    /// An utterance whose words somebody wants to have.
+    untold: Option<ItemName>,
 }
 
 impl Parrot {
@@ -77,28 +86,21 @@ impl Parrot {
         match command {
             ClientCommand::Commit => self.commit(from, event_id, cx),
             ClientCommand::Clear => self.clear(from, cx),
-            ClientCommand::ItemCreate(new) => self.take_item(*new, cx),
+            ClientCommand::ItemCreate(new) => self.take_item(from, event_id, *new, cx),
             ClientCommand::ResponseCreate(request) => self.respond(from, event_id, request, cx),
             ClientCommand::ResponseCancel { response_id } => {
                 self.cancel_for(from, event_id, response_id, cx);
             }
-            ClientCommand::ItemDelete { .. }
-            | ClientCommand::ItemRetrieve { .. }
-            | ClientCommand::ItemTruncate { .. }
-            | ClientCommand::OutputClear
-            | ClientCommand::Append
+            ClientCommand::ItemDelete { item } => self.delete_item(from, event_id, &item, cx),
+            ClientCommand::ItemRetrieve { item } => self.retrieve_item(from, event_id, &item, cx),
+            ClientCommand::ItemTruncate { item, content_index, audio_end_ms } => {
+                self.truncate_item(from, event_id, (&item, content_index, audio_end_ms), cx);
+            }
+            ClientCommand::OutputClear => self.clear_output(cx),
+            ClientCommand::Append
             | ClientCommand::SessionUpdate(_)
             | ClientCommand::RoomSend { .. }
             | ClientCommand::Ping { .. } => {}
-        }
-    }
-
-    fn take_item(&mut self, new: NewItem, cx: &mut EngineContext<'_>) {
-        let item = told(&new, cx);
-        self.add_item(item, cx);
-        // What others are said to have said is history, nothing to answer.
-        if new.role == Role::User {
-            self.fresh = said(new.content, self.listener.format);
         }
     }
 
@@ -118,32 +120,72 @@ impl Parrot {
 
     fn begin(&mut self, request: ResponseRequest, cx: &mut EngineContext<'_>) {
         self.waiting = false;
-        let source = self.fresh.take().or_else(|| self.last.take()).unwrap_or(Source::Greeting);
+        self.tell_words(cx);
+        let Asked { apart, input } = Asked::of(&request, &self.items);
+        let newest = input.or_else(|| self.fresh.take()).or_else(|| self.last.take());
+        let source = newest.unwrap_or(Source::Greeting);
         // What was answered before is not needed any more.
         self.last = None;
         self.responses += 1;
+        let fail_after = cx.config.parrot.fail_after;
         let place = Place {
             number: ResponseNumber(self.responses),
-            conversation: ConversationId::OF_ROOM,
+            conversation: (!apart).then_some(ConversationId::OF_ROOM),
             previous: self.last_item.clone(),
+            fails: fail_after > 0 && u64::from(self.responses) % (fail_after + 1) == 0,
         };
         let answer = Answer::begin(source, request, place, cx);
-        self.last_item = Some(answer.item().into());
+        if let Some(item) = answer.in_progress() {
+            self.last_item = Some(answer.item().into());
+            self.items.push(item);
+        }
         self.answer = Some(Box::new(answer));
     }
 
     /// Sends what is due; a response that ends makes way for the one that waits.
     fn advance(&mut self, cx: &mut EngineContext<'_>) {
+        self.tell_words(cx);
         while let Some(mut answer) = self.answer.take() {
-            if !answer.advance(cx) {
+            let Progress::Over(end) = answer.advance(cx) else {
                 self.answer = Some(answer);
                 return;
-            }
-            self.last = Some(answer.finish(None, cx));
+            };
+            self.end(*answer, end, cx);
             if self.waiting {
                 self.begin(ResponseRequest::default(), cx);
             }
         }
+    }
+
+    fn end(&mut self, answer: Answer, end: End, cx: &mut EngineContext<'_>) {
+        let said = answer.finish(end, cx);
+        self.items.settle(said.item, said.ms);
+        self.last = Some(said.source);
+        cx.event(Audience::All, rate_limits(self.responses, said.usage));
+    }
+
+    /// What is queued of the running response goes; the response goes on.
+    fn clear_output(&mut self, cx: &mut EngineContext<'_>) {
+        if let Some(answer) = &self.answer {
+            cx.out.push(EngineOutput::Flush(answer.number()));
+            cx.event(Audience::All, ServerEvent::OutputCleared { response: answer.id });
+        }
+    }
+
+    /// Tells the words of the utterance that was committed last, to those who asked for a transcription.
+    fn tell_words(&mut self, cx: &mut EngineContext<'_>) {
+        let Some(item) = self.untold.take() else { return };
+        let Some(Source::Utterance(recording)) = &self.fresh else { return };
+        let ms = recording.duration_ms(self.listener.format);
+        let heard = Source::heard(ms);
+        self.items.transcribe(&item, &heard);
+        let words = Value::from(&*heard);
+        let of = format!(r#""item_id":{},"content_index":0"#, Value::from(item.to_string()));
+        let usage = format!(r#"{{"type":"duration","seconds":{}.{:03}}}"#, ms / 1_000, ms % 1_000);
+        let name = |end| format!("conversation.item.input_audio_transcription.{end}");
+        cx.event(Audience::All, passed(&name("delta"), format!(r#"{of},"delta":{words}"#)));
+        let members = format!(r#"{of},"transcript":{words},"usage":{usage}"#);
+        cx.event(Audience::All, passed(&name("completed"), members));
     }
 
     fn cancel_for(
@@ -155,7 +197,7 @@ impl Parrot {
     ) {
         let running = self.answer.as_ref().map(|answer| answer.id);
         if running.is_none() || response.is_some_and(|response| response.parse().ok() != running) {
-            let message = "There is no such response in progress.";
+            let message = "Cancellation failed: no active response found";
             return cx.refuse(from, event_id, "response_cancel_not_active", message);
         }
         self.cancel(CancelReason::ClientCancelled, cx);
@@ -176,6 +218,10 @@ impl Listening for Parrot {
 
     fn add_item(&mut self, item: Item, cx: &mut EngineContext<'_>) {
         let previous = self.last_item.replace(item.id.clone());
+        if wants_words(cx) && matches!(item.content[..], [Content::InputAudio(None)]) {
+            self.untold = Some(item.id.clone());
+        }
+        self.items.push(item.clone());
         let item = Box::new(item);
         cx.event(Audience::All, ServerEvent::ItemAdded { item: item.clone(), previous: previous.clone() });
         cx.event(Audience::All, ServerEvent::ItemDone { item, previous });
@@ -195,7 +241,7 @@ impl Listening for Parrot {
 
     fn cancel(&mut self, reason: CancelReason, cx: &mut EngineContext<'_>) {
         if let Some(answer) = self.answer.take() {
-            self.last = Some(answer.finish(Some(reason), cx));
+            self.end(*answer, End::CutShort(reason), cx);
         }
     }
 
@@ -206,6 +252,27 @@ impl Listening for Parrot {
             kept.take_if(|source| matches!(source, Source::Utterance(_)));
         }
     }
+}
+
+/// Whether a client has asked for transcriptions of what is said.
+fn wants_words(cx: &EngineContext<'_>) -> bool {
+    let said = cx.extras.filter(|extras| extras.contains("\"transcription\""));
+    let extras: Option<Value> = said.and_then(|extras| serde_json::from_str(extras).ok());
+    extras.is_some_and(|extras| extras["audio"]["input"]["transcription"].is_object())
+}
+
+/// What a model server says of its limits behind a response. A parrot has none: they count what was used of a round number.
+fn rate_limits(responses: u32, usage: Usage) -> ServerEvent {
+    const REQUESTS: u64 = 1_000;
+    const TOKENS: u64 = 1_000_000;
+    let requests = REQUESTS - u64::from(responses) % REQUESTS;
+    let used = usage.input_text + usage.input_audio + usage.output_text + usage.output_audio;
+    let tokens = TOKENS.saturating_sub(used);
+    let one = |name: &str, limit: u64, remaining: u64| {
+        format!(r#"{{"name":"{name}","limit":{limit},"remaining":{remaining},"reset_seconds":60}}"#)
+    };
+    let limits = [one("requests", REQUESTS, requests), one("tokens", TOKENS, tokens)].join(",");
+    passed("rate_limits.updated", format!(r#""rate_limits":[{limits}]"#))
 }
 
 /// What there is to answer in an item: its words if it has any, else its audio.

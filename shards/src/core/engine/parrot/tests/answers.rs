@@ -33,6 +33,7 @@ fn when_speech_ends_it_commits_and_answers_by_itself() {
         "response.output_item.done",
         "conversation.item.done",
         "response.done",
+        "rate_limits.updated",
     ];
     assert_eq!(room.names(), names);
     let started = room.event("input_audio_buffer.speech_started");
@@ -200,6 +201,7 @@ fn speech_interrupts_a_response() {
             "response.output_item.done",
             "conversation.item.done",
             "response.done",
+            "rate_limits.updated",
         ]
     );
     let response = &room.event("response.done")["response"];

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::core::config::ShardConfig;
 use crate::core::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
 use crate::core::event::{
-    AudioFormat, ClientCommand, Codec, Dialect, EventId, NewContent, NewItem, ResponseRequest, Role,
-    ServerVad, SessionSettings,
+    AudioFormat, ClientCommand, ClientEvent, Codec, Dialect, EventId, ItemKind, NewContent, NewItem,
+    ResponseRequest, Role, Scratch, ServerVad, SessionSettings, parse,
 };
 use crate::core::frame::FramePool;
 use crate::core::ids::MemberNumber;
@@ -31,13 +31,25 @@ pub(super) struct Room {
     pub(super) now: Micros,
     pub(super) seen: Vec<Seen>,
     pub(super) only_events: bool,
+    pub(super) config: ShardConfig,
+    pub(super) extras: Option<&'static str>,
 }
 
 impl Room {
     pub(super) fn new(settings: SessionSettings) -> Self {
         let (pool, now) = (FramePool::default(), Micros::from_s(1));
         let engine = Engine::start(EngineKind::Parrot);
-        Self { engine, settings, pool, last_id: 0, now, seen: Vec::new(), only_events: false }
+        Self {
+            engine,
+            settings,
+            pool,
+            last_id: 0,
+            now,
+            seen: Vec::new(),
+            only_events: false,
+            config: ShardConfig::default(),
+            extras: None,
+        }
     }
 
     pub(super) fn with_vad(change: impl FnOnce(&mut ServerVad)) -> Self {
@@ -60,11 +72,11 @@ impl Room {
             input,
             &mut EngineContext {
                 now: self.now,
-                config: &ShardConfig::default(),
+                config: &self.config,
                 rng: &mut SplitMix64::new(1),
                 pool: &mut self.pool,
                 settings: &self.settings,
-                extras: None,
+                extras: self.extras,
                 only_events: self.only_events,
                 claim: None,
                 last_id: &mut self.last_id,
@@ -106,12 +118,21 @@ impl Room {
     pub(super) fn text(&mut self, text: &str) {
         let content = vec![NewContent::Text(text.into())];
         self.command(ClientCommand::ItemCreate(Box::new(NewItem {
+            kind: ItemKind::Message,
             id: None,
             role: Role::User,
             content,
             previous: None,
             raw: "{}".into(),
         })));
+    }
+
+    /// What a client says, as it arrives.
+    pub(super) fn say(&mut self, event: &Value) {
+        let mut text = event.to_string().into_bytes();
+        let parsed = parse(&mut text, 64, &mut Scratch::default()).expect("an event");
+        let ClientEvent { event_id, command, .. } = parsed;
+        self.handle(EngineInput::Command { from: SPEAKER, event_id, command });
     }
 
     /// Lets time pass, waking the engine when it asks for it.
