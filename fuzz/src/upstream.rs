@@ -89,6 +89,7 @@ impl Room {
             }
             EngineOutput::Upstream(UpstreamOrder::Dial { line, .. }) => self.line = line,
             EngineOutput::Upstream(UpstreamOrder::Close { .. }) | EngineOutput::Flush(_) => {}
+            EngineOutput::Work(order) => panic!("this engine has no workers: {order:?}"),
         }
     }
 }

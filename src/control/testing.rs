@@ -242,7 +242,7 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
         let app = Plane::new(&config, beside, None, line);
         let door = Door::new(Arc::clone(&app));
         tokio::select! {
-            ended = switchboard.run(move |handoff| door.take(handoff), Takers::default()) => panic!("it ended: {:?}", ended.err()),
+            ended = switchboard.run(move |handoff| door.take(handoff), super::Takers::default()) => panic!("it ended: {:?}", ended.err()),
             () = test(app, mesh) => {}
         }
     });

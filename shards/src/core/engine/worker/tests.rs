@@ -66,7 +66,7 @@ impl Room {
             match output {
                 EngineOutput::Event { event, .. } => {
                     let mut line = Vec::new();
-                    event.write(EventId(1), None, Dialect::Native, &mut line);
+                    event.write(EventId(1), None, crate::core::event::Dialect::Native, &mut line);
                     self.told.push(serde_json::from_slice(&line).expect("an event is JSON"));
                 }
                 EngineOutput::Audio { audio, first, last, timestamp_ms, response, .. } => {
@@ -97,7 +97,14 @@ impl Room {
 
     fn ask(&mut self, text: &str) {
         let content = vec![NewContent::Text(text.into())];
-        let item = NewItem { id: None, role: Role::User, content, previous: None, raw: "{}".into() };
+        let item = NewItem {
+            id: None,
+            kind: crate::core::event::ItemKind::Message,
+            role: Role::User,
+            content,
+            previous: None,
+            raw: "{}".into(),
+        };
         self.command(ClientCommand::ItemCreate(Box::new(item)));
         self.create();
     }

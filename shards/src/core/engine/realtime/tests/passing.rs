@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::rig::{Rig, SPEAKER, noise};
 use crate::core::config::Dialect;
 use crate::core::engine::Audience;
-use crate::core::event::{ClientCommand, NewContent, NewItem, ResponseRequest, Role, SessionUpdate};
+use crate::core::event::{
+    ClientCommand, ItemKind, NewContent, NewItem, ResponseRequest, Role, SessionUpdate,
+};
 use crate::core::gate::RealtimeClaim;
 use crate::core::ids::MemberNumber;
 
@@ -163,6 +165,7 @@ fn commands_reach_the_model_server_with_the_clients_name_for_them() {
     rig.command(ClientCommand::Clear);
     rig.command(ClientCommand::ItemCreate(Box::new(NewItem {
         id: Some("mine_1".into()),
+        kind: ItemKind::Message,
         role: Role::User,
         content: vec![NewContent::Text("x".into())],
         previous: Some("root".into()),

@@ -7,8 +7,8 @@ use crate::core::engine::{
     Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput, ResponseNumber,
 };
 use crate::core::event::{
-    AudioFormat, ClientCommand, Codec, EventId, NewContent, NewItem, PartRef, ResponseRequest, Role,
-    SessionSettings,
+    AudioFormat, ClientCommand, Codec, EventId, ItemKind, NewContent, NewItem, PartRef, ResponseRequest,
+    Role, SessionSettings,
 };
 use crate::core::frame::FramePool;
 use crate::core::gate::RealtimeClaim;
@@ -128,7 +128,7 @@ impl Rig {
             }
             EngineOutput::Event { to, event, .. } => {
                 let mut line = Vec::new();
-                event.write(EventId(1), None, Dialect::Native, &mut line);
+                event.write(EventId(1), None, crate::core::event::Dialect::Native, &mut line);
                 assert!(!line.contains(&b'\n'));
                 let event = serde_json::from_slice(&line).expect("an event is JSON");
                 self.seen.push(Seen::Event(to, event));
@@ -146,6 +146,7 @@ impl Rig {
                 self.sent.push((line, text));
             }
             EngineOutput::Upstream(UpstreamOrder::Close { line }) => self.closed.push(line),
+            EngineOutput::Work(order) => panic!("this engine has no workers: {order:?}"),
         }
         None
     }
@@ -183,6 +184,7 @@ impl Rig {
             json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }] });
         self.command(ClientCommand::ItemCreate(Box::new(NewItem {
             id: None,
+            kind: ItemKind::Message,
             role: Role::User,
             content: vec![NewContent::Text(text.into())],
             previous: None,
