@@ -45,6 +45,9 @@ use crate::jobs::Jobs;
 use lifecycle::Lifecycle;
 use line::{Line, Switchboard};
 
+/// How long Redis has for the last jobs when the node has to end at once.
+const HASTE: Duration = Duration::from_millis(500);
+
 /// What every handler may use.
 pub(crate) type App = Arc<Plane>;
 
@@ -153,6 +156,7 @@ async fn until_the_end(
 ) {
     let patient = drain::supervise(node, line.clone(), lifecycle, signals, config.drain).await;
     if let (Some(jobs), Some(JobsConfig { flush, .. })) = (jobs, &config.jobs) {
-        drain::deliver_last(node, &line, signals, jobs, if patient { *flush } else { Duration::ZERO }).await;
+        let within = if patient { *flush } else { HASTE.min(*flush) };
+        drain::deliver_last(node, &line, signals, jobs, within).await;
     }
 }
