@@ -110,13 +110,11 @@ impl Resolver<'_> {
         }
         if url.as_str().into_connection_info().is_err() {
             // What the library says may repeat the URL, which may hold a password.
-            let tls = url.starts_with("rediss:");
-            let problem =
-                if tls { "asks for TLS, which is not spoken with it" } else { "is no address of a Redis" };
             self.blame(
                 REDIS_URL_NAME,
-                problem.to_owned(),
-                "write it like redis://127.0.0.1:6379/0 or redis+unix:///run/redis.sock".to_owned(),
+                "is no address of a Redis".to_owned(),
+                "write it like redis://127.0.0.1:6379/0, rediss://… for TLS, or redis+unix:///run/redis.sock"
+                    .to_owned(),
             );
         }
         if no_stream && no_task {

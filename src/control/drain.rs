@@ -83,7 +83,7 @@ pub(crate) async fn supervise(
     } else if !node.has_ended() {
         tell_all(&line, || ShardMessage::Stop).await;
     }
-    patient
+    patient && !node.has_lost_a_shard()
 }
 
 /// Waits for the jobs of the last rooms: until the shards have ended and handed over all reports, and Redis has taken what
@@ -95,7 +95,6 @@ pub(crate) async fn deliver_last(
     jobs: &Jobs,
     within: Duration,
 ) {
-    let deadline = Instant::now() + within;
     let last = async {
         let mut ticks = tokio::time::interval(TICK / 10);
         let gone = Instant::now() + STOP;
@@ -103,7 +102,7 @@ pub(crate) async fn deliver_last(
             ticks.tick().await;
         }
         line.settle().await;
-        jobs.finish(deadline).await;
+        jobs.finish(Instant::now() + within).await;
     };
     tokio::select! {
         () = last => {}

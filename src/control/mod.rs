@@ -50,6 +50,9 @@ use crate::worker::{Bureau, Workers};
 use lifecycle::Lifecycle;
 use line::{Switchboard, Takers};
 
+/// How long Redis has for the last jobs when the node has to end at once.
+const HASTE: Duration = Duration::from_millis(500);
+
 /// What every handler may use.
 pub(crate) type App = Arc<Plane>;
 
@@ -168,7 +171,8 @@ async fn until_the_end(
 ) {
     let patient = drain::supervise(node, line.clone(), lifecycle, signals, config.drain).await;
     if let (Some(jobs), Some(JobsConfig { flush, .. })) = (jobs, &config.jobs) {
-        drain::deliver_last(node, &line, signals, jobs, if patient { *flush } else { Duration::ZERO }).await;
+        let within = if patient { *flush } else { HASTE.min(*flush) };
+        drain::deliver_last(node, &line, signals, jobs, within).await;
     }
 }
 

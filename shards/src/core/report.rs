@@ -164,7 +164,7 @@ impl Record {
     }
 
     /// The report of a room with these ends, but for what only the room knows.
-    pub(super) fn report(self: Box<Self>, of: Ended, totals: Totals, state: Option<Box<str>>) -> RoomReport {
+    pub(super) fn report(self, of: Ended, totals: Totals, state: Option<Box<str>>) -> RoomReport {
         RoomReport {
             session: of.session,
             shard: of.shard,

@@ -143,11 +143,8 @@ impl Meter {
         self.totals
     }
 
-    /// Which response a frame belongs to. Nearly always there is one.
+    /// Which response a frame belongs to; perhaps one that is over. Only its first frame has to be asked for its name.
     fn running_of(&mut self, number: ResponseNumber, part: Option<&PartRef>) -> Option<&mut Running> {
-        if self.running.len() <= 1 {
-            return self.running.first_mut().filter(|one| one.number.is_none_or(|known| known == number));
-        }
         self.running.iter_mut().find(|running| match (running.number, part) {
             (Some(known), _) => known == number,
             (None, Some(PartRef::Numbered(part))) => part.response.to_string() == *running.id,
@@ -167,8 +164,10 @@ fn span(format: AudioFormat, frames: usize, bytes: usize) -> Micros {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::core::event::SessionSettings;
+    use crate::core::event::{NamedPart, SessionSettings};
 
     const ONE: ResponseNumber = ResponseNumber(1);
     const TWO: ResponseNumber = ResponseNumber(2);
@@ -234,6 +233,29 @@ mod tests {
         // Audio that is still queued when a response is done may be taken back as well.
         meter.interrupted(ONE);
         assert_eq!(meter.totals().interruptions, 2);
+    }
+
+    #[test]
+    fn a_late_frame_of_a_response_that_is_over_is_not_the_next_ones() {
+        let part = |response: &str| {
+            let named = NamedPart {
+                response: response.into(),
+                item: "item".into(),
+                output_index: 0,
+                content_index: 0,
+            };
+            PartRef::Named(Arc::new(named))
+        };
+        let mut meter = Meter::default();
+        meter.made(ms(0), "resp_a");
+        assert!(meter.over(ms(1), ms(0), "resp_a", Outcome::Completed, None).is_some());
+        meter.made(ms(2), "resp_b");
+        meter.spoke(ms(3), format(), 640, ONE, Some(&part("resp_a")));
+        meter.spoke(ms(5), format(), 640, TWO, Some(&part("resp_b")));
+        meter.spoke(ms(5), format(), 640, TWO, Some(&part("resp_b")));
+        let usage = meter.over(ms(6), ms(0), "resp_b", Outcome::Completed, None).expect("made");
+        assert_eq!((usage.audio_out, usage.first_audio), (ms(40), Some(ms(3))));
+        assert_eq!(meter.totals().audio_out, ms(60));
     }
 
     #[test]
