@@ -74,12 +74,13 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
 }
 
 fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
+    let upstream = config.realtime.as_ref().map_or(0, |realtime| realtime.sockets);
     NodeConfig {
         listen: config.listen.clone(),
         cores: config.cores.iter().map(|&core| config.pinned.then_some(core)).collect(),
         wire: config.wire.clone(),
         shard: config.shard.clone(),
-        descriptors_max: config.connections_max as usize + SOCKETS_BESIDE,
+        descriptors_max: (config.connections_max + upstream) as usize + SOCKETS_BESIDE,
         // Only has to differ from start to start.
         audit: audit.map(audit::Audit::lanes_of_shards).unwrap_or_default(),
         seed: RandomState::new().hash_one(std::process::id()),

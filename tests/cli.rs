@@ -137,7 +137,7 @@ fn serve_refuses_what_check_config_refuses() {
         (&["--listen", "0.0.0.0:8080"], "--insecure"),
         (&["--admin", "0.0.0.0:9090"], "--insecure"),
         (&["--listen", "example.com:80"], "write it like \"127.0.0.1:8080\""),
-        (&["--engine", "realtime"], "is not available in this release"),
+        (&["--engine", "realtime"], "set realtime.url"),
         (&["--profile", "submarine"], "laptop, container, bare-metal, latency"),
         (&["--set", "limits.connections_max=16777215"], "descriptors"),
         (&["--set", "heartbeat.idle_s=10"], "does not go with heartbeat.ping_s = 25"),

@@ -27,6 +27,8 @@ pub(crate) struct RealtimeConfig {
     pub(crate) port: u16,
     /// How often the name is looked up.
     pub(crate) refresh: Duration,
+    /// Sockets that are kept for its sessions.
+    pub(crate) sockets: u64,
     /// Whether the key crosses a network in clear.
     pub(crate) exposes_key: bool,
 }
@@ -97,7 +99,7 @@ impl Url {
 
 impl Resolver<'_> {
     /// The model server and what connections to it are secured with, if there is one.
-    pub(super) fn model_server(&mut self) -> Option<(RealtimeConfig, Option<ClientTls>)> {
+    pub(super) fn model_server(&mut self, shards: usize) -> Option<(RealtimeConfig, Option<ClientTls>)> {
         let text = self.text("realtime.url");
         if text.is_empty() {
             if self.text("room.engine") == "realtime" {
@@ -131,6 +133,7 @@ impl Resolver<'_> {
             host: url.host,
             port: url.port,
             refresh: Duration::from_secs(self.number("realtime.dns_refresh_s")),
+            sockets: self.model_session_sockets(shards),
             exposes_key,
         };
         Some((config, tls))
@@ -371,6 +374,32 @@ mod tests {
             assert!(errors.contains(words), "{settings:?}: {errors}");
             assert!(!errors.contains("sk-secret"), "{errors}");
         }
+    }
+
+    #[test]
+    fn sessions_have_descriptors_of_their_own() {
+        let with = |settings: &[(&str, &str)]| {
+            let flag = |&(key, value): &(&str, &str)| FlagSetting {
+                flag: "--set".to_owned(),
+                key: key.to_owned(),
+                value: value.to_owned(),
+            };
+            let flags: Vec<_> = settings.iter().map(flag).collect();
+            let mut host = tuning::Host::read();
+            host.nofile = Some(tuning::Rlimit { soft: 1_024, hard: 20_000 });
+            super::super::resolve(RawConfig::gather(None, [], &flags), &host)
+                .map_err(|errors| errors.to_string())
+        };
+        let without = with(&[]).expect("valid").connections_max;
+        let few = with(&[URL, ("realtime.sessions_max", "300")]).expect("valid");
+        assert_eq!(few.connections_max, without - 300);
+        let sockets = |config: Config| config.realtime.expect("a model server").sockets;
+        assert_eq!(sockets(few), 300);
+        let any = with(&[URL, ("realtime.sessions_max", "0")]).expect("valid");
+        assert_eq!(any.connections_max, without - without / 2);
+        assert_eq!(sockets(any), without / 2);
+        let errors = with(&[URL, ("limits.connections_max", "15000")]).expect_err("too many together");
+        assert!(errors.contains("this process may open 20000"), "{errors}");
     }
 
     #[test]

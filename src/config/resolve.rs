@@ -38,7 +38,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_parrot();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
-    let (realtime, client_tls) = resolver.model_server().unzip();
+    let (realtime, client_tls) = resolver.model_server(cores.len()).unzip();
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }

@@ -15,7 +15,7 @@ const AGAIN_MIN: Duration = Duration::from_secs(1);
 
 /// Looks it up for ever. What can't be found leaves the old addresses in force. Safe to drop.
 pub(crate) async fn keep_known(config: Option<&RealtimeConfig>) -> std::io::Result<Infallible> {
-    let Some(RealtimeConfig { server, host, port, refresh, exposes_key }) = config else {
+    let Some(RealtimeConfig { server, host, port, refresh, exposes_key, .. }) = config else {
         return std::future::pending().await;
     };
     if *exposes_key {
@@ -68,6 +68,7 @@ mod tests {
             host: host.to_owned(),
             port: 8_443,
             refresh: Duration::from_secs(60),
+            sockets: 0,
             exposes_key: false,
         }
     }

@@ -33,14 +33,14 @@ pub(crate) struct Reading {
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $name:ident($of:ident), without [$($skipped:ident),*]:
+        $name:ident($of:ident), named $prefix:literal, without [$($skipped:ident),*]:
         $($growth:ident, $field:ident, $metric:literal, $help:literal;)*
     ) => {
         $(#[$doc])*
         fn $name(counters: &$of) -> Vec<Reading> {
             let $of { $($field,)* $($skipped: _),* } = counters;
             vec![$(Reading {
-                field: stringify!($field),
+                field: concat!($prefix, stringify!($field)),
                 metric: $metric,
                 growth: Growth::$growth,
                 help: $help,
@@ -59,7 +59,7 @@ pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
 }
 
 table! {
-    shard(Counters), without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, upstreams, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -109,99 +109,23 @@ table! {
     Gauge, state_bytes, "voxhall_state_bytes", "Bytes of bookkeeping for connections and rooms";
 }
 
-/// Those of upstream sessions, by other names than what clients have.
-fn upstreams(counters: &UpstreamCounters) -> Vec<Reading> {
-    let UpstreamCounters {
-        connecting,
-        open,
-        dialled,
-        opened,
-        ended: _,
-        messages_received,
-        bytes_received,
-        messages_sent,
-        bytes_sent,
-        dropped,
-        queued_messages,
-        queued_bytes,
-        connect_us: _,
-    } = counters;
-    let gauge = |field, metric, help, value: &u64| Reading {
-        field,
-        metric,
-        growth: Growth::Gauge,
-        help,
-        value: *value,
-    };
-    let counter = |field, metric, help, value: &u64| Reading {
-        field,
-        metric,
-        growth: Growth::Counter,
-        help,
-        value: *value,
-    };
-    vec![
-        gauge(
-            "upstreams_connecting",
-            "voxhall_upstream_connecting",
-            "Model sessions being opened",
-            connecting,
-        ),
-        gauge("upstreams_open", "voxhall_upstream_open", "Model sessions open", open),
-        counter(
-            "upstreams_dialled",
-            "voxhall_upstream_dialled",
-            "Connections to the model server that were begun",
-            dialled,
-        ),
-        counter("upstreams_opened", "voxhall_upstream_opened", "Model sessions that opened", opened),
-        counter(
-            "upstream_messages_received",
-            "voxhall_upstream_messages_received",
-            "Messages received from the model server",
-            messages_received,
-        ),
-        counter(
-            "upstream_bytes_received",
-            "voxhall_upstream_bytes_received",
-            "Bytes received from the model server",
-            bytes_received,
-        ),
-        counter(
-            "upstream_messages_sent",
-            "voxhall_upstream_messages_sent",
-            "Messages sent to the model server completely",
-            messages_sent,
-        ),
-        counter(
-            "upstream_bytes_sent",
-            "voxhall_upstream_bytes_sent",
-            "Bytes for the model server that the kernel took",
-            bytes_sent,
-        ),
-        counter(
-            "upstream_dropped",
-            "voxhall_upstream_dropped",
-            "Messages not sent because their model session ended",
-            dropped,
-        ),
-        gauge(
-            "upstream_queued_messages",
-            "voxhall_upstream_queued_messages",
-            "Messages waiting for the model server",
-            queued_messages,
-        ),
-        gauge(
-            "upstream_queued_bytes",
-            "voxhall_upstream_queued_bytes",
-            "Bytes waiting for the model server",
-            queued_bytes,
-        ),
-    ]
+table! {
+    upstreams(UpstreamCounters), named "upstream_", without [ended, connect_us]:
+    Gauge, connecting, "voxhall_upstream_connecting", "Model sessions being opened";
+    Gauge, open, "voxhall_upstream_open", "Model sessions open";
+    Counter, dialled, "voxhall_upstream_dialled", "Connections to the model server that were begun";
+    Counter, opened, "voxhall_upstream_opened", "Model sessions that opened";
+    Counter, messages_received, "voxhall_upstream_messages_received", "Messages received from the model server";
+    Counter, bytes_received, "voxhall_upstream_bytes_received", "Bytes received from the model server";
+    Counter, messages_sent, "voxhall_upstream_messages_sent", "Messages sent to the model server completely";
+    Counter, bytes_sent, "voxhall_upstream_bytes_sent", "Bytes for the model server that the kernel took";
+    Counter, dropped, "voxhall_upstream_dropped", "Messages not sent because their model session ended";
+    Gauge, queued_messages, "voxhall_upstream_queued_messages", "Messages waiting for the model server";
+    Gauge, queued_bytes, "voxhall_upstream_queued_bytes", "Bytes waiting for the model server";
 }
 
 table! {
-    wire(WireCounters), without [turn_us]:
+    wire(WireCounters), named "", without [turn_us]:
     Counter, turns, "voxhall_turns", "Turns of the loop";
     Counter, enters, "voxhall_enters", "io_uring_enter calls";
     Gauge, enters_per_turn_max, "voxhall_enters_per_turn_max", "Most io_uring_enter calls in one turn";

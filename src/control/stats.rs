@@ -86,7 +86,7 @@ fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {
     let responses: Map<_, _> = OUTCOMES.iter().zip(counters.responses.over).map(pair).collect();
     fields.insert("responses".to_owned(), responses.into());
     fields.insert("refused".to_owned(), refused.into());
-    fields.insert("upstreams_ended".to_owned(), upstreams::ends(&counters.upstreams).into());
+    fields.insert("upstream_ended".to_owned(), upstreams::ends(&counters.upstreams).into());
     fields.insert("dropped".to_owned(), dropped.into());
     fields.insert("close_codes".to_owned(), codes.into());
     Value::Object(fields)

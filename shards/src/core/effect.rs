@@ -6,7 +6,7 @@ use super::audit::AuditRecord;
 use super::ids::{ConnKey, RoomKey, ShardId};
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
-use super::upstream::Line;
+use super::upstream::{Line, UpstreamEnd};
 use super::work::{Work, Worked};
 
 /// Something that happened outside. The pump brings these one at a time to [`super::Shard::handle`].
@@ -173,6 +173,8 @@ pub enum Effect {
         /// Where it is.
         address: SocketAddr,
     },
+    /// An upstream session has failed in a way that the operator should read of.
+    Lament(Box<UpstreamEnd>),
     /// Shut our side down: everything that was to be said has been. Receiving goes on.
     Shutdown(ConnKey),
     /// End the connection: stop receives, shut down, close, then [`Input::Closed`].

@@ -79,3 +79,14 @@ pub enum UpstreamEnd {
         reason: Box<str>,
     },
 }
+
+impl UpstreamEnd {
+    /// Whether it says something about the server or the way to it, and not about our own limits or a goodbye as usual.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            Self::Limited | Self::Broken { .. } => false,
+            Self::Unreachable { .. } | Self::TimedOut | Self::Refused { .. } => true,
+            Self::Closed { code, .. } => !matches!(code, 1000 | 1001),
+        }
+    }
+}

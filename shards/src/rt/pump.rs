@@ -389,6 +389,10 @@ impl Pump {
                 let outcome = self.wire.dial(address);
                 self.shard.handle(self.now, Input::Dialled { room, line, outcome }, &mut self.fx);
             }
+            Effect::Lament(end) => {
+                let shard = self.id.0;
+                tracing::warn!(shard, cause = ?end, "a model session failed");
+            }
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),

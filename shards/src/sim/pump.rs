@@ -315,7 +315,7 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } | Effect::Work(_) => None,
+            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } | Effect::Lament(_) | Effect::Work(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -340,6 +340,8 @@ impl World {
                 let outcome = Err("there is no network here".into());
                 self.tell(shard, Input::Dialled { room, line, outcome });
             }
+            // For the operator, of whom there is none here.
+            Effect::Lament(_) => {}
             Effect::Shutdown(key) => self.shut_down(shard, key),
             Effect::Close(key, mode) => {
                 if let Some(live) = self.nodes[shard].live(key) {

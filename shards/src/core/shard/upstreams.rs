@@ -9,6 +9,7 @@ use ::core::net::SocketAddr;
 use smallvec::SmallVec;
 
 use super::super::counters::{Counters, DropReason, HUNG_UP, UpstreamCounters, end_of};
+use super::super::effect::Effect;
 use super::super::frame::{Draft, TEXT};
 use super::super::ids::{ConnKey, RoomKey};
 use super::super::outbox::{Books, Enqueue, Message, Shape};
@@ -118,7 +119,7 @@ impl Shard {
         if !self.upstreams.has_more() {
             return;
         }
-        self.tell_ends(now);
+        self.tell_ends(now, fx);
         let mut hangups = std::mem::take(&mut self.upstreams.hangups);
         for key in hangups.drain(..) {
             self.hang_up(now, key, fx);
@@ -132,11 +133,16 @@ impl Shard {
     }
 
     /// What engines answer to that is for this turn's dials and hang-ups, or for the ends of the next.
-    fn tell_ends(&mut self, now: Micros) {
+    fn tell_ends(&mut self, now: Micros, fx: &mut Effects) {
         let mut ends = std::mem::take(&mut self.upstreams.ends);
         for (room, line) in ends.drain(..) {
             match self.forget_line(room, line) {
-                Some(At::Over(end)) => self.upstream_news(now, room, line, UpstreamNews::Over(*end)),
+                Some(At::Over(end)) => {
+                    if end.is_failure() {
+                        fx.push(Effect::Lament(end.clone()));
+                    }
+                    self.upstream_news(now, room, line, UpstreamNews::Over(*end));
+                }
                 // The engine has let go of it, and has used its number again, which it must not.
                 Some(at) => self.let_go(at),
                 None => {}

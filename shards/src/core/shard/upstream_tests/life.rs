@@ -325,3 +325,19 @@ fn a_silent_server_is_asked_and_given_up() {
     assert_eq!(rig.told_of(LINE), ["Over(Closed { code: 1006, reason: \"no answer to pings\" })"]);
     rig.assert_over();
 }
+
+#[test]
+fn a_conversation_takes_its_blocks_from_the_pool() {
+    let mut rig = Rig::new(|_| {});
+    let conn = rig.open(LINE);
+    let mut talk = |rig: &mut Rig| {
+        rig.send(LINE, &"a".repeat(1_000));
+        rig.turn();
+        rig.receive(conn, &mut [text(&"b".repeat(3_000)), frame(0x89, b"p")].concat());
+        rig.at(conn).sent.clear();
+    };
+    talk(&mut rig);
+    let allocated = rig.shard.pool.allocated();
+    (0..1_000).for_each(|_| talk(&mut rig));
+    assert_eq!(rig.shard.pool.allocated(), allocated);
+}

@@ -159,6 +159,8 @@ impl Rig {
                     gather.slices().for_each(|part| socket.sent.extend_from_slice(part));
                     SendOutcome::Sent(gather.len())
                 };
+                // The kernel has answered: the lane is the last to let go of its blocks.
+                gather.clear();
                 self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
             }
             Effect::Close(conn, mode) => {
