@@ -92,6 +92,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_says_what_the_model_session_of_its_room_is_told() {
+        let realtime = |json: &str| pass(json).expect("good").realtime;
+        let claim =
+            realtime(r#"{"sub":"u","realtime":{"model":"m","voice":"v","instructions":"i","more":1}}"#);
+        let all = RealtimeClaim {
+            model: Some("m".into()),
+            voice: Some("v".into()),
+            instructions: Some("i".into()),
+        };
+        assert_eq!(claim.as_deref(), Some(&all));
+        assert_eq!(realtime(r#"{"sub":"u","realtime":{}}"#), Some(Box::default()));
+        assert_eq!(realtime(r#"{"sub":"u"}"#), None);
+        assert!(serde_json::from_str::<Claims>(r#"{"sub":"u","realtime":{"model":7}}"#).is_err());
+    }
+
+    #[test]
     fn what_is_not_claimed_is_not_limited_but_a_role() {
         let plain = pass(r#"{"sub":"u","scope":"x"}"#).expect("good");
         assert_eq!((plain.rooms, plain.engine, plain.role), (None, None, Role::Member));

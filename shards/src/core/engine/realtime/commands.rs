@@ -109,12 +109,11 @@ impl Realtime {
         response: Option<Box<str>>,
         cx: &mut EngineContext<'_>,
     ) {
-        let line = self.ready_line();
         let running =
             self.voice.running().any(|answer| response.as_deref().is_none_or(|id| id == &*answer.id));
         // One that is asked for and has not begun can only be cancelled where it is made.
-        let asked = self.turn.ask.is_some() || self.turn.expecting;
-        if !running && !(asked && response.is_none()) || line.is_none() {
+        let asked = response.is_none() && (self.turn.ask.is_some() || self.turn.expecting);
+        if !(running || asked) || self.ready_line().is_none() {
             let message = "There is no such response in progress.";
             return cx.refuse(from, name, "response_cancel_not_active", message);
         }

@@ -5,16 +5,14 @@ use serde_json::{Value, json};
 use super::rig::{Rig, SPEAKER, noise};
 use crate::core::config::Dialect;
 use crate::core::engine::Audience;
-use crate::core::event::{
-    ClientCommand, ItemKind, NewContent, NewItem, ResponseRequest, Role, SessionUpdate,
-};
+use crate::core::event::{ClientCommand, ItemKind, NewContent, NewItem, ResponseRequest, Role};
 use crate::core::gate::RealtimeClaim;
 use crate::core::ids::MemberNumber;
 
 #[test]
 fn nothing_is_dialled_until_there_is_something_to_say() {
     let mut rig = Rig::new();
-    rig.command(ClientCommand::SessionUpdate(Box::new(SessionUpdate::default())));
+    rig.command(ClientCommand::SessionUpdate(Box::default()));
     rig.command(ClientCommand::Clear);
     rig.command(ClientCommand::OutputClear);
     assert_eq!(rig.names(), ["input_audio_buffer.cleared"]);
@@ -192,7 +190,7 @@ fn commands_reach_the_model_server_with_the_clients_name_for_them() {
 fn new_settings_reach_the_model_server_without_the_voice_once_it_has_spoken() {
     let (mut rig, line) = Rig::ready();
     rig.config.realtime.voice = "alloy".into();
-    let update = || ClientCommand::SessionUpdate(Box::new(SessionUpdate::default()));
+    let update = || ClientCommand::SessionUpdate(Box::default());
     rig.command(update());
     assert_eq!(rig.message("session.update")["session"]["audio"]["output"]["voice"], "alloy");
     rig.begin_response(line, "r");
