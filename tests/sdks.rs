@@ -1,5 +1,6 @@
 //! The vendor's own SDKs, unchanged, hold spoken conversations with the parrot on `/v1/realtime`: the Python package
-//! `openai` with both of its realtime clients, and `@openai/agents-realtime`. Each suite installs what it needs, and fails
+//! `openai` with both of its realtime clients, and `@openai/agents-realtime` in Node and in Chromium. Each suite installs what it
+//! needs, and fails
 //! when it can't.
 
 mod support;
@@ -50,4 +51,9 @@ fn both_python_clients_hold_a_conversation() {
 #[test]
 fn agents_in_node_hold_a_conversation() {
     play("tests/sdks/node");
+}
+
+#[test]
+fn agents_in_a_browser_hold_a_conversation() {
+    play("tests/sdks/browser");
 }
