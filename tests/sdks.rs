@@ -1,7 +1,6 @@
 //! The vendor's own SDKs, unchanged, hold spoken conversations with the parrot on `/v1/realtime`: the Python package
-//! `openai` with both of its realtime clients, and `@openai/agents-realtime` in Node and in Chromium. Each suite installs what it
-//! needs, and fails
-//! when it can't.
+//! `openai` with both of its realtime clients, and `@openai/agents-realtime` in Node and in Chromium. Each suite
+//! installs what it needs, and fails when it can't.
 
 mod support;
 
