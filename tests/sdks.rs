@@ -1,5 +1,5 @@
 //! The vendor's own SDKs, unchanged, hold spoken conversations with the parrot on `/v1/realtime`: the Python package
-//! `openai` with both of its realtime clients, and `@openai/agents-realtime` in Node and in Chromium. Each suite
+//! `openai` with both of its realtime clients, `@openai/agents-realtime` in Node and in Chromium, and Pipecat. Each suite
 //! installs what it needs, and fails when it can't.
 
 mod support;
@@ -55,4 +55,9 @@ fn agents_in_node_hold_a_conversation() {
 #[test]
 fn agents_in_a_browser_hold_a_conversation() {
     play("tests/sdks/browser");
+}
+
+#[test]
+fn a_pipecat_pipeline_holds_a_conversation() {
+    play("tests/sdks/pipecat");
 }
