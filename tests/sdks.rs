@@ -1,6 +1,6 @@
 //! The vendor's own SDKs, unchanged, hold spoken conversations with the parrot on `/v1/realtime`: the Python package
-//! `openai` with both of its realtime clients, and `@openai/agents-realtime`. Each suite installs what it needs, and fails
-//! when it can't.
+//! `openai` with both of its realtime clients, `@openai/agents-realtime` in Node and in Chromium, and Pipecat. Each suite
+//! installs what it needs, and fails when it can't.
 
 mod support;
 
@@ -50,4 +50,14 @@ fn both_python_clients_hold_a_conversation() {
 #[test]
 fn agents_in_node_hold_a_conversation() {
     play("tests/sdks/node");
+}
+
+#[test]
+fn agents_in_a_browser_hold_a_conversation() {
+    play("tests/sdks/browser");
+}
+
+#[test]
+fn a_pipecat_pipeline_holds_a_conversation() {
+    play("tests/sdks/pipecat");
 }

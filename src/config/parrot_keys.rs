@@ -47,7 +47,7 @@ pub(super) const FAIL_AFTER: Key = number(
 impl Resolver<'_> {
     pub(super) fn check_parrot(&mut self) {
         let chunk = self.number(CHUNK_MS_NAME);
-        if chunk % WINDOW_MS != 0 {
+        if !chunk.is_multiple_of(WINDOW_MS) {
             let (below, above) = (chunk / WINDOW_MS * WINDOW_MS, chunk.next_multiple_of(WINDOW_MS));
             let remedy = if below == 0 {
                 format!("set it to {above}")

@@ -132,7 +132,7 @@ impl Parrot {
             number: ResponseNumber(self.responses),
             conversation: (!apart).then_some(ConversationId::OF_ROOM),
             previous: self.last_item.clone(),
-            fails: fail_after > 0 && u64::from(self.responses) % (fail_after + 1) == 0,
+            fails: fail_after > 0 && u64::from(self.responses).is_multiple_of(fail_after + 1),
         };
         let answer = Answer::begin(source, request, place, cx);
         if let Some(item) = answer.in_progress() {
