@@ -4,8 +4,8 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, jobs_keys, parrot_keys, places, quotas, realtime_keys,
-    realtime_session_keys as realtime, shed, tls, worker_keys,
+    audit, auth_keys, jobs_keys, parrot_keys, places, quotas, realtime_keys, realtime_session_keys, shed,
+    tls, worker_keys,
 };
 
 /// One key.
@@ -125,7 +125,7 @@ const FROM_PROFILE: &str = "from the profile";
 /// Every key, table by table.
 pub(crate) static KEYS: &[Key] = &joined::<{ count(FAMILIES) }>(FAMILIES);
 
-const FAMILIES: &[&[Key]] = &[OF_THE_NODE, realtime_keys::KEYS];
+const FAMILIES: &[&[Key]] = &[OF_THE_NODE, realtime_keys::KEYS, realtime_session_keys::KEYS];
 
 const OF_THE_NODE: &[Key] = &[
     address(
@@ -344,16 +344,6 @@ const OF_THE_NODE: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
-    realtime::MODEL,
-    realtime::VOICE,
-    realtime::INSTRUCTIONS,
-    realtime::TRANSCRIPTION,
-    realtime::DIALECT,
-    realtime::RATE,
-    realtime::IDLE_S,
-    realtime::AGE_S,
-    realtime::RETRY_S,
-    realtime::STALL_S,
     worker_keys::REDIS_URL,
     worker_keys::MODE,
     worker_keys::STREAM,

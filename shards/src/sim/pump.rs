@@ -315,7 +315,11 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } | Effect::Lament(_) | Effect::Work(_) => None,
+            Effect::Answer(..)
+            | Effect::Audit(_)
+            | Effect::Dial { .. }
+            | Effect::Lament(_)
+            | Effect::Work(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
