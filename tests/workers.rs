@@ -122,6 +122,25 @@ fn rooms_stay_up_while_redis_is_away_and_everything_resumes() {
 }
 
 #[test]
+fn a_redis_that_hangs_is_one_that_is_away() {
+    let redis = Redis::start("hangs");
+    let server = redis.serve(&["worker.deadline_s=60"]);
+    let mut room = Asker::join(&server, "room");
+    let _worker = redis.worker(&[]);
+    room.ask("before");
+    assert_eq!(room.outcome(), answered("before"));
+    redis.signal("STOP");
+    room.ask("meanwhile");
+    until("it is noticed", || server.metric("voxhall_worker_redis_up") == 0.0);
+    let mut other = Asker::join(&server, "other");
+    other.ask("anybody?");
+    assert_eq!(other.outcome().errors, [("worker_unavailable".to_owned(), true)]);
+    redis.signal("CONT");
+    assert_eq!(room.outcome(), answered("meanwhile"));
+    assert_eq!(room.rest(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
 fn what_redis_has_forgotten_is_told_again() {
     let mut redis = Redis::start("forgetful");
     let server = redis.serve(&["worker.deadline_s=60"]);

@@ -58,6 +58,13 @@ impl Redis {
         child.wait().expect("it ends");
     }
 
+    /// Sends it a signal, such as `STOP`, which it does not notice.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
