@@ -134,6 +134,7 @@ fn serve_refuses_what_check_config_refuses() {
         (&["--cores", "0,0"], "named twice"),
         (&["--shards", "0"], "nearest allowed value is 1"),
         (&["--shards", "1000"], "say --shards"),
+        (&["--engine", "worker"], "set worker.redis_url"),
         (&["--listen", "0.0.0.0:8080"], "--insecure"),
         (&["--admin", "0.0.0.0:9090"], "--insecure"),
         (&["--listen", "example.com:80"], "write it like \"127.0.0.1:8080\""),

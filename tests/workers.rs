@@ -11,11 +11,12 @@ mod workers;
 
 use serde_json::json;
 
+use support::tls::Files;
 use support::{Server, ask, repository, voxhall};
-use workers::{Asker, Outcome, Redis, until};
+use workers::{Asker, Outcome, Redis, free_port, until};
 
-/// A worker counts as lost within a second or two.
-const QUICK: [&str; 2] = ["worker.claim_s=1", "worker.deadline_s=25"];
+/// A worker counts as lost after two seconds.
+const QUICK: [&str; 2] = ["worker.claim_s=2", "worker.deadline_s=25"];
 
 fn voice(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| (n * 7_919 % 251) as u8).collect()
@@ -57,7 +58,7 @@ fn every_utterance_is_answered_once_although_a_worker_is_killed_in_the_middle_of
         assert_eq!(room.rest(), Vec::<serde_json::Value>::new(), "answered once");
     }
     assert_eq!(server.metric("voxhall_worker_answered_total"), 13.0);
-    assert_eq!(server.metric("voxhall_worker_retold_total"), 1.0);
+    assert!(server.metric("voxhall_worker_retold_total") >= 1.0);
     assert_eq!(server.metric("voxhall_worker_in_flight"), 0.0);
     until("nothing is left in the stream", || redis.ask(&["XLEN", "voxhall:requests"]) == "0");
 }
@@ -122,6 +123,25 @@ fn rooms_stay_up_while_redis_is_away_and_everything_resumes() {
 }
 
 #[test]
+fn a_redis_that_hangs_is_one_that_is_away() {
+    let redis = Redis::start("hangs");
+    let server = redis.serve(&["worker.deadline_s=60"]);
+    let mut room = Asker::join(&server, "room");
+    let _worker = redis.worker(&[]);
+    room.ask("before");
+    assert_eq!(room.outcome(), answered("before"));
+    redis.signal("STOP");
+    room.ask("meanwhile");
+    until("it is noticed", || server.metric("voxhall_worker_redis_up") == 0.0);
+    let mut other = Asker::join(&server, "other");
+    other.ask("anybody?");
+    assert_eq!(other.outcome().errors, [("worker_unavailable".to_owned(), true)]);
+    redis.signal("CONT");
+    assert_eq!(room.outcome(), answered("meanwhile"));
+    assert_eq!(room.rest(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
 fn what_redis_has_forgotten_is_told_again() {
     let mut redis = Redis::start("forgetful");
     let server = redis.serve(&["worker.deadline_s=60"]);
@@ -169,7 +189,7 @@ fn audio_may_come_back_as_bytes() {
 #[test]
 fn what_no_worker_answers_goes_to_the_dead_letters() {
     let redis = Redis::start("poison");
-    let server = redis.serve(&["worker.claim_s=1", "worker.deadline_s=25", "worker.deliveries_max=2"]);
+    let server = redis.serve(&["worker.claim_s=2", "worker.deadline_s=25", "worker.deliveries_max=2"]);
     let _worker = redis.worker(&[]);
     let mut room = Asker::join(&server, "room");
     room.ask("poison");
@@ -189,9 +209,9 @@ fn what_no_worker_answers_goes_to_the_dead_letters() {
 }
 
 #[test]
-fn a_cancel_reaches_the_stream_and_a_deadline_the_client() {
+fn what_nobody_wants_any_more_leaves_the_stream() {
     let redis = Redis::start("cancel");
-    let server = redis.serve(&["worker.claim_s=1", "worker.deliveries_max=1", "worker.deadline_s=2"]);
+    let server = redis.serve(&["room.linger_s=0"]);
     let mut room = Asker::join(&server, "room");
     room.ask("never mind");
     let request = redis.request();
@@ -199,14 +219,74 @@ fn a_cancel_reaches_the_stream_and_a_deadline_the_client() {
     assert_eq!(room.outcome().statuses, ["cancelled"]);
     until("nobody is asked any more", || redis.ask(&["XLEN", "voxhall:requests"]) == "0");
     redis.say(&request, &json!({ "type": "text", "delta": "late" }));
+    assert_eq!(room.rest(), Vec::<serde_json::Value>::new());
+    room.ask("and who leaves");
+    redis.request();
+    drop(room);
+    until("the room has ended", || redis.ask(&["XLEN", "voxhall:requests"]) == "0");
+    until("both were called off", || server.metric("voxhall_worker_cancelled_total") == 2.0);
+}
+
+#[test]
+fn a_client_waits_no_longer_than_the_deadline() {
+    let redis = Redis::start("deadline");
+    let server = redis.serve(&["worker.claim_s=1", "worker.deliveries_max=1", "worker.deadline_s=2"]);
+    let mut room = Asker::join(&server, "room");
     room.ask("anybody?");
     let late = room.outcome();
     assert_eq!((&late.statuses[..], &late.words[..]), (&["failed".to_owned()][..], ""));
     assert_eq!(late.errors, [("worker_timeout".to_owned(), true)]);
-    until("both were called off", || server.metric("voxhall_worker_cancelled_total") == 2.0);
-    room.ask("and who leaves");
-    drop(room);
-    until("the room has gone on", || redis.ask(&["XLEN", "voxhall:requests"]) == "0");
+    until("nobody is asked any more", || redis.ask(&["XLEN", "voxhall:requests"]) == "0");
+}
+
+#[test]
+fn nodes_share_the_workers_and_clear_away_what_a_dead_one_has_left() {
+    let redis = Redis::start("nodes");
+    let settings = ["worker.claim_s=1", "worker.deliveries_max=4", "worker.deadline_s=5", "worker.age_s=6"];
+    let (mut dying, living) = (redis.serve(&settings), redis.serve(&settings));
+    let mut hanging = redis.worker(&[]);
+    let mut left = Asker::join(&dying, "left");
+    left.ask("hang");
+    hanging.reaches("hangs");
+    let mut unheard = Asker::join(&dying, "unheard");
+    unheard.ask("never");
+    until("both stand there", || redis.ask(&["XLEN", "voxhall:requests"]) == "2");
+    dying.kill();
+    hanging.kill();
+    let _next = redis.worker(&[]);
+    let mut room = Asker::join(&living, "room");
+    room.ask("hello");
+    assert_eq!(room.outcome(), answered("hello"));
+    until("nothing is left in the stream", || redis.ask(&["XLEN", "voxhall:requests"]) == "0");
+    until("nor with the dead worker", || {
+        redis.ask(&["XPENDING", "voxhall:requests", "workers"]).starts_with('0')
+    });
+    assert_eq!(room.rest(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn redis_may_be_reached_over_tls() {
+    let files = Files::new("workers");
+    files.issue();
+    let (cert, key) = (files.cert().display().to_string(), files.key().display().to_string());
+    let port = free_port().to_string();
+    let arguments = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let redis = Redis::start_with("tls", &[&arguments[..], &["--tls-auth-clients", "no"]].concat());
+    let url = format!("worker.redis_url=rediss://127.0.0.1:{port}");
+    let arguments = ["--shards", "1", "--engine", "worker", "--set", &url];
+    let server = Server::start_in(&[("SSL_CERT_FILE", &cert)], &arguments);
+    let _worker = redis.worker(&[]);
+    let mut room = Asker::join(&server, "room");
+    room.ask("safely");
+    assert_eq!(room.outcome(), answered("safely"));
+    let stranger = Server::start(&arguments);
+    let mut room = Asker::join(&stranger, "room");
+    room.ask("safely?");
+    assert_eq!(
+        room.outcome().errors,
+        [("worker_unavailable".to_owned(), true)],
+        "it knows nobody who signed it"
+    );
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Link {
         let (now_s, _): (u64, u64) = self.ask(&cmd("TIME")).await?;
         let too_old_ms = now_s.saturating_sub(config.age.as_secs()) * 1_000;
         let mut trim = cmd("XTRIM");
-        trim.arg(&config.stream).arg("MINID").arg("~").arg(too_old_ms);
+        trim.arg(&config.stream).arg("MINID").arg(too_old_ms);
         let mut pending = cmd("XPENDING");
         pending.arg(&config.stream).arg(&config.group).arg("IDLE").arg(config.claim.as_millis() as u64);
         pending.arg("-").arg("+").arg(STALE_MAX);

@@ -26,16 +26,29 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) struct Redis {
     port: u16,
     folder: PathBuf,
+    /// Beside the others.
+    arguments: Vec<String>,
     child: Option<Child>,
+}
+
+/// A port that is free.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
 }
 
 impl Redis {
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// With these arguments besides.
+    pub(crate) fn start_with(name: &str, arguments: &[&str]) -> Self {
         python();
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let port = free_port();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = std::env::temp_dir().join(format!("voxhall-workers-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        let mut redis = Self { port, folder, child: None };
+        let mut redis = Self { port, folder, arguments, child: None };
         redis.go_on();
         redis
     }
@@ -46,6 +59,7 @@ impl Redis {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
             .arg(&self.folder)
+            .args(&self.arguments)
             .stdout(Stdio::null())
             .spawn();
         self.child = Some(child.expect("redis-server is installed: tests/packages does it"));
@@ -56,6 +70,13 @@ impl Redis {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
+    }
+
+    /// Sends it a signal, such as `STOP`, which it does not notice.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     pub(crate) fn url(&self) -> String {
