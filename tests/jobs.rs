@@ -4,7 +4,8 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -271,6 +272,99 @@ fn a_drain_delivers_the_jobs_of_all_rooms() {
     assert_eq!(sessions.len(), 20, "each once");
     assert!(jobs.iter().all(|job| job["why"] == "drained"));
     assert!(log.contains("all jobs are delivered"), "{log}");
+}
+
+#[test]
+fn a_second_signal_still_hands_over_what_it_cuts_short() {
+    let redis = Redis::started("twice");
+    let server = Server::start(&["--shards", "1", "--set", &redis.setting(), "--set", "server.drain_s=600"]);
+    let mut member = server.join("cut", None);
+    converse(&mut member, "one more thing");
+    server.signal("TERM");
+    member.event("session.draining");
+    server.signal("TERM");
+    let job = redis.jobs(1).remove(0);
+    assert_eq!((&job["session_id"], &job["why"]), (&json!("cut"), &json!("drained")));
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn when_a_shard_dies_the_rooms_of_the_others_are_handed_over() {
+    let redis = Redis::started("dead");
+    let server = Server::start(&["--shards", "2", "--set", &redis.setting()]);
+    let mut members: Vec<Member> = (0..24).map(|room| server.join(&format!("room-{room}"), None)).collect();
+    for member in &mut members {
+        converse(member, "are you there?");
+    }
+    let rooms: Value =
+        serde_json::from_str(&server.admin_get("/api/v1/rooms?shard=0&sort=id")).expect("a list");
+    let mut rooms: Vec<_> =
+        rooms["rooms"].as_array().expect("a list").iter().map(|room| text(&room["id"])).collect();
+    assert!(!rooms.is_empty(), "a fair hash");
+    // Nobody may be left to answer.
+    let request = "POST /api/v1/faults/core?shard=1 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    let mut operator = support::connect(server.admin);
+    std::io::Write::write_all(&mut operator, request.as_bytes()).expect("the server reads");
+    drop(members);
+    let mut sessions: Vec<_> = redis.jobs(rooms.len()).iter().map(|job| text(&job["session_id"])).collect();
+    sessions.sort_unstable();
+    rooms.sort_unstable();
+    assert_eq!(sessions, rooms);
+    assert_eq!(server.wait().0.code(), Some(70));
+}
+
+/// The next command that a client of Redis sends; nothing when it sends no more.
+fn command(from: &mut impl std::io::BufRead) -> Option<Vec<String>> {
+    let mut count = String::new();
+    from.read_line(&mut count).ok()?;
+    let parts: usize = count.trim_end().strip_prefix('*')?.parse().ok()?;
+    let mut words = Vec::new();
+    for _ in 0..parts {
+        let mut length = String::new();
+        from.read_line(&mut length).ok()?;
+        let mut bytes = vec![0; length.trim_end().strip_prefix('$')?.parse::<usize>().ok()? + 2];
+        from.read_exact(&mut bytes).ok()?;
+        bytes.truncate(bytes.len() - 2);
+        words.push(String::from_utf8(bytes).ok()?);
+    }
+    Some(words)
+}
+
+/// A Redis that takes the first job and breaks the connection before it says so.
+#[test]
+fn a_job_that_nobody_confirmed_comes_again_under_its_name() {
+    let redis = Redis::new("forgetful");
+    let listener = UnixListener::bind(redis.socket()).expect("a socket");
+    let seen = thread::spawn(move || {
+        let mut seen: Vec<String> = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut from = BufReader::new(stream.try_clone().expect("a copy"));
+            while let Some(words) = command(&mut from) {
+                let job = words.iter().position(|word| word == "job_id");
+                if let (true, Some(at)) = (words[0] == "XADD", job) {
+                    seen.push(words[at + 1].clone());
+                    if seen.len() == 1 {
+                        break;
+                    }
+                }
+                stream.write_all(b"+OK\r\n").expect("it listens");
+                if seen.len() == 2 {
+                    return (seen, stream);
+                }
+            }
+        }
+        unreachable!("connections never end");
+    });
+    let server = Server::start(&["--shards", "1", "--set", &redis.setting()]);
+    short_room(&server, "again");
+    let (seen, stream) = seen.join().expect("no panic");
+    assert_eq!(seen[0], seen[1]);
+    wait_for(&server, "voxhall_jobs_delivered_total", "", 1.0);
+    assert_eq!(server.metric("voxhall_jobs_failed_attempts_total"), 1.0);
+    drop(stream);
 }
 
 #[test]

@@ -368,3 +368,53 @@ fn rooms_without_a_conversation_make_no_report_and_nobody_keeps_what_nobody_take
     assert!(rig.report().is_none());
     assert_eq!(rig.counters().reports_made, 0);
 }
+
+/// So many rooms that end with a text of 60,000 bytes each: more than may wait together.
+fn talkative_rooms(rig: &mut Rig) -> u64 {
+    const ROOMS: u32 = 1_200;
+    for index in 0..ROOMS {
+        let conn = ConnKey { index, generation: 1 };
+        rig.join(conn, &format!("room-{index}"));
+        rig.say(conn, &text(&"x".repeat(60_000)));
+        rig.leave(conn);
+        rig.sent.clear();
+    }
+    ROOMS.into()
+}
+
+#[test]
+fn what_nobody_takes_is_bounded() {
+    let mut rig = Rig::new(|config| {
+        config.reports = Some(Reports { transcript_bytes_max: 1 << 20 });
+        config.room.linger = Micros(0);
+    });
+    let rooms = talkative_rooms(&mut rig);
+    let counters = rig.counters();
+    assert_eq!(counters.reports_made, rooms);
+    assert!(counters.reports_dropped > 0 && counters.reports_waiting > 1_000, "{counters:?}");
+    assert_eq!(counters.reports_waiting + counters.reports_dropped, rooms);
+    let mut taken = 0;
+    while let Some(report) = rig.report() {
+        assert_eq!(report.session.as_str(), format!("room-{taken}"), "the newest found no room");
+        taken += 1;
+    }
+    assert_eq!(taken, counters.reports_waiting);
+}
+
+#[test]
+fn a_drain_ends_rooms_as_fast_as_their_reports_leave() {
+    let mut rig = Rig::new(|config| config.reports = Some(Reports { transcript_bytes_max: 1 << 20 }));
+    let rooms = talkative_rooms(&mut rig);
+    rig.shard.handle(rig.now, Input::Drain { window: Micros::from_s(1) }, &mut rig.fx);
+    rig.turn();
+    assert!(rig.counters().rooms > 0, "there is no room for all of them");
+    let mut taken = 0;
+    while rig.shard.has_reports() {
+        while rig.report().is_some() {
+            taken += 1;
+        }
+        rig.turn();
+    }
+    let counters = rig.counters();
+    assert_eq!((taken, counters.reports_dropped, counters.rooms), (rooms, 0, 0));
+}
