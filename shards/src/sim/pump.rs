@@ -314,7 +314,7 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } | Effect::Lament(_) => None,
+            Effect::Answer(..) | Effect::Audit(_) | Effect::Dial { .. } | Effect::UpstreamFailed(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -340,7 +340,7 @@ impl World {
                 self.tell(shard, Input::Dialled { room, line, outcome });
             }
             // For the operator, of whom there is none here.
-            Effect::Lament(_) => {}
+            Effect::UpstreamFailed(_) => {}
             Effect::Shutdown(key) => self.shut_down(shard, key),
             Effect::Close(key, mode) => {
                 if let Some(live) = self.nodes[shard].live(key) {

@@ -330,7 +330,7 @@ fn a_silent_server_is_asked_and_given_up() {
 fn a_conversation_takes_its_blocks_from_the_pool() {
     let mut rig = Rig::new(|_| {});
     let conn = rig.open(LINE);
-    let mut talk = |rig: &mut Rig| {
+    let talk = |rig: &mut Rig| {
         rig.send(LINE, &"a".repeat(1_000));
         rig.turn();
         rig.receive(conn, &mut [text(&"b".repeat(3_000)), frame(0x89, b"p")].concat());
