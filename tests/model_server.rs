@@ -1,5 +1,7 @@
 //! The model server as the operator sets it: what is refused, what is said at the start, and that the key stays hidden.
 
+#![expect(clippy::disallowed_methods, reason = "an operator has a clock")]
+
 mod support;
 
 use std::time::Instant;

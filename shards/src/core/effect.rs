@@ -174,7 +174,7 @@ pub enum Effect {
         address: SocketAddr,
     },
     /// An upstream session has failed in a way that the operator should read of.
-    Lament(Box<UpstreamEnd>),
+    UpstreamFailed(Box<UpstreamEnd>),
     /// Shut our side down: everything that was to be said has been. Receiving goes on.
     Shutdown(ConnKey),
     /// End the connection: stop receives, shut down, close, then [`Input::Closed`].

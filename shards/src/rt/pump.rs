@@ -389,7 +389,7 @@ impl Pump {
                 let outcome = self.wire.dial(address);
                 self.shard.handle(self.now, Input::Dialled { room, line, outcome }, &mut self.fx);
             }
-            Effect::Lament(end) => {
+            Effect::UpstreamFailed(end) => {
                 let shard = self.id.0;
                 tracing::warn!(shard, cause = ?end, "a model session failed");
             }

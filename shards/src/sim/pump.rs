@@ -318,7 +318,7 @@ impl World {
             Effect::Answer(..)
             | Effect::Audit(_)
             | Effect::Dial { .. }
-            | Effect::Lament(_)
+            | Effect::UpstreamFailed(_)
             | Effect::Work(_) => None,
         };
         if let Some(key) = of {
@@ -345,7 +345,7 @@ impl World {
                 self.tell(shard, Input::Dialled { room, line, outcome });
             }
             // For the operator, of whom there is none here.
-            Effect::Lament(_) => {}
+            Effect::UpstreamFailed(_) => {}
             Effect::Shutdown(key) => self.shut_down(shard, key),
             Effect::Close(key, mode) => {
                 if let Some(live) = self.nodes[shard].live(key) {

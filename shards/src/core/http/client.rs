@@ -162,8 +162,8 @@ mod tests {
     fn section_4_1_what_must_be_failed_is() {
         let first = "HTTP/1.1 101 Switching Protocols\r\n";
         for lines in [
-            format!("{UPGRADE}"),
-            format!("{ACCEPT}"),
+            UPGRADE.to_owned(),
+            ACCEPT.to_owned(),
             format!("{UPGRADE}{ACCEPT}{ACCEPT}"),
             format!("{UPGRADE}Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"),
             format!("Upgrade: h2c\r\nConnection: Upgrade\r\n{ACCEPT}"),

@@ -166,7 +166,7 @@ impl Shard {
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,
             draining: None,
-            upstreams: Upstreams::default(),
+            upstreams: Upstreams::of(id),
         }
     }
 

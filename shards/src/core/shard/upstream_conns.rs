@@ -14,7 +14,7 @@ use super::super::time::Micros;
 use super::super::upstream::{UpstreamEnd, UpstreamNews};
 use super::super::upstream_conn::{At, Stage, Upstream};
 use super::super::ws::{Item, OpCode, Rules};
-use super::upstreams::{PASSED_OVER, lost, mask_key};
+use super::upstreams::{lost, mask_key};
 use super::{Effects, Shard};
 
 /// How much of a server's reason for its goodbye is kept.
@@ -294,9 +294,9 @@ impl Shard {
                 self.say_upstream(now, key, PING, None);
             }
             Stage::Connecting | Stage::Shaking if upstream.deadline <= now => {
-                let address = upstream.opening.as_ref().and_then(|opening| opening.address);
-                let passed_over = address.map(|address| (address, now + PASSED_OVER));
-                self.upstreams.passed_over.extend(passed_over);
+                if let Some(address) = upstream.opening.as_ref().and_then(|opening| opening.address) {
+                    self.upstreams.pass_over(now, address);
+                }
                 self.drop_upstream(now, key, UpstreamEnd::TimedOut, fx);
             }
             Stage::Leaving if upstream.deadline <= now => self.gone(key, CloseMode::Reset, fx),

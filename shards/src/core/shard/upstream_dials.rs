@@ -12,7 +12,6 @@ use super::super::time::Micros;
 use super::super::upstream::{Line, UpstreamEnd};
 use super::super::upstream_conn::{At, Opening, Stage, Upstream};
 use super::super::ws::Decoder;
-use super::upstreams::PASSED_OVER;
 use super::{Effects, Shard};
 
 impl Shard {
@@ -136,7 +135,7 @@ impl Shard {
     /// An address did not take the connection: the next one is tried, if there is one and time for it.
     fn not_connected(&mut self, now: Micros, room: RoomKey, line: Line, opening: Box<Opening>, why: &str) {
         if let Some(address) = opening.address {
-            self.upstreams.passed_over.push((address, now + PASSED_OVER));
+            self.upstreams.pass_over(now, address);
         }
         let Some(server) = self.config.model_server.clone() else { return };
         let in_time = now < opening.began + server.settings.connect;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::super::counters::{Counters, DropReason, HUNG_UP, UpstreamCounters, end_of};
 use super::super::effect::Effect;
 use super::super::frame::{Draft, TEXT};
-use super::super::ids::{ConnKey, RoomKey};
+use super::super::ids::{ConnKey, RoomKey, ShardId};
 use super::super::outbox::{Books, Enqueue, Message, Shape};
 use super::super::time::Micros;
 use super::super::upstream::{Line, UpstreamEnd, UpstreamNews, UpstreamOrder};
@@ -19,7 +19,7 @@ use super::super::upstream_conn::{At, Known, Opening, Stage};
 use super::{Effects, Shard};
 
 /// How long an address is passed over that could not be connected to, if there is another.
-pub(super) const PASSED_OVER: Micros = Micros::from_s(30);
+const PASSED_OVER: Micros = Micros::from_s(30);
 
 /// What a shard keeps of upstream sessions besides their connections.
 #[derive(Debug, Default)]
@@ -44,6 +44,17 @@ pub(super) struct Upstreams {
 }
 
 impl Upstreams {
+    /// Of this shard: each begins with another address.
+    pub(super) fn of(shard: ShardId) -> Self {
+        Self { turn: shard.index(), ..Self::default() }
+    }
+
+    /// An address did not answer: it is passed over for a while.
+    pub(super) fn pass_over(&mut self, now: Micros, address: SocketAddr) {
+        self.passed_over.retain(|&(other, _)| other != address);
+        self.passed_over.push((address, now + PASSED_OVER));
+    }
+
     /// Whether there is something to do at the end of the turn.
     pub(super) fn has_more(&self) -> bool {
         !(self.dials.is_empty() && self.ends.is_empty() && self.hangups.is_empty())
@@ -139,7 +150,7 @@ impl Shard {
             match self.forget_line(room, line) {
                 Some(At::Over(end)) => {
                     if end.is_failure() {
-                        fx.push(Effect::Lament(end.clone()));
+                        fx.push(Effect::UpstreamFailed(end.clone()));
                     }
                     self.upstream_news(now, room, line, UpstreamNews::Over(*end));
                 }
