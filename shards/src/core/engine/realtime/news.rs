@@ -123,6 +123,8 @@ impl Realtime {
         let value = || serde_json::from_str::<Value>(text).unwrap_or_default();
         match name {
             "session.updated" => return false,
+            // The room has one conversation, however many sessions carry it.
+            "conversation.created" => return line == Line(1),
             "session.draining" => {
                 self.find(line).into_iter().for_each(|line| line.ages_at = cx.now);
                 return false;
@@ -142,12 +144,14 @@ impl Realtime {
             "response.created" => {
                 (self.turn.ask, self.turn.expecting) = (None, false);
                 let value = value();
-                let id = value["response"]["id"].as_str().unwrap_or_default();
-                self.voice.begin(id, line, cx.now);
+                let response = &value["response"];
+                let id = response["id"].as_str().unwrap_or_default();
+                self.voice.begin(id, line, cx.now).apart =
+                    response.get("conversation_id") == Some(&Value::Null);
             }
             "response.done" => self.response_done(&value()),
             "input_audio_buffer.speech_started" => {
-                self.turn.speaking = true;
+                (self.turn.speaking, self.turn.expecting) = (true, false);
                 if cx.settings.turn_detection.is_some_and(|vad| vad.interrupt_response) {
                     self.interrupt(None, cx);
                 }
@@ -159,7 +163,7 @@ impl Realtime {
             "conversation.item.added"
             | "conversation.item.done"
             | "response.output_item.added"
-            | "response.output_item.done" => return self.item(line, &value()["item"]),
+            | "response.output_item.done" => return self.item(line, &value()),
             "conversation.item.deleted" => {
                 self.memory.forget(value()["item_id"].as_str().unwrap_or_default());
             }
@@ -193,8 +197,11 @@ impl Realtime {
     }
 
     /// Learns of an item. False for one that the clients know from an earlier session.
-    fn item(&mut self, line: Line, item: &Value) -> bool {
-        self.memory.note(item);
+    fn item(&mut self, line: Line, value: &Value) -> bool {
+        let item = &value["item"];
+        if !self.voice.is_apart(value["response_id"].as_str().unwrap_or_default()) {
+            self.memory.note(item);
+        }
         let id = item["id"].as_str().unwrap_or_default();
         self.find(line).is_none_or(|line| !line.primed.iter().any(|primed| &**primed == id))
     }

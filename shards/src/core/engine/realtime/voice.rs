@@ -34,6 +34,8 @@ pub(super) struct Answer {
     pub(super) line: Line,
     /// Whether it is being made.
     pub(super) running: bool,
+    /// Whether it is no part of the conversation: a client asked beside it.
+    pub(super) apart: bool,
     /// Whether it was interrupted: nothing more of it is heard.
     pub(super) cut: bool,
     /// The part that audio has come of.
@@ -74,6 +76,11 @@ impl Voice {
         self.answers.iter().find(|answer| &*answer.id == id).map(|answer| answer.number)
     }
 
+    /// Whether a response is known to be no part of the conversation.
+    pub(super) fn is_apart(&self, id: &str) -> bool {
+        self.answers.iter().any(|answer| answer.apart && &*answer.id == id)
+    }
+
     pub(super) fn by_number(&mut self, number: ResponseNumber) -> Option<&mut Answer> {
         self.answers.iter_mut().find(|answer| answer.number == number)
     }
@@ -81,7 +88,7 @@ impl Voice {
     /// The response that may be interrupted: named, or the newest of which something is still to be made or to be heard.
     pub(super) fn interruptible(&mut self, id: Option<&str>, now: Micros) -> Option<&mut Answer> {
         let audible = |answer: &&mut Answer| !answer.cut && (answer.running || answer.heard_until() > now);
-        let named = |answer: &&mut Answer| id.is_none_or(|id| &*answer.id == id);
+        let named = |answer: &&mut Answer| id.map_or(!answer.apart, |id| &*answer.id == id);
         self.answers.iter_mut().rev().filter(audible).find(named)
     }
 
@@ -109,6 +116,7 @@ impl Voice {
             number: ResponseNumber(self.last_number),
             line,
             running: true,
+            apart: false,
             cut: false,
             part: None,
             began: now,
