@@ -66,19 +66,14 @@ impl Voice {
         self.answers.iter().any(|answer| answer.running)
     }
 
-    /// The responses that are being made.
-    pub(super) fn running(&mut self) -> impl Iterator<Item = &mut Answer> {
-        self.answers.iter_mut().filter(|answer| answer.running)
+    /// The responses that are being made on a line.
+    pub(super) fn running(&mut self, line: Line) -> impl Iterator<Item = &mut Answer> {
+        self.answers.iter_mut().filter(move |answer| answer.running && answer.line == line)
     }
 
-    /// Our number for a response, if it is known.
-    pub(super) fn number(&self, id: &str) -> Option<ResponseNumber> {
-        self.answers.iter().find(|answer| &*answer.id == id).map(|answer| answer.number)
-    }
-
-    /// Whether a response is known to be no part of the conversation.
-    pub(super) fn is_apart(&self, id: &str) -> bool {
-        self.answers.iter().any(|answer| answer.apart && &*answer.id == id)
+    /// A response, if it is known. Two sessions may use a name twice.
+    pub(super) fn known(&self, line: Line, id: &str) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.line == line && &*answer.id == id)
     }
 
     pub(super) fn by_number(&mut self, number: ResponseNumber) -> Option<&mut Answer> {
@@ -94,7 +89,7 @@ impl Voice {
 
     /// A response begins, or is met for the first time.
     pub(super) fn begin(&mut self, id: &str, line: Line, now: Micros) -> &mut Answer {
-        if let Some(at) = self.answers.iter().position(|answer| &*answer.id == id) {
+        if let Some(at) = self.answers.iter().position(|answer| answer.line == line && &*answer.id == id) {
             return &mut self.answers[at];
         }
         let mut starts = VecDeque::new();
