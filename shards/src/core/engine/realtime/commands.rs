@@ -109,11 +109,12 @@ impl Realtime {
         response: Option<Box<str>>,
         cx: &mut EngineContext<'_>,
     ) {
-        let running =
-            self.voice.running().any(|answer| response.as_deref().is_none_or(|id| id == &*answer.id));
+        let line = self.ready_line();
+        let named = |id: &str| response.as_deref().is_none_or(|name| name == id);
+        let running = line.is_some_and(|line| self.voice.running(line).any(|answer| named(&answer.id)));
         // One that is asked for and has not begun can only be cancelled where it is made.
         let asked = response.is_none() && (self.turn.ask.is_some() || self.turn.expecting);
-        if !(running || asked) || self.ready_line().is_none() {
+        if line.is_none() || !(running || asked) {
             let message = "There is no such response in progress.";
             return cx.refuse(from, name, "response_cancel_not_active", message);
         }

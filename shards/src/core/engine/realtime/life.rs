@@ -304,7 +304,9 @@ impl Realtime {
     fn is_between_turns(&self, cx: &EngineContext<'_>) -> bool {
         let turn = &self.turn;
         let silent = Self::detects_turns(cx) || !self.ear.has_tail();
-        let answered = turn.commit.is_none() && turn.ask.is_none() && !turn.expecting;
+        // An answer that does not come is not waited for forever.
+        let expecting = turn.expecting && cx.now < self.stall_at;
+        let answered = turn.commit.is_none() && turn.ask.is_none() && !expecting;
         silent && answered && !turn.speaking && !self.voice.busy()
     }
 

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use crate::core::upstream::Line;
+
 /// Items kept at most; the oldest is forgotten first.
 const ITEMS_MAX: usize = 64;
 /// Bytes of their text at most.
@@ -19,6 +21,8 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Remembered {
     id: Box<str>,
+    /// The session that it is from.
+    line: Line,
     said: Said,
 }
 
@@ -41,7 +45,7 @@ impl Said {
 
 impl Memory {
     /// Learns of an item, or more of one. What has no words yet keeps its place for them.
-    pub(super) fn note(&mut self, item: &Value) {
+    pub(super) fn note(&mut self, line: Line, item: &Value) {
         let Some(id) = item["id"].as_str() else { return };
         let said = match item["type"].as_str() {
             Some("message") => {
@@ -56,12 +60,12 @@ impl Memory {
             Some("function_call_output") => raw(item, &["type", "call_id", "output"]),
             _ => return,
         };
-        self.put(id, said);
+        self.put(line, id, said);
     }
 
     /// Learns which words an utterance of a member had.
-    pub(super) fn heard(&mut self, id: &str, text: &str) {
-        self.put(id, Said::Words { role: "user", text: text.into() });
+    pub(super) fn heard(&mut self, line: Line, id: &str, text: &str) {
+        self.put(line, id, Said::Words { role: "user", text: text.into() });
     }
 
     /// An item is no longer part of the conversation.
@@ -90,8 +94,12 @@ impl Memory {
         })
     }
 
-    fn put(&mut self, id: &str, said: Said) {
+    fn put(&mut self, line: Line, id: &str, said: Said) {
         self.bytes += said.len();
+        if let Some(namesake) = self.items.iter_mut().find(|item| &*item.id == id && item.line != line) {
+            // Servers that count their items from one use a name again in another session.
+            namesake.id = format!("{id}_{}", namesake.line.0).into();
+        }
         match self.items.iter_mut().find(|item| &*item.id == id) {
             // An item may be told again without the words that are known already.
             Some(_) if said.len() == 0 => {}
@@ -99,7 +107,7 @@ impl Memory {
                 self.bytes -= item.said.len();
                 item.said = said;
             }
-            None => self.items.push_back(Remembered { id: id.into(), said }),
+            None => self.items.push_back(Remembered { id: id.into(), line, said }),
         }
         while self.items.len() > ITEMS_MAX || self.bytes > BYTES_MAX {
             let Some(oldest) = self.items.pop_front() else { break };
@@ -129,6 +137,8 @@ fn raw(item: &Value, keys: &[&str]) -> Said {
 mod tests {
     use super::*;
 
+    const LINE: Line = Line(1);
+
     fn message(id: &str, role: &str, text: &str) -> Value {
         json!({ "id": id, "type": "message", "role": role, "content": [{ "type": "x", "text": text }] })
     }
@@ -137,12 +147,13 @@ mod tests {
     fn an_utterance_keeps_its_place_until_its_words_are_known() {
         let mut memory = Memory::default();
         memory.note(
+            LINE,
             &json!({ "id": "u", "type": "message", "role": "user", "content": [{ "type": "input_audio" }] }),
         );
-        memory.note(&message("a", "assistant", "four"));
+        memory.note(LINE, &message("a", "assistant", "four"));
         assert_eq!(memory.items().count(), 1);
-        memory.heard("u", "two and two?");
-        memory.note(&json!({ "id": "u", "type": "message", "role": "user", "content": [] }));
+        memory.heard(LINE, "u", "two and two?");
+        memory.note(LINE, &json!({ "id": "u", "type": "message", "role": "user", "content": [] }));
         let items: Vec<Value> = memory.items().collect();
         assert_eq!(items[0]["content"][0], json!({ "type": "input_text", "text": "two and two?" }));
         assert_eq!(items[1]["content"][0], json!({ "type": "output_text", "text": "four" }));
@@ -151,24 +162,38 @@ mod tests {
     }
 
     #[test]
+    fn two_sessions_may_use_a_name_twice() {
+        let mut memory = Memory::default();
+        memory.note(LINE, &message("i", "user", "one"));
+        memory.note(Line(2), &message("i", "user", "two"));
+        memory.note(Line(2), &message("i", "user", "two!"));
+        let items: Vec<Value> = memory.items().collect();
+        assert_eq!((&items[0]["id"], &items[0]["content"][0]["text"]), (&json!("i_1"), &json!("one")));
+        assert_eq!((&items[1]["id"], &items[1]["content"][0]["text"]), (&json!("i"), &json!("two!")));
+    }
+
+    #[test]
     fn the_oldest_goes_first() {
         let mut memory = Memory::default();
         for number in 0..200 {
-            memory.note(&message(&format!("i{number}"), "user", "word"));
+            memory.note(LINE, &message(&format!("i{number}"), "user", "word"));
         }
         assert_eq!((memory.items().count(), memory.bytes), (ITEMS_MAX, 4 * ITEMS_MAX));
         assert_eq!(memory.items().next().expect("an item")["id"], "i136");
-        memory.note(&message("long", "assistant", &"x".repeat(BYTES_MAX)));
+        memory.note(LINE, &message("long", "assistant", &"x".repeat(BYTES_MAX)));
         assert_eq!((memory.items().count(), memory.bytes), (1, BYTES_MAX));
     }
 
     #[test]
     fn calls_of_functions_are_told_as_they_were() {
         let mut memory = Memory::default();
-        memory.note(&json!({
-            "id": "f", "object": "realtime.item", "type": "function_call", "status": "completed",
-            "call_id": "c", "name": "weather", "arguments": "{}",
-        }));
+        memory.note(
+            LINE,
+            &json!({
+                "id": "f", "object": "realtime.item", "type": "function_call", "status": "completed",
+                "call_id": "c", "name": "weather", "arguments": "{}",
+            }),
+        );
         let item = memory.items().next().expect("an item");
         let expected = json!({ "id": "f", "type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}" });
         assert_eq!(item, expected);

@@ -211,7 +211,7 @@ impl Realtime {
                 self.turn.ask = Some(message.text);
                 self.stall_at = cx.now + cx.config.realtime.stall;
             }
-            What::Item(item) => self.memory.note(&item),
+            What::Item(item) => self.memory.note(line, &item),
             What::Other => {}
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::scan::{self, Outline};
 use super::voice::Place;
 use super::{OUR_CUT, OUR_PRIMING, Realtime, names};
+use crate::core::config::Dialect;
 use crate::core::engine::{Audience, EngineContext, EngineOutput};
 use crate::core::event::{Passed, ServerEvent};
 use crate::core::upstream::Line;
@@ -96,7 +97,8 @@ impl Realtime {
         }
         if self.is_current(line) && self.notice(line, name, text, cx) {
             let response = scan::plain(text.as_bytes(), outline.response.as_ref());
-            let response = response.filter(|_| name.ends_with(".delta")).and_then(|id| self.voice.number(id));
+            let response = response.filter(|_| name.ends_with(".delta"));
+            let response = response.and_then(|id| self.voice.known(line, id)).map(|answer| answer.number);
             if let Some(members) = members(text) {
                 let event = ServerEvent::Passed(Box::new(Passed { name: name.into(), members }));
                 cx.out.push(EngineOutput::Event { to: Audience::All, event, response });
@@ -123,6 +125,8 @@ impl Realtime {
         let value = || serde_json::from_str::<Value>(text).unwrap_or_default();
         match name {
             "session.updated" => return false,
+            // The room has one conversation, however many sessions carry it.
+            "conversation.created" => return line == Line(1),
             "session.draining" => {
                 self.find(line).into_iter().for_each(|line| line.ages_at = cx.now);
                 return false;
@@ -142,12 +146,14 @@ impl Realtime {
             "response.created" => {
                 (self.turn.ask, self.turn.expecting) = (None, false);
                 let value = value();
-                let id = value["response"]["id"].as_str().unwrap_or_default();
-                self.voice.begin(id, line, cx.now);
+                let response = &value["response"];
+                let id = response["id"].as_str().unwrap_or_default();
+                self.voice.begin(id, line, cx.now).apart =
+                    response.get("conversation_id") == Some(&Value::Null);
             }
-            "response.done" => self.response_done(&value()),
+            "response.done" => self.response_done(line, &value()),
             "input_audio_buffer.speech_started" => {
-                self.turn.speaking = true;
+                (self.turn.speaking, self.turn.expecting) = (true, false);
                 if cx.settings.turn_detection.is_some_and(|vad| vad.interrupt_response) {
                     self.interrupt(None, cx);
                 }
@@ -155,18 +161,18 @@ impl Realtime {
             "input_audio_buffer.speech_stopped" | "input_audio_buffer.timeout_triggered" => {
                 self.turn.speaking = false;
             }
-            "input_audio_buffer.committed" => self.committed(&value(), cx),
+            "input_audio_buffer.committed" => self.committed(line, &value(), cx),
             "conversation.item.added"
             | "conversation.item.done"
             | "response.output_item.added"
-            | "response.output_item.done" => return self.item(line, &value()["item"]),
+            | "response.output_item.done" => return self.item(line, name, &value(), cx),
             "conversation.item.deleted" => {
                 self.memory.forget(value()["item_id"].as_str().unwrap_or_default());
             }
             "conversation.item.input_audio_transcription.completed" => {
                 let value = value();
                 if let (Some(id), Some(text)) = (value["item_id"].as_str(), value["transcript"].as_str()) {
-                    self.memory.heard(id, text);
+                    self.memory.heard(line, id, text);
                 }
             }
             _ => {}
@@ -177,26 +183,42 @@ impl Realtime {
         true
     }
 
-    fn response_done(&mut self, value: &Value) {
+    fn response_done(&mut self, line: Line, value: &Value) {
         let id = value["response"]["id"].as_str().unwrap_or_default();
-        self.voice.running().filter(|answer| &*answer.id == id).for_each(|answer| answer.running = false);
+        self.voice.running(line).filter(|answer| &*answer.id == id).for_each(|answer| answer.running = false);
     }
 
-    fn committed(&mut self, value: &Value, cx: &EngineContext<'_>) {
+    fn committed(&mut self, line: Line, value: &Value, cx: &EngineContext<'_>) {
         let by_client = self.turn.commit.take().is_some();
         self.turn.speaking = false;
         self.turn.expecting = !by_client && cx.settings.turn_detection.is_some_and(|vad| vad.create_response);
         self.ear.committed(cx.settings);
         if let Some(id) = value["item_id"].as_str() {
-            self.memory.heard(id, "");
+            self.memory.heard(line, id, "");
         }
     }
 
-    /// Learns of an item. False for one that the clients know from an earlier session.
-    fn item(&mut self, line: Line, item: &Value) -> bool {
-        self.memory.note(item);
+    /// Learns of an item. False for one that the session was told at its beginning: the clients know it.
+    fn item(&mut self, line: Line, name: &str, value: &Value, cx: &EngineContext<'_>) -> bool {
+        let item = &value["item"];
         let id = item["id"].as_str().unwrap_or_default();
-        self.find(line).is_none_or(|line| !line.primed.iter().any(|primed| &**primed == id))
+        let last = match cx.config.realtime.dialect {
+            Dialect::Ga => "conversation.item.done",
+            Dialect::Beta => "conversation.item.added",
+        };
+        if let Some(upline) = self.find(line)
+            && let Some(at) = upline.primed.iter().position(|primed| &**primed == id)
+        {
+            if name == last {
+                upline.primed.swap_remove(at);
+            }
+            return false;
+        }
+        let response = value["response_id"].as_str().unwrap_or_default();
+        if self.voice.known(line, response).is_none_or(|answer| !answer.apart) {
+            self.memory.note(line, item);
+        }
+        true
     }
 
     fn unusual_audio(&mut self, line: Line, value: &Value, cx: &mut EngineContext<'_>) {

@@ -56,7 +56,7 @@ impl Realtime {
     /// The responses of a lost line are over.
     pub(super) fn tell_failed(&mut self, line: Line, cx: &mut EngineContext<'_>) {
         let mut failed = 0;
-        for answer in self.voice.running().filter(|answer| answer.line == line) {
+        for answer in self.voice.running(line) {
             answer.running = false;
             failed += 1;
             if let Some(part) = answer.part.as_ref().filter(|_| !answer.cut) {

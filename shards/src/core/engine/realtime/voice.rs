@@ -34,6 +34,8 @@ pub(super) struct Answer {
     pub(super) line: Line,
     /// Whether it is being made.
     pub(super) running: bool,
+    /// Whether it is no part of the conversation: a client asked beside it.
+    pub(super) apart: bool,
     /// Whether it was interrupted: nothing more of it is heard.
     pub(super) cut: bool,
     /// The part that audio has come of.
@@ -64,14 +66,14 @@ impl Voice {
         self.answers.iter().any(|answer| answer.running)
     }
 
-    /// The responses that are being made.
-    pub(super) fn running(&mut self) -> impl Iterator<Item = &mut Answer> {
-        self.answers.iter_mut().filter(|answer| answer.running)
+    /// The responses that are being made on a line.
+    pub(super) fn running(&mut self, line: Line) -> impl Iterator<Item = &mut Answer> {
+        self.answers.iter_mut().filter(move |answer| answer.running && answer.line == line)
     }
 
-    /// Our number for a response, if it is known.
-    pub(super) fn number(&self, id: &str) -> Option<ResponseNumber> {
-        self.answers.iter().find(|answer| &*answer.id == id).map(|answer| answer.number)
+    /// A response, if it is known. Two sessions may use a name twice.
+    pub(super) fn known(&self, line: Line, id: &str) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.line == line && &*answer.id == id)
     }
 
     pub(super) fn by_number(&mut self, number: ResponseNumber) -> Option<&mut Answer> {
@@ -81,13 +83,13 @@ impl Voice {
     /// The response that may be interrupted: named, or the newest of which something is still to be made or to be heard.
     pub(super) fn interruptible(&mut self, id: Option<&str>, now: Micros) -> Option<&mut Answer> {
         let audible = |answer: &&mut Answer| !answer.cut && (answer.running || answer.heard_until() > now);
-        let named = |answer: &&mut Answer| id.is_none_or(|id| &*answer.id == id);
+        let named = |answer: &&mut Answer| id.map_or(!answer.apart, |id| &*answer.id == id);
         self.answers.iter_mut().rev().filter(audible).find(named)
     }
 
     /// A response begins, or is met for the first time.
     pub(super) fn begin(&mut self, id: &str, line: Line, now: Micros) -> &mut Answer {
-        if let Some(at) = self.answers.iter().position(|answer| &*answer.id == id) {
+        if let Some(at) = self.answers.iter().position(|answer| answer.line == line && &*answer.id == id) {
             return &mut self.answers[at];
         }
         let mut starts = VecDeque::new();
@@ -109,6 +111,7 @@ impl Voice {
             number: ResponseNumber(self.last_number),
             line,
             running: true,
+            apart: false,
             cut: false,
             part: None,
             began: now,

@@ -44,6 +44,23 @@ fn an_idle_session_is_closed_and_opened_again_with_the_conversation_so_far() {
 }
 
 #[test]
+fn what_was_answered_beside_the_conversation_is_no_part_of_it() {
+    let (mut rig, line) = Rig::ready();
+    rig.say(line, json!({ "type": "response.created", "response": { "id": "r", "conversation_id": null } }));
+    rig.end_response(line, "r", "a label");
+    rig.begin_response(line, "s");
+    rig.end_response(line, "s", "four");
+    rig.wait(301_000);
+    rig.forget();
+    rig.text("and?");
+    let second = rig.greet();
+    assert_eq!(rig.got(second).len(), 3);
+    assert_eq!(rig.sent[1].1["item"]["content"][0]["text"], "four");
+    rig.say(second, json!({ "type": "conversation.created", "conversation": {} }));
+    assert!(rig.seen.is_empty());
+}
+
+#[test]
 fn audio_commands_and_responses_keep_a_session() {
     let (mut rig, line) = Rig::ready();
     for _ in 0..4 {

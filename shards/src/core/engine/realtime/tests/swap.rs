@@ -37,6 +37,32 @@ fn the_younger_session_takes_over_when_the_response_is_done() {
 }
 
 #[test]
+fn two_sessions_may_use_a_name_twice() {
+    let (mut rig, line) = old();
+    let second = rig.greet();
+    rig.delta(line, "r", &noise(1, 96_000));
+    rig.end_response(line, "r", "four");
+    rig.forget();
+    rig.say(second, json!({ "type": "input_audio_buffer.speech_started", "item_id": "u" }));
+    let told = |last: &str| {
+        let item = json!({ "id": "item_r", "type": "message", "role": "assistant", "content": [] });
+        json!({ "type": format!("conversation.item.{last}"), "item": item })
+    };
+    rig.say(second, told("added"));
+    rig.say(second, told("done"));
+    assert_eq!(rig.names(), ["input_audio_buffer.speech_started"], "what it was told is no news");
+    rig.forget();
+    rig.begin_response(second, "r");
+    rig.delta(second, "r", &noise(2, 960));
+    rig.end_response(second, "r", "five");
+    rig.say(second, told("done"));
+    assert_eq!(
+        rig.names(),
+        ["response.created", "audio", "response.output_item.done", "response.done", "conversation.item.done"]
+    );
+}
+
+#[test]
 fn nobody_takes_over_while_audio_is_not_committed_or_answers_are_due() {
     let (mut rig, line) = old();
     let second = rig.greet();
