@@ -107,6 +107,17 @@ describe('a session', () => {
     });
   });
 
+  it('has its tools called and speaks what came of them', async () => {
+    await talk({ agent: { tools: [weather] }, config: { toolChoice: 'required' } }, async (talk) => {
+      talk.session.sendMessage('Bergen');
+      const { response: call } = await talk.next('response.done');
+      assert.equal(call.output[0].name, 'weather');
+      // The SDK has called it by itself.
+      const { response } = await talk.next('response.done');
+      assert.equal(response.output[0].content[0].transcript, 'it rains in Bergen');
+    });
+  });
+
   it('is told of its mistakes', async () => {
     const talk = await new Talk({}).connect();
     talk.session.transport.sendEvent({ type: 'conversation.item.delete', item_id: 'nobody' });

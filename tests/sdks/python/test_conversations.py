@@ -161,6 +161,16 @@ def test_a_client_cancels_an_answer(talk):
     assert (error.code, error.event_id) == ("response_cancel_not_active", "late")
 
 
+def test_a_tool_is_called_where_it_has_to_be(talk):
+    talk.text("Bergen")
+    choice = "required" if talk.beta else {"type": "function", "name": "weather"}
+    talk.connection.response.create(response={"tools": [TOOL], "tool_choice": choice})
+    done = talk.event("response.function_call_arguments.done")
+    assert done.arguments == '{"place":"Bergen"}'
+    call = talk.event("response.done").response.output[0]
+    assert (call.type, call.name, call.call_id) == ("function_call", "weather", done.call_id)
+
+
 def test_items_are_made_shown_and_deleted(talk):
     call = {"id": "call1", "type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"}
     talk.connection.conversation.item.create(item=call)

@@ -157,7 +157,7 @@ impl Meter {
 /// How long so much audio lasts.
 fn span(format: AudioFormat, frames: usize, bytes: usize) -> Micros {
     match format.bytes_per_ms() {
-        Some(per_ms) => Micros(bytes as u64 * 1_000 / per_ms as u64),
+        Some(per_ms) => Micros((bytes as u64 * 1_000).div_ceil(per_ms as u64)),
         None => Micros(PACKET.0 * frames as u64),
     }
 }

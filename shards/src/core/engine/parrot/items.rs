@@ -46,6 +46,11 @@ impl Items {
         self.insert(self.entries.len(), entry);
     }
 
+    /// Puts an item that is no message at the end.
+    pub(super) fn push_other(&mut self, id: ItemName, json: Box<str>) {
+        self.insert(self.entries.len(), Entry { id, told: Told::Other(json), said_ms: None });
+    }
+
     /// Puts what became of a message in its place, if it is still there.
     pub(super) fn settle(&mut self, item: Item, said_ms: u64) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == item.id) {
@@ -170,6 +175,7 @@ impl Parrot {
         // What others are said to have said is history, nothing to answer.
         if new.role == Role::User {
             self.fresh = super::said(new.content, self.listener.format);
+            self.called = new.kind == ItemKind::Other;
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod asked;
+mod calls;
 mod items;
 mod speech;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub struct Parrot {
     responses: u32,
     last_item: Option<ItemName>,
     items: Items,
+    /// The newest input is what came of a function.
+    called: bool,
     /// An utterance whose words somebody wants to have.
     untold: Option<ItemName>,
 }
@@ -121,6 +124,9 @@ impl Parrot {
     fn begin(&mut self, request: ResponseRequest, cx: &mut EngineContext<'_>) {
         self.waiting = false;
         self.tell_words(cx);
+        if let Some(call) = self.call_instead(&request, cx) {
+            return self.call(&call, request, cx);
+        }
         let Asked { apart, input } = Asked::of(&request, &self.items);
         let newest = input.or_else(|| self.fresh.take()).or_else(|| self.last.take());
         let source = newest.unwrap_or(Source::Greeting);
@@ -221,6 +227,7 @@ impl Listening for Parrot {
         if wants_words(cx) && matches!(item.content[..], [Content::InputAudio(None)]) {
             self.untold = Some(item.id.clone());
         }
+        self.called = false;
         self.items.push(item.clone());
         let item = Box::new(item);
         cx.event(Audience::All, ServerEvent::ItemAdded { item: item.clone(), previous: previous.clone() });

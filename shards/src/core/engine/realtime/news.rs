@@ -268,7 +268,7 @@ fn members(text: &str) -> Option<Box<str>> {
     let mut members = String::with_capacity(text.len());
     let line = |part: &str, into: &mut String| into.extend(part.split(['\n', '\r']));
     let read = scan::each_member(text.as_bytes(), |key, value| {
-        if !matches!(&text[key.clone()], "type" | "event_id") {
+        if !matches!(&text[key.clone()], "type" | "event_id" | "seq") {
             members.push_str(if members.is_empty() { "\"" } else { ",\"" });
             members.push_str(&text[key]);
             members.push_str("\":");

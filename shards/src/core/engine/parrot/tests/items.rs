@@ -185,6 +185,57 @@ fn behind_an_answer_come_limits_and_queued_audio_can_be_cleared() {
 }
 
 #[test]
+fn a_function_is_called_where_it_has_to_be_and_what_came_of_it_is_spoken() {
+    let mut room = Room::manual();
+    let required = ["place", "days", "unit", "rain"];
+    let properties = json!({
+        "place": {"type": "string"}, "days": {"type": "integer"}, "unit": {"type": "string", "enum": ["C", "F"]},
+        "rain": {"type": "boolean"}, "more": {"type": "string"},
+    });
+    let parameters = json!({"type": "object", "properties": properties, "required": required});
+    let tools = [
+        json!({"type": "function", "name": "other"}),
+        json!({"type": "function", "name": "weather", "parameters": parameters}),
+    ];
+    let response = json!({"tools": tools, "tool_choice": {"type": "function", "name": "weather"}});
+    create(&mut room, text("a", "in Bergen"), None);
+    room.forget();
+    room.say(&json!({"type": "response.create", "response": response}));
+    let names = [
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+        "rate_limits.updated",
+    ];
+    assert_eq!(room.names(), names);
+    let call = room.event("response.done")["response"]["output"][0].clone();
+    assert_eq!((&call["type"], &call["name"]), (&"function_call".into(), &"weather".into()));
+    let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(arguments, json!({"place": "in Bergen", "days": 0, "unit": "C", "rain": false}));
+    let done = room.event("response.function_call_arguments.done");
+    assert_eq!((&done["call_id"], &done["arguments"]), (&call["call_id"], &call["arguments"]));
+    assert_eq!(room.event("conversation.item.added")["previous_item_id"], "a");
+    // Although the session asks for calls: a client that brings what came of one wants to hear it.
+    room.extras = Some(r#"{"tool_choice":"required","tools":[{"type":"function","name":"f"}]}"#);
+    let output = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "it rains"});
+    create(&mut room, output, None);
+    room.create();
+    room.wait(2_000);
+    assert_eq!(room.transcript(), "it rains");
+    // The next input is a call again.
+    room.forget();
+    create(&mut room, text("b", r#"{"exact":1}"#), None);
+    room.create();
+    let call = &room.event("response.done")["response"]["output"][0];
+    assert_eq!((&call["name"], &call["arguments"]), (&"f".into(), &r#"{"exact":1}"#.into()));
+}
+
+#[test]
 fn only_the_newest_items_are_kept() {
     let mut room = Room::manual();
     for number in 0..200 {
