@@ -8,6 +8,7 @@ use serde_json::json;
 use support::{Server, connect};
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the delay is between this process and the server's")]
 fn pace_and_faults_are_those_of_the_command_line() {
     let server = Server::start(&[
         "--shards",

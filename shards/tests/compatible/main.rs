@@ -183,3 +183,21 @@ fn a_room_with_a_native_member_hears_shorter_chunks() {
     desk.leave(native);
     assert_eq!(answer(&mut desk)[0].len(), hundred_ms);
 }
+
+#[test]
+fn limits_are_told_in_the_words_that_typed_clients_know() {
+    let mut config = ShardConfig::default();
+    (config.limits.messages_per_s, config.limits.messages_burst) = (1, 10);
+    let mut desk = Desk::with(config);
+    for (target, warnings) in [("/ws/a", 1), (GA, 0)] {
+        let member = desk.join(target, &[]);
+        for _ in 0..12 {
+            desk.send(member, &json!({"type": "ping"}));
+        }
+        let events = desk.all(member);
+        let named = |name: &str| events.iter().filter(|event| event["type"] == name).count();
+        assert_eq!(named("rate_limits.updated"), warnings, "{target}");
+        let refused = events.iter().filter(|event| event["error"]["code"] == "rate_limit_exceeded");
+        assert_eq!(refused.count(), 1, "{target}");
+    }
+}

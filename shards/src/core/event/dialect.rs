@@ -18,6 +18,8 @@ impl Dialect {
     pub fn has(self, event: &ServerEvent) -> bool {
         match event {
             ServerEvent::ItemDone { .. } => self != Self::Beta,
+            // The vendor's event of this name knows limits by two names, and typed clients take no other.
+            ServerEvent::RateLimits { .. } => self == Self::Native,
             ServerEvent::Passed(passed) => match &*passed.name {
                 "conversation.item.done" => self != Self::Beta,
                 "conversation.created" => self == Self::Beta,
