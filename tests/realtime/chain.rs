@@ -31,7 +31,18 @@ fn every_utterance_comes_back_whole_and_only_rooms_that_speak_have_a_session() {
     let silent: Vec<_> = (0..10).map(|index| server.join(&format!("silent-{index}"), None)).collect();
     let report = load(
         &server,
-        &["--clients", "40", "--speaking", "0.3", "--spurt-ms", "600", "--warmup-s", "3", "--duration-s", "5"],
+        &[
+            "--clients",
+            "40",
+            "--speaking",
+            "0.3",
+            "--spurt-ms",
+            "600",
+            "--warmup-s",
+            "3",
+            "--duration-s",
+            "5",
+        ],
     );
     assert!(report["converse"]["utterances"].as_u64() > Some(40), "{report}");
     assert_eq!(server.metric("voxhall_upstream_opened_total"), 40.0, "one for each room that spoke");
@@ -43,7 +54,18 @@ fn sessions_are_replaced_between_turns_and_nothing_is_cut_or_said_twice() {
     let (server, _behind) = chain(&["realtime.age_s=5"]);
     load(
         &server,
-        &["--clients", "20", "--speaking", "0.3", "--spurt-ms", "400", "--warmup-s", "2", "--duration-s", "12"],
+        &[
+            "--clients",
+            "20",
+            "--speaking",
+            "0.3",
+            "--spurt-ms",
+            "400",
+            "--warmup-s",
+            "2",
+            "--duration-s",
+            "12",
+        ],
     );
     let opened = server.metric("voxhall_upstream_opened_total");
     assert!(opened >= 40.0, "each room's session was replaced at least once, and {opened} were opened");

@@ -68,10 +68,7 @@ fn sound() -> Box<dyn FnOnce(std::net::TcpStream, std::sync::mpsc::Sender<Value>
 
 #[test]
 fn a_server_that_refuses_is_told_of_at_once_and_asked_again_with_the_next_word() {
-    let model = Model::play(vec![
-        answer("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"),
-        sound(),
-    ]);
+    let model = Model::play(vec![answer("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"), sound()]);
     let server = serve(&model, &[]);
     let mut member = join(&server);
     ask(&mut member);
@@ -140,7 +137,9 @@ fn a_session_that_ends_of_old_age_in_an_answer_fails_it_and_its_heir_knows_what_
         session.say(&json!({ "type": "conversation.item.added", "item": {
             "id": "item_u", "type": "message", "role": "user", "status": "completed",
             "content": [{ "type": "input_text", "text": "my name is Ann" }] } }));
-        session.say(&json!({ "type": "response.created", "response": { "id": "resp_a", "status": "in_progress" } }));
+        session.say(
+            &json!({ "type": "response.created", "response": { "id": "resp_a", "status": "in_progress" } }),
+        );
         session.speak("resp_a", 100);
         session.expire();
     });
@@ -222,7 +221,11 @@ fn a_cancelled_answer_is_silent_from_then_on_and_the_server_learns_how_much_was_
     let (cleared, _) = read_to(&mut member, "output_audio_buffer.cleared");
     assert_eq!(cleared["response_id"], "resp_a");
     let (done, audio) = read_to(&mut member, "response.done");
-    assert_eq!((&done["response"]["status"], audio), (&json!("cancelled"), 0), "nothing of it comes any more");
+    assert_eq!(
+        (&done["response"]["status"], audio),
+        (&json!("cancelled"), 0),
+        "nothing of it comes any more"
+    );
     assert_eq!(model.report()["type"], "response.cancel");
     let cut = model.report();
     let heard = cut["audio_end_ms"].as_u64().expect("so much was sent");

@@ -114,7 +114,9 @@ impl Session {
     /// Begins a response.
     pub(crate) fn begin(&mut self, response: &str) {
         self.hear("response.create");
-        self.say(&json!({ "type": "response.created", "response": { "id": response, "status": "in_progress" } }));
+        self.say(
+            &json!({ "type": "response.created", "response": { "id": response, "status": "in_progress" } }),
+        );
     }
 
     /// So many milliseconds of its audio, at 24 kHz.
@@ -141,7 +143,8 @@ impl Session {
     /// Says goodbye as a vendor does to a session that is too old.
     pub(crate) fn expire(&mut self) {
         let code = CloseCode::Away;
-        let frame = CloseFrame { code, reason: "Your session hit the maximum duration of 60 minutes.".into() };
+        let frame =
+            CloseFrame { code, reason: "Your session hit the maximum duration of 60 minutes.".into() };
         self.socket.close(Some(frame)).expect("a goodbye");
     }
 
