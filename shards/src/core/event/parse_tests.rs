@@ -47,7 +47,7 @@ fn an_error_names_code_field_and_event() {
         (r#"{"type":"room.send"}"#, "missing_required_parameter", Some("data"), None),
         (r#"{"type":"room.send","data":1,"to":0}"#, "invalid_value", Some("to"), None),
         (r#"{"type":"room.send","data":1,"to":"a"}"#, "invalid_type", Some("to"), None),
-        (r#"{"type":"response.cancel","response_id":"r1"}"#, "invalid_value", Some("response_id"), None),
+        (r#"{"type":"response.cancel","response_id":1}"#, "invalid_type", Some("response_id"), None),
         (r#"{"type":"response.create","response":[]}"#, "invalid_type", Some("response"), None),
         (r#"{"type":"conversation.item.create"}"#, "missing_required_parameter", Some("item"), None),
         (
