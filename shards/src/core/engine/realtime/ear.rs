@@ -107,6 +107,11 @@ impl Ear {
         self.marked = Some(self.tail.len());
     }
 
+    /// The commit was refused.
+    pub(super) fn unmark(&mut self) {
+        self.marked = None;
+    }
+
     /// The model server has made an item of what it had.
     pub(super) fn committed(&mut self, settings: &SessionSettings) {
         let silence = settings.turn_detection.map_or(0, |vad| vad.silence_duration_ms);
