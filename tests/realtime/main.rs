@@ -9,7 +9,7 @@ mod model;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use model::{Model, answer, session, silence};
+use model::{Model, Script, answer, session, silence};
 use support::{Member, Server};
 
 const MANUAL: &str = r#"{"type":"session.update","session":{"turn_detection":null}}"#;
@@ -62,7 +62,7 @@ fn lives(member: &mut Member) {
     assert_eq!((&done["response"]["status"], audio), (&json!("completed"), 4_800));
 }
 
-fn sound() -> Box<dyn FnOnce(std::net::TcpStream, std::sync::mpsc::Sender<Value>) + Send> {
+fn sound() -> Script {
     session(|session| session.respond("resp_ok", 100))
 }
 

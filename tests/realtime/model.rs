@@ -13,7 +13,7 @@ use tungstenite::{Message, WebSocket};
 use crate::support::PATIENCE;
 
 /// What becomes of one connection.
-pub(crate) type Script = Box<dyn FnOnce(TcpStream) + Send>;
+pub(crate) type Script = Box<dyn FnOnce(TcpStream, Sender<Value>) + Send>;
 
 /// See the module.
 pub(crate) struct Model {
@@ -24,7 +24,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// Plays the scripts, each against one connection; each may report to the test.
-    pub(crate) fn play(scripts: Vec<Box<dyn FnOnce(TcpStream, Sender<Value>) + Send>>) -> Self {
+    pub(crate) fn play(scripts: Vec<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let at = listener.local_addr().expect("bound");
         let (tell, said) = channel();
@@ -51,9 +51,7 @@ impl Model {
 }
 
 /// A script that speaks WebSocket.
-pub(crate) fn session(
-    what: impl FnOnce(&mut Session) + Send + 'static,
-) -> Box<dyn FnOnce(TcpStream, Sender<Value>) + Send> {
+pub(crate) fn session(what: impl FnOnce(&mut Session) + Send + 'static) -> Script {
     Box::new(move |stream, tell| {
         let socket = tungstenite::accept(stream).expect("a handshake");
         let mut session = Session { socket, tell };
@@ -65,7 +63,7 @@ pub(crate) fn session(
 }
 
 /// A script that answers with this and nothing more.
-pub(crate) fn answer(head: &'static str) -> Box<dyn FnOnce(TcpStream, Sender<Value>) + Send> {
+pub(crate) fn answer(head: &'static str) -> Script {
     Box::new(move |mut stream, _| {
         let mut request = [0; 4_096];
         let _ = stream.read(&mut request);
@@ -74,7 +72,7 @@ pub(crate) fn answer(head: &'static str) -> Box<dyn FnOnce(TcpStream, Sender<Val
 }
 
 /// A script that takes the connection and says nothing until it has ended.
-pub(crate) fn silence() -> Box<dyn FnOnce(TcpStream, Sender<Value>) + Send> {
+pub(crate) fn silence() -> Script {
     Box::new(|mut stream, _| {
         let mut anything = [0; 4_096];
         while stream.read(&mut anything).is_ok_and(|len| len > 0) {}
