@@ -232,3 +232,37 @@ fn a_cancelled_answer_is_silent_from_then_on_and_the_server_learns_how_much_was_
     assert!((1..=1_000).contains(&heard) && cut["item_id"] == "item_a", "{cut}");
     lives(&mut member);
 }
+
+#[test]
+fn a_cancel_empties_lanes_that_are_full_in_the_same_turn() {
+    const PIECES: usize = 12;
+    let floods = session(|session| {
+        session.begin("resp_a");
+        (0..PIECES).for_each(|_| session.speak("resp_a", 10_000));
+        session.report(json!("said"));
+        let cancel = session.hear("response.cancel");
+        session.report(cancel);
+        session.say(&json!({ "type": "response.done", "response": { "id": "resp_a", "status": "cancelled", "output": [] } }));
+        session.respond("resp_ok", 100);
+    });
+    let model = Model::play(vec![floods]);
+    // Nothing ages: what is not flushed would be sent.
+    let server = serve(&model, &["outbox.audio_age_ms_max=600000", "outbox.bytes_max=8388608"]);
+    let stream = support::connect(server.public);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4_096).expect("a socket takes that");
+    let mut member = server.join_over(stream, "/ws/room?rate=24000", None).expect("a room");
+    member.send(MANUAL);
+    ask(&mut member);
+    assert_eq!(model.report(), "said");
+    while server.metric_where("ws_outbox_dropped_messages_total", "full") == 0.0
+        && server.metric("ws_outbox_queue_size") < 100.0
+    {}
+    member.send(r#"{"type":"response.cancel"}"#);
+    assert_eq!(model.report()["type"], "response.cancel");
+    let flushed = server.metric_where("ws_outbox_dropped_messages_total", "flushed");
+    assert!(flushed >= 100.0, "the lane was full of it: {flushed}");
+    read_to(&mut member, "output_audio_buffer.cleared");
+    let (done, audio) = read_to(&mut member, "response.done");
+    assert_eq!((&done["response"]["status"], audio), (&json!("cancelled"), 0), "nothing follows the news");
+    lives(&mut member);
+}
