@@ -86,15 +86,15 @@ impl Draft {
         block.end += more.len() as u32;
     }
 
-    /// Appends `len` bytes for the caller to write, and lends them; until then they mean nothing.
-    pub fn lend(&mut self, pool: &mut FramePool, len: usize) -> &mut [u8] {
+    /// Appends `len` bytes that `write` fills in where they are.
+    pub fn extend_with(&mut self, pool: &mut FramePool, len: usize, write: impl FnOnce(&mut [u8])) {
         if self.0.bytes.len() - TAILROOM - (self.0.end as usize) < len {
             self.grow(pool, len);
         }
         let block = self.block();
         let end = block.end as usize;
+        write(&mut block.bytes[end..end + len]);
         block.end += len as u32;
-        &mut block.bytes[end..end + len]
     }
 
     /// Shortens the payload to `len` bytes.

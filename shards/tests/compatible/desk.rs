@@ -18,6 +18,8 @@ pub(crate) struct Desk {
     events: Vec<Vec<Value>>,
     audio: Vec<Vec<Vec<u8>>>,
     encoded: u64,
+    /// The kernel takes nothing.
+    blocked: bool,
 }
 
 impl Default for Desk {
@@ -36,6 +38,7 @@ impl Desk {
             events: Vec::new(),
             audio: Vec::new(),
             encoded: 0,
+            blocked: false,
         }
     }
 
@@ -99,7 +102,11 @@ impl Desk {
         self.shard.end_turn(self.now, &mut self.fx);
         let mut gather = Gather::default();
         while let Some(effect) = self.fx.pop() {
-            if let Effect::Send(conn) = effect {
+            let Effect::Send(conn) = effect else { continue };
+            if self.blocked {
+                let input = Input::Sent { conn, outcome: SendOutcome::WouldBlock };
+                self.shard.handle(self.now, input, &mut self.fx);
+            } else {
                 self.shard.gather(conn, &mut gather);
                 for slice in gather.slices() {
                     self.sent[conn.index as usize].extend_from_slice(slice);
@@ -109,6 +116,24 @@ impl Desk {
                 self.shard.handle(self.now, input, &mut self.fx);
             }
         }
+    }
+
+    /// Says goodbye for it.
+    pub(crate) fn leave(&mut self, conn: ConnKey) {
+        self.receive(conn, 0x88, &1000u16.to_be_bytes());
+        self.sent[conn.index as usize].clear();
+    }
+
+    /// From now on the kernel takes nothing.
+    pub(crate) fn block(&mut self) {
+        self.blocked = true;
+    }
+
+    /// The kernel takes everything again.
+    pub(crate) fn unblock(&mut self, conn: ConnKey) {
+        self.blocked = false;
+        self.shard.handle(self.now, Input::Writable { conn }, &mut self.fx);
+        self.wait(1);
     }
 
     /// The first event of this type that it was sent and has not looked at; those before it are forgotten.

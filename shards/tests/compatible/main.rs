@@ -140,3 +140,64 @@ fn what_a_session_says_is_checked_kept_and_told_to_each_in_its_words() {
     let later = desk.join(GA, &[]);
     assert_eq!(desk.event(later, "session.created")["session"]["audio"]["output"]["voice"], "ash");
 }
+
+#[test]
+fn audio_in_events_is_flushed_with_its_response() {
+    for lines in [&[][..], &["OpenAI-Beta: realtime=v1"]] {
+        let mut desk = Desk::default();
+        let member = desk.join(GA, lines);
+        desk.all(member);
+        desk.block();
+        desk.send(member, &json!({"type": "response.create"}));
+        for _ in 0..3 {
+            desk.wait(100);
+        }
+        desk.send(member, &json!({"type": "response.cancel"}));
+        desk.unblock(member);
+        let events = desk.all(member);
+        let named = |name: &str| events.iter().filter(|event| event["type"] == name).count();
+        assert_eq!(named("response.output_audio.delta") + named("response.audio.delta"), 0, "{events:?}");
+        assert_eq!(named("output_audio_buffer.cleared"), 1);
+        let done = events.iter().find(|event| event["type"] == "response.done").expect("it is over");
+        assert_eq!(done["response"]["status"], "cancelled");
+    }
+}
+
+#[test]
+fn a_room_with_a_native_member_hears_shorter_chunks() {
+    let mut desk = Desk::default();
+    let ga = desk.join(GA, &[]);
+    let answer = |desk: &mut Desk| {
+        desk.send(ga, &json!({"type": "response.create"}));
+        for _ in 0..200 {
+            desk.wait(20);
+        }
+        desk.deltas(ga, "response.output_audio.delta")
+    };
+    let hundred_ms = 24_000 / 10 * 2;
+    assert_eq!(answer(&mut desk)[0].len(), hundred_ms);
+    let native = desk.join("/ws/a", &[]);
+    let chunks = answer(&mut desk);
+    assert_eq!(chunks[0].len(), hundred_ms / 5);
+    assert_eq!(desk.audio(native), chunks);
+    desk.leave(native);
+    assert_eq!(answer(&mut desk)[0].len(), hundred_ms);
+}
+
+#[test]
+fn limits_are_told_in_the_words_that_typed_clients_know() {
+    let mut config = ShardConfig::default();
+    (config.limits.messages_per_s, config.limits.messages_burst) = (1, 10);
+    let mut desk = Desk::with(config);
+    for (target, warnings) in [("/ws/a", 1), (GA, 0)] {
+        let member = desk.join(target, &[]);
+        for _ in 0..12 {
+            desk.send(member, &json!({"type": "ping"}));
+        }
+        let events = desk.all(member);
+        let named = |name: &str| events.iter().filter(|event| event["type"] == name).count();
+        assert_eq!(named("rate_limits.updated"), warnings, "{target}");
+        let refused = events.iter().filter(|event| event["error"]["code"] == "rate_limit_exceeded");
+        assert_eq!(refused.count(), 1, "{target}");
+    }
+}

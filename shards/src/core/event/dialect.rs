@@ -19,6 +19,8 @@ impl Dialect {
         match event {
             ServerEvent::ItemDone { .. } => self != Self::Beta,
             ServerEvent::Metrics(_) => self == Self::Native,
+            // The vendor's event of this name knows limits by two names, and typed clients take no other.
+            ServerEvent::RateLimits { .. } => self == Self::Native,
             ServerEvent::Passed(passed) => match &*passed.name {
                 "conversation.item.done" => self != Self::Beta,
                 "conversation.created" => self == Self::Beta,

@@ -130,8 +130,9 @@ impl Shard {
         let encoded = base64_simd::STANDARD.encoded_length(audio.len());
         let mut draft = self.pool.draft(head.len() + encoded + AUDIO_DELTA_END.len());
         draft.extend(&mut self.pool, &head);
-        let _ = base64_simd::STANDARD
-            .encode(audio, base64_simd::Out::from_slice(draft.lend(&mut self.pool, encoded)));
+        draft.extend_with(&mut self.pool, encoded, |place| {
+            let _ = base64_simd::STANDARD.encode(audio, base64_simd::Out::from_slice(place));
+        });
         draft.extend(&mut self.pool, AUDIO_DELTA_END);
         self.json = head;
         draft.seal(TEXT)

@@ -124,10 +124,10 @@ impl Parrot {
     fn begin(&mut self, request: ResponseRequest, cx: &mut EngineContext<'_>) {
         self.waiting = false;
         self.tell_words(cx);
-        if let Some(call) = self.call_instead(&request, cx) {
+        let Asked { apart, input } = Asked::of(&request, &self.items);
+        if let (false, None, Some(call)) = (apart, &input, self.call_instead(&request, cx)) {
             return self.call(&call, request, cx);
         }
-        let Asked { apart, input } = Asked::of(&request, &self.items);
         let newest = input.or_else(|| self.fresh.take()).or_else(|| self.last.take());
         let source = newest.unwrap_or(Source::Greeting);
         // What was answered before is not needed any more.

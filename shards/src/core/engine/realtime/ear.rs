@@ -107,6 +107,11 @@ impl Ear {
         self.marked = Some(self.tail.len());
     }
 
+    /// The commit was refused.
+    pub(super) fn unmark(&mut self) {
+        self.marked = None;
+    }
+
     /// The model server has made an item of what it had.
     pub(super) fn committed(&mut self, settings: &SessionSettings) {
         let silence = settings.turn_detection.map_or(0, |vad| vad.silence_duration_ms);
@@ -155,8 +160,9 @@ fn append(audio: &[u8], cx: &mut EngineContext<'_>) -> Draft {
     let len = base64.encoded_length(audio.len());
     let mut draft = cx.pool.draft(HEAD.len() + len + FOOT.len());
     draft.extend(cx.pool, HEAD);
-    let text = draft.lend(cx.pool, len);
-    let _ = base64.encode(audio, base64_simd::Out::from_slice(text));
+    draft.extend_with(cx.pool, len, |text| {
+        let _ = base64.encode(audio, base64_simd::Out::from_slice(text));
+    });
     draft.extend(cx.pool, FOOT);
     draft
 }

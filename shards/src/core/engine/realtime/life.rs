@@ -184,7 +184,9 @@ impl Realtime {
     /// What waits is dropped, and the clients are told.
     fn give_up(&mut self, retryable: bool, cx: &mut EngineContext<'_>) {
         self.courting.give_up_at = None;
-        self.tell_given_up(retryable, cx);
+        if self.waiting.sum() != (0, 0) {
+            self.tell_given_up(retryable, cx);
+        }
         self.waiting.take();
         self.ear.cleared();
         self.turn = super::Turn::default();
@@ -283,6 +285,7 @@ impl Realtime {
         for upline in [self.line.take(), self.next.take()].into_iter().flatten() {
             cx.out.push(EngineOutput::Upstream(UpstreamOrder::Close { line: upline.line }));
         }
+        self.courting.failures = 0;
         self.hold_unanswered(cx);
     }
 

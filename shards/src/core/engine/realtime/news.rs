@@ -247,7 +247,9 @@ impl Realtime {
             about.is_empty() || asked["event_id"] == *about
         };
         self.turn.ask.take_if(|ask| answers(ask));
-        self.turn.commit.take_if(|commit| answers(commit));
+        if self.turn.commit.take_if(|commit| answers(commit)).is_some() {
+            self.ear.unmark();
+        }
         if !error.is_object() {
             error = json!({ "type": "server_error", "code": null, "message": "The model server reports an error." });
         }

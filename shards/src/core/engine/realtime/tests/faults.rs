@@ -221,6 +221,39 @@ fn audio_that_nobody_committed_is_heard_by_the_next_server() {
 }
 
 #[test]
+fn audio_whose_commit_was_refused_is_not_lost_with_it() {
+    let mut rig = Rig::manual();
+    rig.hear(&noise(8, 960));
+    let line = rig.greet();
+    rig.command(ClientCommand::Commit);
+    let error = json!({ "type": "invalid_request_error", "code": "no", "event_id": "mine" });
+    rig.say(line, json!({ "type": "error", "error": error }));
+    rig.wait(3_000);
+    rig.forget();
+    rig.lose(line, 1006);
+    let second = rig.greet();
+    assert_eq!(rig.got(second), ["session.update", "input_audio_buffer.append"]);
+    assert_eq!(rig.heard(second), noise(8, 960));
+}
+
+#[test]
+fn a_session_that_nothing_waits_for_is_given_up_without_a_word() {
+    let (mut rig, line) = Rig::ready();
+    rig.config.realtime.retry = Micros::from_s(1);
+    rig.wait(5_000);
+    rig.say(line, json!({ "type": "session.draining" }));
+    rig.wait(1);
+    rig.lose(line, 1001);
+    let next = rig.dialled.last().expect("dialled").0;
+    rig.over(next, UpstreamEnd::Limited);
+    rig.wait(10_000);
+    let last = rig.dialled.last().expect("dialled").0;
+    rig.over(last, UpstreamEnd::Limited);
+    rig.wait(10_000);
+    assert!(rig.seen.is_empty());
+}
+
+#[test]
 fn a_turn_that_the_lost_server_was_to_answer_by_itself_is_told() {
     let (mut rig, line) = Rig::ready();
     rig.wait(3_000);
