@@ -12,7 +12,7 @@ use super::value::Secret;
 
 const REDIS_URL_NAME: &str = "jobs.redis_url";
 
-pub(super) const REDIS_URL: Key = Key {
+const REDIS_URL: Key = Key {
     name: REDIS_URL_NAME,
     kind: Kind::Secret,
     default: Default::NoSecret,
@@ -20,14 +20,14 @@ pub(super) const REDIS_URL: Key = Key {
              It may hold a password, so it is never shown.",
 };
 
-pub(super) const STREAM: Key = Key {
+const STREAM: Key = Key {
     name: "jobs.stream",
     kind: Kind::Text,
     default: Default::Text("voxhall:rooms"),
     reason: "The Redis Stream that jobs are added to. Empty: none.",
 };
 
-pub(super) const STREAM_MAX: Key = number(
+const STREAM_MAX: Key = number(
     "jobs.stream_max",
     "jobs",
     100_000,
@@ -35,19 +35,19 @@ pub(super) const STREAM_MAX: Key = number(
     "Jobs that the stream keeps, about: older ones go, read or not.",
 );
 
-pub(super) const CELERY_TASK: Key = text(
+const CELERY_TASK: Key = text(
     "jobs.celery_task",
     "The Celery task that is called with each job, such as voxhall.room_ended. Not set: none.",
 );
 
-pub(super) const CELERY_QUEUE: Key = Key {
+const CELERY_QUEUE: Key = Key {
     name: "jobs.celery_queue",
     kind: Kind::Text,
     default: Default::Text("celery"),
     reason: "The Celery queue that the task is put into.",
 };
 
-pub(super) const QUEUE_MAX: Key = number(
+const QUEUE_MAX: Key = number(
     "jobs.queue_max",
     "jobs",
     10_000,
@@ -55,7 +55,7 @@ pub(super) const QUEUE_MAX: Key = number(
     "Jobs that wait for Redis, for the stream and for Celery each. Past that new ones are dropped and counted.",
 );
 
-pub(super) const QUEUE_BYTES_MAX: Key = number(
+const QUEUE_BYTES_MAX: Key = number(
     "jobs.queue_bytes_max",
     "bytes",
     67_108_864,
@@ -63,7 +63,7 @@ pub(super) const QUEUE_BYTES_MAX: Key = number(
     "Bytes of jobs that wait for Redis, for the stream and for Celery each.",
 );
 
-pub(super) const TRANSCRIPT_BYTES_MAX: Key = number(
+const TRANSCRIPT_BYTES_MAX: Key = number(
     "jobs.transcript_bytes_max",
     "bytes",
     65_536,
@@ -71,7 +71,7 @@ pub(super) const TRANSCRIPT_BYTES_MAX: Key = number(
     "What is kept of one room's transcript while it lives. Past that the oldest goes; 0 keeps none.",
 );
 
-pub(super) const FLUSH_S: Key = number(
+const FLUSH_S: Key = number(
     "jobs.flush_s",
     "seconds",
     5,
@@ -95,6 +95,19 @@ pub(crate) struct JobsConfig {
     /// How long the end waits.
     pub(crate) flush: Duration,
 }
+
+/// In the order in which they are shown.
+pub(super) const KEYS: &[Key] = &[
+    REDIS_URL,
+    STREAM,
+    STREAM_MAX,
+    CELERY_TASK,
+    CELERY_QUEUE,
+    QUEUE_MAX,
+    QUEUE_BYTES_MAX,
+    TRANSCRIPT_BYTES_MAX,
+    FLUSH_S,
+];
 
 impl Resolver<'_> {
     pub(super) fn check_jobs(&mut self) {

@@ -125,7 +125,15 @@ const FROM_PROFILE: &str = "from the profile";
 /// Every key, table by table.
 pub(crate) static KEYS: &[Key] = &joined::<{ count(FAMILIES) }>(FAMILIES);
 
-const FAMILIES: &[&[Key]] = &[OF_THE_NODE, realtime_keys::KEYS, realtime_session_keys::KEYS];
+const FAMILIES: &[&[Key]] = &[
+    OF_THE_NODE,
+    auth_keys::KEYS,
+    jobs_keys::KEYS,
+    worker_keys::KEYS,
+    parrot_keys::KEYS,
+    realtime_keys::KEYS,
+    realtime_session_keys::KEYS,
+];
 
 const OF_THE_NODE: &[Key] = &[
     address(
@@ -199,27 +207,10 @@ const OF_THE_NODE: &[Key] = &[
         "text",
         "How a log line is written: for people, or one JSON object each.",
     ),
-    auth_keys::MODE,
-    auth_keys::HS256_SECRET,
-    auth_keys::PUBLIC_KEYS,
-    auth_keys::JWKS,
-    auth_keys::JWKS_REFRESH_S,
-    auth_keys::AUDIENCE,
-    auth_keys::ISSUER,
-    auth_keys::LEEWAY_S,
     audit::PATH,
     audit::ROTATE_BYTES,
     audit::KEEP_FILES,
     audit::QUEUE_RECORDS_MAX,
-    jobs_keys::REDIS_URL,
-    jobs_keys::STREAM,
-    jobs_keys::STREAM_MAX,
-    jobs_keys::CELERY_TASK,
-    jobs_keys::CELERY_QUEUE,
-    jobs_keys::QUEUE_MAX,
-    jobs_keys::QUEUE_BYTES_MAX,
-    jobs_keys::TRANSCRIPT_BYTES_MAX,
-    jobs_keys::FLUSH_S,
     number(
         "limits.head_bytes_max",
         "bytes",
@@ -344,20 +335,6 @@ const OF_THE_NODE: &[Key] = &[
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
-    worker_keys::REDIS_URL,
-    worker_keys::MODE,
-    worker_keys::STREAM,
-    worker_keys::GROUP,
-    worker_keys::STREAM_MAX,
-    worker_keys::AGE_S,
-    worker_keys::IN_FLIGHT_MAX,
-    worker_keys::DEADLINE_S,
-    worker_keys::CLAIM_S,
-    worker_keys::DELIVERIES_MAX,
-    parrot_keys::DELAY_MS,
-    parrot_keys::CHUNK_MS,
-    parrot_keys::PACE,
-    parrot_keys::FAIL_AFTER,
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
         "deflate.threshold_bytes",

@@ -10,7 +10,7 @@ use super::rows::number;
 /// What one packet of speech takes; a chunk is made of whole ones.
 const WINDOW_MS: u64 = 20;
 
-pub(super) const DELAY_MS: Key = number(
+const DELAY_MS: Key = number(
     "parrot.delay_ms",
     "milliseconds",
     0,
@@ -20,7 +20,7 @@ pub(super) const DELAY_MS: Key = number(
 
 const CHUNK_MS_NAME: &str = "parrot.chunk_ms";
 
-pub(super) const CHUNK_MS: Key = number(
+const CHUNK_MS: Key = number(
     CHUNK_MS_NAME,
     "milliseconds",
     0,
@@ -28,7 +28,7 @@ pub(super) const CHUNK_MS: Key = number(
     "How much of the parrot's speech comes at once, a multiple of 20; 0: 100 where all of a room's members take audio in events, otherwise 20. Opus comes by the packet.",
 );
 
-pub(super) const PACE: Key = number(
+const PACE: Key = number(
     "parrot.pace",
     "times the pace of speech",
     1,
@@ -36,13 +36,16 @@ pub(super) const PACE: Key = number(
     "How many times as fast as speech the parrot answers; 0: as fast as a client can take it.",
 );
 
-pub(super) const FAIL_AFTER: Key = number(
+const FAIL_AFTER: Key = number(
     "parrot.fail_after",
     "answers",
     0,
     (0, 1_000_000),
     "After so many answers of a room the next one fails half-way, and counting begins anew; 0: none fails.",
 );
+
+/// In the order in which they are shown.
+pub(super) const KEYS: &[Key] = &[DELAY_MS, CHUNK_MS, PACE, FAIL_AFTER];
 
 impl Resolver<'_> {
     pub(super) fn check_parrot(&mut self) {

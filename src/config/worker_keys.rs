@@ -10,7 +10,7 @@ use super::resolve::Resolver;
 use super::rows::{choice, number};
 use super::value::Secret;
 
-pub(super) const REDIS_URL: Key = Key {
+const REDIS_URL: Key = Key {
     name: "worker.redis_url",
     kind: Kind::Secret,
     default: Default::NoSecret,
@@ -18,28 +18,28 @@ pub(super) const REDIS_URL: Key = Key {
              rediss://user:password@host:6379. Not set: there are no workers.",
 };
 
-pub(super) const MODE: Key = choice(
+const MODE: Key = choice(
     "worker.mode",
     &["streams", "pubsub"],
     "streams",
     "How requests travel: a stream keeps each until a worker has answered it; pubsub tells whoever listens and keeps nothing.",
 );
 
-pub(super) const STREAM: Key = Key {
+const STREAM: Key = Key {
     name: "worker.stream",
     kind: Kind::Text,
     default: Default::Text("voxhall:requests"),
     reason: "The stream of the requests, or the channel where worker.mode is pubsub.",
 };
 
-pub(super) const GROUP: Key = Key {
+const GROUP: Key = Key {
     name: "worker.group",
     kind: Kind::Text,
     default: Default::Text("workers"),
     reason: "The consumer group that the workers read the stream as.",
 };
 
-pub(super) const STREAM_MAX: Key = number(
+const STREAM_MAX: Key = number(
     "worker.stream_max",
     "entries",
     10_000,
@@ -47,10 +47,10 @@ pub(super) const STREAM_MAX: Key = number(
     "Entries of the stream, and of its dead letters. Past that new requests are refused.",
 );
 
-pub(super) const AGE_S: Key =
+const AGE_S: Key =
     number("worker.age_s", "seconds", 300, (1, 86_400), "Entries of the stream older than this are dropped.");
 
-pub(super) const IN_FLIGHT_MAX: Key = number(
+const IN_FLIGHT_MAX: Key = number(
     "worker.in_flight_max",
     "requests",
     4_096,
@@ -58,7 +58,7 @@ pub(super) const IN_FLIGHT_MAX: Key = number(
     "Requests of this node that workers have not answered yet. Past that new ones are refused.",
 );
 
-pub(super) const DEADLINE_S: Key = number(
+const DEADLINE_S: Key = number(
     "worker.deadline_s",
     "seconds",
     30,
@@ -66,7 +66,7 @@ pub(super) const DEADLINE_S: Key = number(
     "How long a worker may be silent: until its answer begins, and between its parts. Then the response fails.",
 );
 
-pub(super) const CLAIM_S: Key = number(
+const CLAIM_S: Key = number(
     "worker.claim_s",
     "seconds",
     8,
@@ -74,7 +74,7 @@ pub(super) const CLAIM_S: Key = number(
     "A worker that has a request and gives no sign for so long counts as lost, and the request is told again.",
 );
 
-pub(super) const DELIVERIES_MAX: Key = number(
+const DELIVERIES_MAX: Key = number(
     "worker.deliveries_max",
     "deliveries",
     3,
@@ -113,6 +113,10 @@ pub(crate) enum WorkerMode {
     /// On a channel.
     PubSub,
 }
+
+/// In the order in which they are shown.
+pub(super) const KEYS: &[Key] =
+    &[REDIS_URL, MODE, STREAM, GROUP, STREAM_MAX, AGE_S, IN_FLIGHT_MAX, DEADLINE_S, CLAIM_S, DELIVERIES_MAX];
 
 impl Resolver<'_> {
     /// Whether the engine that is asked for has workers behind it, and the keys go together.

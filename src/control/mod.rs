@@ -137,6 +137,7 @@ pub(crate) async fn run(
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
     let quotas = Arc::clone(node.quotas());
     let reload = reload::Reload::listen(config, audit)?;
+    names::look_once(config.realtime.as_ref()).await;
     ready()?;
     tokio::select! {
         broken = switchboard.run(|handoff| door.take(handoff), takers) => broken.map(|never| match never {}),

@@ -1,4 +1,5 @@
-//! Where the model server is: its name is looked up at the start and every so often, and the shards are given what is found.
+//! Where the model server is: its name is looked up before the node is ready and every so often, and the shards are given
+//! what is found.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -6,12 +7,23 @@ use std::time::Duration;
 
 use shards::core::ModelServer;
 use tokio::net::lookup_host;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::config::RealtimeConfig;
 
 /// How soon a name is looked up again that was not found; twice as long each time, until it is as long as usual.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
+
+/// How long the start waits for the first look: rooms can be had before, but no model sessions.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// Looks it up once before anybody is served. That it can't be found, [`keep_known`] says.
+pub(crate) async fn look_once(config: Option<&RealtimeConfig>) {
+    let Some(RealtimeConfig { server, host, port, .. }) = config else { return };
+    if let Ok(Ok(found)) = timeout(FIRST_LOOK, lookup_host((host.as_str(), *port))).await {
+        take(server, host, found.collect());
+    }
+}
 
 /// Looks it up for ever. What can't be found leaves the old addresses in force. Safe to drop.
 pub(crate) async fn keep_known(config: Option<&RealtimeConfig>) -> std::io::Result<Infallible> {
@@ -92,7 +104,11 @@ mod tests {
                     broken = keep_known(Some(&config)) => panic!("{broken:?}"),
                     () = known => {}
                 }
-                assert_eq!(*config.server.addresses(), [expected.parse().expect("an address")]);
+                let expected = [expected.parse().expect("an address")];
+                assert_eq!(*config.server.addresses(), expected);
+                config.server.set_addresses(Vec::new());
+                look_once(Some(&config)).await;
+                assert_eq!(*config.server.addresses(), expected);
             }
         });
     }
