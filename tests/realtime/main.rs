@@ -1,8 +1,11 @@
 //! Rooms with a model server behind them: what clients see of its faults, and that rooms outlive them.
 
+#![expect(clippy::disallowed_methods, reason = "tests have a clock")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod behind;
 mod chain;
 mod model;
 

@@ -7,10 +7,12 @@
 mod ear;
 pub(super) mod g711;
 pub(super) mod recording;
+mod said;
 mod turn;
 mod vad;
 
 use ear::Ears;
+pub(super) use said::Said;
 pub(super) use turn::Listening;
 use turn::Turn;
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::Parrot;
+use crate::core::engine::listen::Said;
 use crate::core::engine::told::{self, passed};
 use crate::core::engine::{Audience, EngineContext, relay};
 use crate::core::event::{
@@ -174,7 +175,7 @@ impl Parrot {
         self.items.insert(at, Entry { id, told, said_ms: None });
         // What others are said to have said is history, nothing to answer.
         if new.role == Role::User {
-            self.fresh = super::said(new.content, self.listener.format);
+            self.fresh = Said::of(new.content, self.listener.format).map(Into::into);
             self.called = new.kind == ItemKind::Other;
         }
     }

@@ -21,12 +21,11 @@ use items::Items;
 use recording::Recording;
 use speech::Source;
 
-use super::listen::{Listener, Listening, g711, recording};
+use super::listen::{Listener, Listening, Said, g711, recording};
 use super::told::passed;
 use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber};
 use crate::core::event::{
-    AudioFormat, CancelReason, ClientCommand, Content, ConversationId, Item, ItemName, NewContent,
-    ResponseRequest, ServerEvent, Usage,
+    CancelReason, ClientCommand, Content, ConversationId, Item, ItemName, ResponseRequest, ServerEvent, Usage,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -282,26 +281,11 @@ fn rate_limits(responses: u32, usage: Usage) -> ServerEvent {
     passed("rate_limits.updated", format!(r#""rate_limits":[{limits}]"#))
 }
 
-/// What there is to answer in an item: its words if it has any, else its audio.
-fn said(content: Vec<NewContent>, format: AudioFormat) -> Option<Source> {
-    let mut words = String::new();
-    let mut recording = Recording::default();
-    for part in content {
-        match part {
-            NewContent::Text(text) => {
-                let space = if words.is_empty() { "" } else { " " };
-                words.extend([space, &text]);
-            }
-            NewContent::Image => {}
-            NewContent::Audio { audio, .. } => {
-                let fits = recording.room_for(format, audio.len());
-                recording.push(format, &audio[..fits]);
-            }
+impl From<Said> for Source {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Words(words) => Self::Text(words),
+            Said::Utterance(recording) => Self::Utterance(recording),
         }
-    }
-    match (words.is_empty(), recording.is_empty()) {
-        (false, _) => Some(Source::Text(words.into())),
-        (true, false) => Some(Source::Utterance(recording)),
-        (true, true) => None,
     }
 }

@@ -14,12 +14,12 @@ use std::collections::VecDeque;
 use answer::{Answer, End, Place};
 
 use super::listen::recording::Recording;
-use super::listen::{Listener, Listening};
+use super::listen::{Listener, Listening, Said};
 use super::relay::told;
 use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber};
 use crate::core::event::{
-    AudioFormat, CancelReason, ClientCommand, ConversationId, ErrorEvent, Item, ItemName, NewContent,
-    NewItem, ResponseRequest, Role, ServerEvent,
+    AudioFormat, CancelReason, ClientCommand, ConversationId, ErrorEvent, Item, ItemName, NewItem,
+    ResponseRequest, Role, ServerEvent,
 };
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -161,8 +161,11 @@ impl Worker {
         self.add_item(item, cx);
         // What others are said to have said is history, nothing to answer.
         if new.role == Role::User {
-            let said = matter(new.content, self.listener.format);
-            self.fresh = said.map(|(matter, tokens)| Input { item: name, matter, tokens });
+            let format = self.listener.format;
+            self.fresh = Said::of(new.content, format).map(|said| {
+                let (matter, tokens) = matter(said, format);
+                Input { item: name, matter, tokens }
+            });
         }
     }
 
@@ -355,30 +358,14 @@ fn tell_failure(failure: WorkFailure, to: Audience, event_id: Option<Box<str>>, 
     cx.event(to, ServerEvent::Error(Box::new(error)));
 }
 
-/// What there is to answer in an item, its words if it has any, else its audio; and what that counts for.
-fn matter(content: Vec<NewContent>, format: AudioFormat) -> Option<(Matter, (u64, u64))> {
-    let mut words = String::new();
-    let mut recording = Recording::default();
-    for part in content {
-        match part {
-            NewContent::Text(text) => {
-                let space = if words.is_empty() { "" } else { " " };
-                words.extend([space, &text]);
-            }
-            NewContent::Image => {}
-            NewContent::Audio { audio, .. } => {
-                let fits = recording.room_for(format, audio.len());
-                recording.push(format, &audio[..fits]);
-            }
-        }
-    }
-    match (words.is_empty(), recording.is_empty()) {
-        (false, _) => {
+/// What there is to answer in an item, and what that counts for.
+fn matter(said: Said, format: AudioFormat) -> (Matter, (u64, u64)) {
+    match said {
+        Said::Words(words) => {
             let tokens = (words.split_whitespace().count() as u64, 0);
-            Some((Matter::Text(words.into()), tokens))
+            (Matter::Text(words), tokens)
         }
-        (true, false) => Some(heard(recording, format)),
-        (true, true) => None,
+        Said::Utterance(recording) => heard(recording, format),
     }
 }
 

@@ -96,7 +96,7 @@ impl Room {
     }
 
     fn ask(&mut self, text: &str) {
-        let content = vec![NewContent::Text(text.into())];
+        let content = vec![crate::core::event::NewContent::Text(text.into())];
         let item = NewItem {
             id: None,
             kind: crate::core::event::ItemKind::Message,
