@@ -71,7 +71,7 @@ impl Shard {
     /// Whether there is room for answers in an open connection's lane; nothing when it is open no more.
     fn may_answer(&self, key: ConnKey) -> Option<bool> {
         let conn = self.conns.find(key)?;
-        matches!(conn.phase, Phase::Open(_)).then(|| !conn.lane.half_full(&self.config.outbox))
+        matches!(conn.phase, Phase::Open(_)).then(|| !conn.lane.half_full_of_answers(&self.config.outbox))
     }
 
     fn put_back(&mut self, key: ConnKey, decoder: super::super::ws::Decoder) {
@@ -110,7 +110,7 @@ impl Shard {
             let outbox = &self.config.outbox;
             let conn = self.conns.find_mut(key);
             let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else { continue };
-            if conn.lane.half_full(outbox) {
+            if conn.lane.half_full_of_answers(outbox) {
                 // What was held back has filled it again, to the last byte: the socket has to wait.
                 conn.paused = true;
             } else if !conn.paused {

@@ -344,7 +344,7 @@ impl Shard {
         if let Some(conn) = conn
             && conn.paused
             && !conn.resuming
-            && !conn.lane.quarter_full(outbox)
+            && !conn.lane.quarter_full_of_answers(outbox)
             && matches!(conn.phase, Phase::Open(_))
         {
             conn.resuming = true;
