@@ -146,6 +146,9 @@ fn config(conditions: u8) -> ShardConfig {
     config
 }
 
+/// What may be agreed on.
+const SUBPROTOCOLS: [&str; 3] = ["voxhall.v1", "voxhall.v1.plain", "realtime"];
+
 /// What a shard says before a connection is a WebSocket.
 fn check_answer(answer: &str) {
     let mut headers = [httparse::EMPTY_HEADER; 12];
@@ -165,7 +168,7 @@ fn check_answer(answer: &str) {
     if status == 101 {
         assert_eq!(line("sec-websocket-accept").map(str::len), Some(28));
         let chosen = line("sec-websocket-protocol");
-        assert!(chosen.is_none_or(|name| name == "voxhall.v1" || name == "voxhall.v1.plain"), "{answer}");
+        assert!(chosen.is_none_or(|name| SUBPROTOCOLS.contains(&name)), "{answer}");
         return;
     }
     let body = &answer[len..];

@@ -269,7 +269,10 @@ impl Asker {
                         return outcome;
                     }
                 }
-                known if known.starts_with("response.") || known.starts_with("conversation.") => {}
+                known
+                    if known.starts_with("response.")
+                        || known.starts_with("conversation.")
+                        || known == "metrics" => {}
                 _ => outcome.others.push(event),
             }
         }
@@ -286,7 +289,10 @@ impl Asker {
             if event["type"] == "pong" {
                 return rest;
             }
-            rest.push(event);
+            // What a response took and gave is told of each, and has tests of its own.
+            if event["type"] != "metrics" {
+                rest.push(event);
+            }
         }
     }
 }
