@@ -103,6 +103,9 @@ pub(crate) struct Options {
     /// What answers in rooms that ask for nothing else: echo, relay or parrot [default: parrot]
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
+    /// How long the parrot thinks before it answers [default: 0]
+    #[arg(long, value_name = "MS")]
+    parrot_delay_ms: Option<String>,
     /// A configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -133,6 +136,7 @@ impl Options {
             ("--cores", "server.cores", &self.cores),
             ("--profile", "server.profile", &self.profile),
             ("--engine", "room.engine", &self.engine),
+            ("--parrot-delay-ms", "parrot.delay_ms", &self.parrot_delay_ms),
         ];
         for (flag, key, value) in own {
             if let Some(value) = value {

@@ -9,10 +9,12 @@ mod cli;
 mod config;
 mod control;
 mod doctor;
+mod jobs;
 mod logging;
 mod notify;
 mod out;
 mod start;
+mod worker;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;

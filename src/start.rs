@@ -13,7 +13,8 @@ use tuning::{Host, Standing};
 use crate::Failure;
 use crate::cli::ready_line;
 use crate::config::Config;
-use crate::control::{self, Signals};
+use crate::control::{self, Beside, Signals};
+use crate::jobs::Jobs;
 use crate::notify::{self, Notice};
 use crate::{audit, auth, logging, out};
 
@@ -30,6 +31,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let gate = auth::open(&config)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
+    let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
     let log = audit.as_ref().map(|ending| ending.audit());
     let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
     let admin_at = admin.listens_at().map_err(broken("the management address"))?;
@@ -52,7 +54,15 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     };
     // The node is out here, so that it can be ended in an orderly way whatever becomes of the control plane.
     let served = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(control::run(&config, gate, log, &node, mailbox, admin, signals, ready))
+        runtime.block_on(control::run(
+            &config,
+            Beside { gate, audit: log, jobs },
+            &node,
+            mailbox,
+            admin,
+            signals,
+            ready,
+        ))
     }));
     drop(entered);
     // Not waiting for keys that are just being fetched.
@@ -64,12 +74,13 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
 }
 
 fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
+    let upstream = config.realtime.as_ref().map_or(0, |realtime| realtime.sockets);
     NodeConfig {
         listen: config.listen.clone(),
         cores: config.cores.iter().map(|&core| config.pinned.then_some(core)).collect(),
         wire: config.wire.clone(),
         shard: config.shard.clone(),
-        descriptors_max: config.connections_max as usize + SOCKETS_BESIDE,
+        descriptors_max: (config.connections_max + upstream) as usize + SOCKETS_BESIDE,
         // Only has to differ from start to start.
         audit: audit.map(audit::Audit::lanes_of_shards).unwrap_or_default(),
         seed: RandomState::new().hash_one(std::process::id()),

@@ -79,6 +79,15 @@ fn a_flood_from_one_address_is_refused_and_costs_the_others_nothing() {
 }
 
 #[test]
+fn the_parrot_says_to_each_exactly_what_it_said() {
+    let server = Server::start(&["--shards", "2"]);
+    let arguments = ["--clients", "100", "--engine", "parrot", "--speaking", "0.3", "--spurt-ms", "600"];
+    let bounds = ["--warmup-s", "1", "--duration-s", "5", "--expect", "broken_utterances=0,loss=0,errors=0"];
+    let report = load(&server, "converse", &[&arguments[..], &bounds[..]].concat());
+    assert!(report["converse"]["utterances"].as_u64() > Some(100), "{report}");
+}
+
+#[test]
 fn all_come_back_after_a_storm_and_find_their_rooms() {
     let server = Server::start(&["--shards", "2", "--engine", "echo"]);
     load(&server, "storm", &["--clients", "300", "--warmup-s", "1", "--duration-s", "3"]);

@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use shards::core::MemberNumber;
 use shards::core::event::{
-    ClientCommand, ClientError, ClientEvent, Content, EventId, Item, ItemId, ItemStatus, NewContent, NewItem,
-    Scratch, ServerEvent, parse,
+    ClientCommand, ClientError, ClientEvent, Content, Dialect, EventId, Item, ItemId, ItemStatus, NewContent,
+    NewItem, Scratch, ServerEvent, parse,
 };
 
 const DEPTH_MAX: usize = 8;
@@ -40,7 +40,7 @@ pub(crate) fn run(bytes: &[u8]) {
         // RFC 8259 section 8.2: half of a pair is JSON, and what readers make of it differs. It may do no harm here.
         if let Err(error) = outcome {
             let mut line = Vec::new();
-            ServerEvent::from(error).write(EventId(1), None, &mut line);
+            ServerEvent::from(error).write(EventId(1), None, Dialect::Beta, &mut line);
             assert!(std::str::from_utf8(&line).is_ok(), "an event is text");
         }
         return;
@@ -129,7 +129,7 @@ fn value(text: &str) -> Value {
 /// The event as a client reads it.
 fn written(event: &ServerEvent) -> Value {
     let mut line = Vec::new();
-    event.write(EventId(1), Some(2), &mut line);
+    event.write(EventId(1), Some(2), Dialect::Ga, &mut line);
     assert!(!line.contains(&b'\n'), "an event is one line");
     value(std::str::from_utf8(&line).expect("an event is text"))
 }
@@ -150,11 +150,18 @@ fn check_event(event: ClientEvent, pairs: &Pairs) {
             assert!(request.metadata.is_none_or(|metadata| value(&metadata).is_object()));
             "response.create"
         }
+        ClientCommand::ItemDelete { .. } => "conversation.item.delete",
+        ClientCommand::ItemRetrieve { .. } => "conversation.item.retrieve",
+        ClientCommand::ItemTruncate { .. } => "conversation.item.truncate",
+        ClientCommand::OutputClear => "output_audio_buffer.clear",
         ClientCommand::ResponseCancel { .. } => "response.cancel",
         ClientCommand::SessionUpdate(update) => {
             if let Some(state) = &update.state {
                 assert!(value(state).is_object(), "a state is an object: {state}");
                 assert_same(state, pairs.first("state"));
+            }
+            if let Some(extras) = &update.extras {
+                assert!(value(extras).is_object(), "what a session says besides is an object: {extras}");
             }
             "session.update"
         }
@@ -187,7 +194,9 @@ fn check_item(item: NewItem) {
     let content = item.content.iter().map(|part| match part {
         NewContent::Text(text) => Content::InputText(text.clone()),
         NewContent::Audio { transcript, .. } => Content::InputAudio(transcript.clone()),
+        NewContent::Image => Content::InputImage,
     });
+    assert!(value(&item.raw).is_object(), "an item is an object: {}", item.raw);
     let told = Item {
         id: ItemId(1).into(),
         role: item.role,
@@ -201,6 +210,7 @@ fn check_item(item: NewItem) {
             NewContent::Audio { transcript, .. } => {
                 assert_eq!(told["transcript"].as_str(), transcript.as_deref())
             }
+            NewContent::Image => assert_eq!(told["type"], "input_image"),
         }
     }
 }

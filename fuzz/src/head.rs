@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shards::core::http::{self, HeadError, Parsed, Request, Route, SUBPROTOCOLS_MAX, UpgradeKind};
-use shards::core::{Channels, Denied, Gate, Micros, Origins, Pass, Role, ShardConfig};
+use shards::core::{Channels, Denied, Gate, Micros, Origins, Pass, Role, SessionId, ShardConfig};
 
 use crate::pieces::{choice, pieces};
 use crate::rig::{Fate, fate};
@@ -93,6 +93,11 @@ fn check_request(bytes: &[u8], request: &Request<'_>) {
     if let Route::Room(session) = route {
         assert_eq!(request.path, format!("/ws/{}", session.as_str()));
     }
+    if let Route::Realtime(session) = http::classify(request, true) {
+        assert_eq!(request.path, "/v1/realtime");
+        let named = request.query_pairs().find(|(name, _)| name == "session_id");
+        assert_eq!(session.as_ref().map(SessionId::as_str), named.as_ref().map(|(_, id)| &**id));
+    }
     if let Ok(handshake) = request.websocket() {
         assert_eq!(handshake.key.len(), 24);
         assert!(handshake.subprotocols.len() <= SUBPROTOCOLS_MAX);
@@ -116,6 +121,7 @@ impl Gate for PlainGate {
             rooms,
             channels: Channels::default(),
             engine: None,
+            realtime: None,
             role: Role::Member,
         })
     }
@@ -140,6 +146,9 @@ fn config(conditions: u8) -> ShardConfig {
     config
 }
 
+/// What may be agreed on.
+const SUBPROTOCOLS: [&str; 3] = ["voxhall.v1", "voxhall.v1.plain", "realtime"];
+
 /// What a shard says before a connection is a WebSocket.
 fn check_answer(answer: &str) {
     let mut headers = [httparse::EMPTY_HEADER; 12];
@@ -159,7 +168,7 @@ fn check_answer(answer: &str) {
     if status == 101 {
         assert_eq!(line("sec-websocket-accept").map(str::len), Some(28));
         let chosen = line("sec-websocket-protocol");
-        assert!(chosen.is_none_or(|name| name == "voxhall.v1" || name == "voxhall.v1.plain"), "{answer}");
+        assert!(chosen.is_none_or(|name| SUBPROTOCOLS.contains(&name)), "{answer}");
         return;
     }
     let body = &answer[len..];

@@ -15,6 +15,7 @@ mod pieces;
 mod proxy;
 mod rig;
 mod tokens;
+mod upstream;
 mod world;
 
 /// One row of the table.
@@ -81,6 +82,14 @@ pub const TARGETS: &[Target] = &[
                  bounds, and nobody but who is trusted is believed.",
         bytes_max: 2_048,
         short_runs: 20_000,
+    },
+    Target {
+        name: "upstream",
+        run: upstream::run,
+        guards: "Whatever a model server says, its room's events stay JSON on one line, its audio whole samples of no more \
+                 than a chunk, what it is answered JSON, and the engine asks for no moment that has passed.",
+        bytes_max: 4_096,
+        short_runs: 10_000,
     },
     Target {
         name: "world",

@@ -90,7 +90,7 @@ macro_rules! short_runs {
     };
 }
 
-short_runs!(head frames deflate events tokens proxy world);
+short_runs!(head frames deflate events tokens proxy upstream world);
 
 #[test]
 fn the_canary_is_found() {

@@ -85,13 +85,16 @@ pub(crate) struct Args {
     /// The server is not Voxhall: a client is ready at 101, without a welcome event
     #[arg(long)]
     peer: bool,
-    /// talk: the share of rooms that speaks at any time
+    /// Samples a second that rooms are asked to take, of 16 bits each [default: the server's own]
+    #[arg(long)]
+    audio_rate: Option<u32>,
+    /// talk, converse: the share of rooms that speaks at any time
     #[arg(long, default_value_t = 0.1)]
     speaking: f64,
-    /// talk: mean length of a spurt; pauses follow from --speaking
+    /// talk: mean length of a spurt; converse: length of an utterance; pauses follow from --speaking
     #[arg(long, default_value_t = 2000)]
     spurt_ms: u64,
-    /// talk, churn: time between two frames of a speaker
+    /// talk, converse, churn: time between two frames of a speaker
     #[arg(long, default_value_t = 20)]
     frame_ms: u64,
     /// slow: the share of clients that stops reading
@@ -220,6 +223,7 @@ impl Args {
             resume: self.resume,
             churn_total: self.total,
             churn_frames: self.churn_frames,
+            audio_rate: self.audio_rate,
             cores: self.cores,
         };
         Ok(Job {

@@ -30,6 +30,12 @@ pub(crate) fn process_cpu_ns() -> u64 {
     used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64
 }
 
+/// Where a client stands between 0 and 1, so that many are spread evenly.
+pub(crate) fn spread(client: u32) -> f64 {
+    Voice { random: (u64::from(client) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15), ..Voice::default() }
+        .uniform()
+}
+
 /// Clients in the order they fall due. Bounded by one entry per client.
 pub(crate) struct Wheel {
     slots: Vec<Vec<u32>>,

@@ -16,7 +16,7 @@ enum Kind {
 }
 
 /// Every metric a bound may name.
-const METRICS: [(&str, Kind); 21] = [
+const METRICS: [(&str, Kind); 23] = [
     ("p50", Kind::Time),
     ("p90", Kind::Time),
     ("p99", Kind::Time),
@@ -38,6 +38,8 @@ const METRICS: [(&str, Kind); 21] = [
     ("rate", Kind::Count),
     ("cpu_percent", Kind::Count),
     ("others_p99_ratio", Kind::Count),
+    ("first_audio_p99", Kind::Time),
+    ("broken_utterances", Kind::Count),
 ];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -169,6 +171,10 @@ impl Bound {
             "others_p99_ratio" => {
                 let slow = report.slow.as_ref().and_then(|slow| slow.others_p99_ratio);
                 slow.or_else(|| report.flood.as_ref().and_then(|flood| flood.others_p99_ratio))
+            }
+            "first_audio_p99" => report.converse.map(|converse| converse.first_audio_us.p99 as f64),
+            "broken_utterances" => {
+                report.converse.map(|converse| (converse.utterances - converse.whole) as f64)
             }
             _ => None,
         }

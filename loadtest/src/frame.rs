@@ -24,7 +24,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    fn to_bytes(self) -> [u8; STAMP_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
         bytes[..4].copy_from_slice(&self.seq.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.late_us.to_le_bytes());
@@ -48,6 +48,7 @@ impl Stamp {
 pub(crate) struct Template {
     bytes: Vec<u8>,
     stamp_at: usize,
+    rest: Vec<u8>,
 }
 
 impl Template {
@@ -56,7 +57,7 @@ impl Template {
         let payload: Vec<u8> = (0..payload_bytes.max(STAMP_BYTES)).map(|n| (n * 31 % 251) as u8).collect();
         let bytes = masked(OpCode::Binary, &payload);
         let stamp_at = bytes.len() - payload.len();
-        Self { bytes, stamp_at }
+        Self { bytes, stamp_at, rest: payload[STAMP_BYTES..].to_vec() }
     }
 
     /// The frame with this stamp.
@@ -65,6 +66,11 @@ impl Template {
         let stamped = (u128::from_le_bytes(stamp.to_bytes()) ^ key).to_le_bytes();
         self.bytes[self.stamp_at..self.stamp_at + STAMP_BYTES].copy_from_slice(&stamped);
         &self.bytes
+    }
+
+    /// The payload behind the stamp.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.rest
     }
 
     /// Bytes on the wire.

@@ -32,6 +32,8 @@ pub(crate) enum Scenario {
     Storm,
     /// Connect, a short talk, disconnect, at a steady rate
     Churn,
+    /// A share of the rooms speaks at any time; each asks for an answer and checks that it is what it said
+    Converse,
 }
 
 impl Scenario {
@@ -48,6 +50,7 @@ impl Scenario {
             Self::Flood => "flood",
             Self::Storm => "storm",
             Self::Churn => "churn",
+            Self::Converse => "converse",
         }
     }
 
@@ -134,6 +137,8 @@ pub(crate) struct Plan {
     /// Conversations this worker holds (`churn`).
     pub(crate) churn_total: u64,
     pub(crate) churn_frames: u32,
+    /// Samples a second that rooms are asked to take; nothing leaves it to the server.
+    pub(crate) audio_rate: Option<u32>,
     /// Cores this worker may use; empty means any.
     pub(crate) cores: Vec<usize>,
 }
@@ -234,6 +239,7 @@ pub(crate) mod tests {
             resume: false,
             churn_total: 0,
             churn_frames: 5,
+            audio_rate: None,
             cores: Vec::new(),
         }
     }

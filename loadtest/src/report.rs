@@ -105,6 +105,15 @@ pub(crate) struct FloodFigures {
     pub(crate) others_p99_ratio: Option<f64>,
 }
 
+/// What `converse` adds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ConverseFigures {
+    pub(crate) utterances: u64,
+    /// Answered with exactly what was said.
+    pub(crate) whole: u64,
+    pub(crate) first_audio_us: Percentiles,
+}
+
 /// What `storm` adds.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StormFigures {
@@ -174,6 +183,7 @@ pub(crate) struct Report {
     pub(crate) slow: Option<SlowFigures>,
     pub(crate) flood: Option<FloodFigures>,
     pub(crate) storm: Option<StormFigures>,
+    pub(crate) converse: Option<ConverseFigures>,
     pub(crate) ramp: Option<Vec<RampStep>>,
     #[serde(skip)]
     pub(crate) samples: Vec<Sample>,

@@ -75,6 +75,10 @@ fn scenario_rows(report: &Report, row: &mut impl FnMut(&str, String)) {
         row("others before", percentiles(&flood.others_before_us));
         row("others after", percentiles(&flood.others_after_us));
     }
+    if let Some(converse) = &report.converse {
+        row("utterances", format!("{}, {} answered whole", converse.utterances, converse.whole));
+        row("first audio", percentiles(&converse.first_audio_us));
+    }
     if let Some(storm) = &report.storm {
         let back = storm.back_s.map_or("not all back".into(), |back_s| format!("all back in {back_s:.3} s"));
         row(

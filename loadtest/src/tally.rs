@@ -112,6 +112,7 @@ pub(crate) struct Tally {
     pub(crate) others: Option<OthersTally>,
     pub(crate) slow: Option<SlowTally>,
     pub(crate) storm: Option<StormTally>,
+    pub(crate) converse: Option<ConverseTally>,
     pub(crate) conversations: u64,
     pub(crate) open: u64,
     /// CPU of the worker while the window was open.
@@ -135,6 +136,16 @@ pub(crate) struct SlowTally {
     /// Close codes that slow clients found when they read again.
     pub(crate) closes: Counts,
     pub(crate) still_open: u64,
+}
+
+/// What `converse` adds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct ConverseTally {
+    pub(crate) utterances: u64,
+    /// Answered with exactly what was said.
+    pub(crate) whole: u64,
+    /// From the question to the first piece of the answer.
+    pub(crate) first_audio: Times,
 }
 
 /// What `storm` adds.
@@ -189,6 +200,12 @@ impl Tally {
         }
         if let Some(slow) = &other.slow {
             self.slow.get_or_insert_default().merge(slow);
+        }
+        if let Some(converse) = &other.converse {
+            let own = self.converse.get_or_insert_default();
+            own.utterances += converse.utterances;
+            own.whole += converse.whole;
+            own.first_audio.merge(&converse.first_audio);
         }
         if let Some(storm) = &other.storm {
             self.storm.get_or_insert_default().merge(storm);

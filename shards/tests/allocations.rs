@@ -4,6 +4,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use shards::core::config::Dialect;
+use shards::core::engine::{EngineInput, EngineKind, EngineOutput};
+use shards::core::event::{AudioFormat, Codec, SessionSettings};
+use shards::core::frame::FramePool;
+use shards::core::ids::MemberNumber;
+use shards::core::upstream::{Line, UpstreamNews, UpstreamOrder};
 use shards::core::{
     ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
 };
@@ -39,6 +45,8 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+use shards::sim::Solo;
 
 struct Rig {
     shard: Shard,
@@ -136,4 +144,70 @@ fn relaying_a_frame_to_listeners_of_both_forms_allocates_nothing() {
     let mut members = vec!["voxhall.v1"; 20];
     members.extend(["voxhall.v1.plain"; 20]);
     assert_steady("engine=relay", &members);
+}
+
+#[test]
+fn relaying_a_frame_to_listeners_in_events_allocates_nothing() {
+    assert_steady("engine=relay", &["voxhall.v1", "realtime"]);
+    assert_steady(
+        "engine=relay",
+        &["voxhall.v1", "realtime", "realtime, openai-beta.realtime-v1", "voxhall.v1"],
+    );
+}
+
+/// Gives back what came out; how many bytes of audio and messages that were.
+fn take_back(pool: &mut FramePool, output: EngineOutput) -> usize {
+    let draft = match output {
+        EngineOutput::Audio { audio, .. } => audio,
+        EngineOutput::Upstream(UpstreamOrder::Send { message, .. }) => message,
+        _ => return 0,
+    };
+    let len = draft.len();
+    pool.discard(draft);
+    len
+}
+
+fn assert_relays_steadily(rate: u16, dialect: Dialect, delta: &str) {
+    let mut config = ShardConfig::default();
+    config.realtime.dialect = dialect;
+    let format = AudioFormat { codec: Codec::Pcm16, rate };
+    let mut solo =
+        Solo::new(EngineKind::Realtime, config, SessionSettings { format, ..SessionSettings::default() });
+    let line = Line(1);
+    let frame = vec![7; usize::from(rate) / 25];
+    let event = format!(
+        r#"{{"type":"{delta}","event_id":"event_1","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{}"}}"#,
+        "AAAA".repeat(1_280)
+    );
+    let mut buffer = event.clone().into_bytes();
+    let mut bytes = 0;
+    let mut round = |solo: &mut Solo| {
+        solo.now = solo.now + Micros::from_ms(20);
+        let audio = solo.pool.copy(&frame);
+        solo.turn(
+            |engine, cx| engine.handle(EngineInput::Audio { from: MemberNumber(1), audio }, cx),
+            |pool, output| bytes += take_back(pool, output),
+        );
+        buffer.copy_from_slice(event.as_bytes());
+        solo.turn(
+            |engine, cx| engine.upstream(line, UpstreamNews::Message(&mut buffer), cx),
+            |pool, output| bytes += take_back(pool, output),
+        );
+    };
+    round(&mut solo);
+    solo.turn(|engine, cx| engine.upstream(line, UpstreamNews::Open, cx), |_, _| {});
+    let mut created = br#"{"type":"session.created"}"#.to_vec();
+    solo.turn(|engine, cx| engine.upstream(line, UpstreamNews::Message(&mut created), cx), |_, _| {});
+    (0..1_000).for_each(|_| round(&mut solo));
+    let before = ALLOCATIONS.get();
+    (0..1_000).for_each(|_| round(&mut solo));
+    let made = ALLOCATIONS.get() - before;
+    assert!(bytes > 2_000 * (frame.len() + 2_560), "audio went both ways");
+    assert_eq!(made, 0, "{rate} Hz, {delta}");
+}
+
+#[test]
+fn relaying_audio_to_and_from_a_model_server_allocates_nothing() {
+    assert_relays_steadily(24_000, Dialect::Ga, "response.output_audio.delta");
+    assert_relays_steadily(16_000, Dialect::Beta, "response.audio.delta");
 }

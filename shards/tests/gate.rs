@@ -27,6 +27,7 @@ impl Gate for PlainGate {
             valid_for: ms.parse().ok().map(Micros::from_ms),
             rooms: Some(rooms).filter(said("-")).map(|rooms| [rooms.into()].into()),
             engine: engine.parse::<EngineKind>().ok(),
+            realtime: None,
             channels: shards::core::Channels::default(),
             role: Role::Member,
         })

@@ -29,6 +29,7 @@ impl Gate for PlainGate {
             rooms: None,
             channels: Channels::default(),
             engine: None,
+            realtime: None,
             role: Role::Member,
         })
     }

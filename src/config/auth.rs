@@ -124,7 +124,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn secret(&self, name: &str) -> &Secret {
+    pub(super) fn secret(&self, name: &str) -> &Secret {
         match &self.settings[name].value {
             Value::Secret(secret) => secret,
             other => unreachable!("{name} is a secret, not {other:?}"),
@@ -132,7 +132,7 @@ impl Resolver<'_> {
     }
 
     /// For a value that may not be seen.
-    fn hide_blamed_value(&mut self) {
+    pub(super) fn hide_blamed_value(&mut self) {
         if let Some(error) = self.errors.last_mut() {
             error.value = None;
         }

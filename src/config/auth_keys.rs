@@ -5,10 +5,9 @@ use super::rows::{choice, list, number, text};
 
 const MODES: &[&str] = &["none", "jwt"];
 
-pub(super) const MODE: Key =
-    choice("auth.mode", MODES, "none", "Whether clients have to bring a JSON Web Token.");
+const MODE: Key = choice("auth.mode", MODES, "none", "Whether clients have to bring a JSON Web Token.");
 
-pub(super) const HS256_SECRET: Key = Key {
+const HS256_SECRET: Key = Key {
     name: "auth.hs256_secret",
     kind: Kind::Secret,
     default: Default::NoSecret,
@@ -16,15 +15,14 @@ pub(super) const HS256_SECRET: Key = Key {
                  flags can be read by everybody on the host.",
 };
 
-pub(super) const PUBLIC_KEYS: Key = list(
+const PUBLIC_KEYS: Key = list(
     "auth.public_keys",
     "PEM files of public keys: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA. A key's kid is its file's name without ending.",
 );
 
-pub(super) const JWKS: Key =
-    text("auth.jwks", "A JSON Web Key Set: a file, or the https or http URL of the issuer's.");
+const JWKS: Key = text("auth.jwks", "A JSON Web Key Set: a file, or the https or http URL of the issuer's.");
 
-pub(super) const JWKS_REFRESH_S: Key = number(
+const JWKS_REFRESH_S: Key = number(
     "auth.jwks_refresh_s",
     "seconds",
     300,
@@ -32,16 +30,19 @@ pub(super) const JWKS_REFRESH_S: Key = number(
     "How often the key set and the key files are read again. SIGHUP does so at once.",
 );
 
-pub(super) const AUDIENCE: Key =
+const AUDIENCE: Key =
     list("auth.audience", "What a token's aud has to name one of. None: it is not looked at.");
 
-pub(super) const ISSUER: Key =
-    list("auth.issuer", "What a token's iss has to be one of. None: it is not looked at.");
+const ISSUER: Key = list("auth.issuer", "What a token's iss has to be one of. None: it is not looked at.");
 
-pub(super) const LEEWAY_S: Key = number(
+const LEEWAY_S: Key = number(
     "auth.leeway_s",
     "seconds",
     30,
     (0, 3_600),
     "How far clocks may differ: a token is good so much before its nbf and after its exp.",
 );
+
+/// In the order in which they are shown.
+pub(super) const KEYS: &[Key] =
+    &[MODE, HS256_SECRET, PUBLIC_KEYS, JWKS, JWKS_REFRESH_S, AUDIENCE, ISSUER, LEEWAY_S];

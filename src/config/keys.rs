@@ -1,12 +1,15 @@
 //! The one table of every configuration key: what `default-config` prints, what a value is checked against, what
 //! an error suggests, and which limits `/metrics` exports all come from here.
 
-use super::rows::{address, choice, derived, list, number, switch};
+use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
-use super::{audit, auth_keys, places, quotas, shed, tls};
+use super::{
+    audit, auth_keys, jobs_keys, parrot_keys, places, quotas, realtime_keys, realtime_session_keys, shed,
+    tls, worker_keys,
+};
 
 /// One key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     /// `table.key`.
     pub(crate) name: &'static str,
@@ -19,7 +22,7 @@ pub(crate) struct Key {
 }
 
 /// What a key takes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// A whole number.
     Number {
@@ -49,7 +52,7 @@ pub(crate) enum Kind {
 }
 
 /// The value of a key that nobody sets.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Default {
     /// A number.
     Number(u64),
@@ -110,7 +113,7 @@ pub(crate) const SHORT_VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// The engines that exist.
-pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot"];
+pub(crate) const ENGINES: &[&str] = &["echo", "relay", "parrot", "realtime", "worker"];
 
 const PROFILES: &[&str] = &["laptop", "container", "bare-metal", "latency"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
@@ -120,7 +123,19 @@ const FORMATS: &[&str] = &["text", "json"];
 const FROM_PROFILE: &str = "from the profile";
 
 /// Every key, table by table.
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) static KEYS: &[Key] = &joined::<{ count(FAMILIES) }>(FAMILIES);
+
+const FAMILIES: &[&[Key]] = &[
+    OF_THE_NODE,
+    auth_keys::KEYS,
+    jobs_keys::KEYS,
+    worker_keys::KEYS,
+    parrot_keys::KEYS,
+    realtime_keys::KEYS,
+    realtime_session_keys::KEYS,
+];
+
+const OF_THE_NODE: &[Key] = &[
     address(
         "server.listen",
         "127.0.0.1:8080",
@@ -192,14 +207,6 @@ pub(crate) const KEYS: &[Key] = &[
         "text",
         "How a log line is written: for people, or one JSON object each.",
     ),
-    auth_keys::MODE,
-    auth_keys::HS256_SECRET,
-    auth_keys::PUBLIC_KEYS,
-    auth_keys::JWKS,
-    auth_keys::JWKS_REFRESH_S,
-    auth_keys::AUDIENCE,
-    auth_keys::ISSUER,
-    auth_keys::LEEWAY_S,
     audit::PATH,
     audit::ROTATE_BYTES,
     audit::KEEP_FILES,

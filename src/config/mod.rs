@@ -4,18 +4,24 @@ mod audit;
 mod auth;
 mod auth_keys;
 mod error;
+mod jobs_keys;
 mod keys;
 mod layers;
+mod parrot_keys;
 mod places;
 mod print;
 mod proxies;
 mod quotas;
+mod realtime;
+mod realtime_keys;
+mod realtime_session_keys;
 mod resolve;
 mod rows;
 mod shed;
 mod spelling;
 mod tls;
 mod value;
+mod worker_keys;
 
 use std::time::Duration;
 
@@ -26,11 +32,14 @@ use tuning::Profile;
 pub(crate) use audit::AuditConfig;
 pub(crate) use auth::{AuthConfig, JwtConfig};
 pub(crate) use error::{ConfigError, ConfigErrors, Place};
+pub(crate) use jobs_keys::JobsConfig;
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
+pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
 pub(crate) use value::Value;
+pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
 
 /// A configuration that is valid as a whole, on this host.
 #[derive(Debug)]
@@ -55,6 +64,12 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     /// Where it is written down who comes and goes, if it is.
     pub(crate) audit: Option<AuditConfig>,
+    /// Who is told of rooms that have ended, if anybody is.
+    pub(crate) jobs: Option<JobsConfig>,
+    /// How workers are reached, if they are.
+    pub(crate) worker: Option<WorkerConfig>,
+    /// Where model sessions are had, if anywhere.
+    pub(crate) realtime: Option<RealtimeConfig>,
     /// Connections of the node.
     pub(crate) connections_max: u64,
     /// Resident memory with which the node turns new clients away; zero: never.

@@ -47,6 +47,21 @@ pub(super) const ROOMS_MAX: Key = number(
 );
 
 impl Resolver<'_> {
+    /// Descriptors that are kept for model sessions, where there is a model server: as many as there may be of them, and
+    /// half of what the host leaves at most.
+    pub(super) fn model_session_sockets(&self, shards: usize) -> u64 {
+        if self.text("realtime.url").is_empty() {
+            return 0;
+        }
+        let max = match self.number("realtime.sessions_max") {
+            0 => CONNECTIONS_DEFAULT_MAX,
+            max => max,
+        };
+        let left =
+            self.host.nofile.map(|nofile| nofile.hard.saturating_sub(tuning::descriptors_for(0, shards)));
+        max.min(left.unwrap_or(u64::MAX) / 2)
+    }
+
     pub(super) fn derive_connections(&mut self, shards: usize) {
         const KEY: &str = "limits.connections_max";
         let Some(nofile) = self.host.nofile else {
@@ -55,12 +70,15 @@ impl Resolver<'_> {
             return;
         };
         let reserve = tuning::descriptors_for(0, shards);
-        let room = nofile.hard.saturating_sub(reserve).max(1);
-        let place = Place::Derived(format!("descriptor limit {} less {reserve} in reserve", nofile.hard));
+        let sessions = self.model_session_sockets(shards);
+        let room = nofile.hard.saturating_sub(reserve + sessions).max(1);
+        let beside = if sessions > 0 { format!(" and {sessions} for model sessions") } else { String::new() };
+        let place =
+            Place::Derived(format!("descriptor limit {} less {reserve} in reserve{beside}", nofile.hard));
         self.derive(KEY, Value::Number(room.min(CONNECTIONS_DEFAULT_MAX)), place);
         let wanted = self.number(KEY);
         if wanted > room {
-            let descriptors = tuning::descriptors_for(wanted, shards);
+            let descriptors = tuning::descriptors_for(wanted + sessions, shards);
             self.blame(
                 KEY,
                 format!("needs {descriptors} descriptors, and this process may open {}", nofile.hard),

@@ -2,6 +2,7 @@
 //! decide, and checks the keys that depend on each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shards::core::config::{Audio, Deflate, Heartbeat, Limits, Outbox, RoomDefaults};
@@ -32,12 +33,19 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
+    resolver.check_jobs();
+    resolver.check_worker();
+    resolver.check_parrot();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
+    let (realtime, client_tls) = resolver.model_server(cores.len()).unzip();
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors(resolver.errors));
     }
-    Ok(Config { admin_tls, ..resolver.config(profile, cores, tls) })
+    let mut config = Config { admin_tls, realtime, ..resolver.config(profile, cores, tls) };
+    config.shard.model_server = config.realtime.as_ref().map(|realtime| Arc::clone(&realtime.server));
+    config.wire.client_tls = client_tls.flatten();
+    Ok(config)
 }
 
 /// Collects values and mistakes on the way from `RawConfig` to `Config`.
@@ -160,7 +168,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_below(&mut self, small: &'static str, large: &'static str, by: u64, reason: &str) {
+    pub(super) fn check_below(&mut self, small: &'static str, large: &'static str, by: u64, reason: &str) {
         if self.number(small) + by > self.number(large) {
             self.blame_pair(small, large, reason);
         }
@@ -178,6 +186,7 @@ impl Resolver<'_> {
             listen: self.address("server.listen"),
             admin: self.address("server.admin"),
             admin_tls: None,
+            realtime: None,
             pinned: profile.pin || self.raw.get("server.cores").is_some(),
             profile,
             cores,
@@ -188,6 +197,8 @@ impl Resolver<'_> {
             },
             auth: self.auth_config(),
             audit: self.audit_config(),
+            jobs: self.jobs_config(),
+            worker: self.worker_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
@@ -236,17 +247,22 @@ impl Resolver<'_> {
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },
+            realtime: self.realtime(),
             proxies: self.proxies(),
             deflate: Deflate {
                 enabled: self.switch("deflate.enabled"),
                 threshold_bytes: count("deflate.threshold_bytes"),
             },
+            parrot: self.parrot(),
             shed_lag: milliseconds("shed.lag_ms"),
             echo_endpoint: self.switch("server.echo_endpoint"),
             // Made of `Config::auth` at start-up, when the keys are read.
             gate: None,
             origins: self.origins(),
             audit: self.settings.contains_key("audit.path"),
+            reports: self.reports(),
+            worker: self.workers(),
+            model_server: None,
         }
     }
 
@@ -264,6 +280,7 @@ impl Resolver<'_> {
             // There is a queue for each pair of shards: fewer places in each when there are many.
             mesh_queue_max: (16_384 / (shards + 1)).clamp(128, 2_048),
             tls: None,
+            client_tls: None,
         }
     }
 
@@ -392,6 +409,9 @@ mod tests {
             (&[("limits.connections_max", "50000")], "this process may open 20000"),
             (&[("server.cores", "4000")], "no core 4000"),
             (&[("server.shards", "1000")], "say --shards"),
+            (&[("room.engine", "worker")], "set worker.redis_url"),
+            (&[("worker.redis_url", "http://a")], "write redis://host:6379/0"),
+            (&[("worker.redis_url", "redis://a"), ("worker.claim_s", "10")], "set it above 30"),
             (&[("server.proxy_protocol", "true")], "list the proxies' networks in server.trusted_proxies"),
             (&[("server.listen", "0.0.0.0:80")], "set auth.mode = \"jwt\""),
             (&[("server.admin", "[::]:80")], "--insecure"),
@@ -401,6 +421,7 @@ mod tests {
             (&[("server.unix_mode", "1777")], "write them as octal digits"),
             (&[("server.unix_mode", "+66")], "write them as octal digits"),
             (&[("tls.admin_cert", "a.pem")], "of no use without tls.admin_key"),
+            (&[("parrot.chunk_ms", "50")], "must be a multiple of 20"),
             (&[("tls.cert", "a.pem")], "of no use without tls.key"),
             (&[("tls.key", "a.pem")], "of no use without tls.cert"),
             (&[("tls.cert", "none/a.pem"), ("tls.key", "none/k.pem")], "none/a.pem: it can't be read"),

@@ -2,6 +2,31 @@
 
 use super::keys::{Default, Key, Kind};
 
+/// How many keys there are in all families.
+pub(super) const fn count(families: &[&[Key]]) -> usize {
+    let (mut at, mut count) = (0, 0);
+    while at < families.len() {
+        count += families[at].len();
+        at += 1;
+    }
+    count
+}
+
+/// The keys of all families in one table.
+pub(super) const fn joined<const COUNT: usize>(families: &[&[Key]]) -> [Key; COUNT] {
+    let mut keys = [families[0][0]; COUNT];
+    let (mut family, mut at, mut place) = (0, 0, 0);
+    while place < COUNT {
+        if at == families[family].len() {
+            (family, at) = (family + 1, 0);
+        } else {
+            keys[place] = families[family][at];
+            (at, place) = (at + 1, place + 1);
+        }
+    }
+    keys
+}
+
 pub(super) const fn number(
     name: &'static str,
     unit: &'static str,

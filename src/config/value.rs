@@ -268,7 +268,7 @@ mod tests {
             ("outbox.messages_max", "", "without quotes or unit"),
             ("outbox.coalesce_ms", "25ms", "without quotes or unit"),
             ("server.insecure", "yes", "true or false"),
-            ("room.engine", "cello", "echo, relay, parrot"),
+            ("room.engine", "cello", "echo, relay, parrot, realtime, worker"),
             ("server.listen", "8080", "127.0.0.1:8080"),
             ("server.listen", "unix:public.sock", "unix:/run/voxhall/public.sock"),
             ("server.listen", "unix:/run/voxhall/", "unix:/run/voxhall/public.sock"),

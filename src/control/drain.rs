@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::lifecycle::Lifecycle;
 use super::line::Line;
+use crate::jobs::Jobs;
 use crate::logging::{self, panic_message};
 use crate::notify::{self, Notice};
 
@@ -54,15 +55,16 @@ impl Signals {
 /// What the control plane came back with: what it returned, or what it said when it panicked.
 pub(crate) type Served = Result<io::Result<()>, Box<dyn Any + Send>>;
 
-/// Watches over the node until nothing is left to wait for.
+/// Watches over the node until nothing is left to wait for. Says whether there is still time for what comes behind it.
 pub(crate) async fn supervise(
     node: &Node,
     line: Line,
     lifecycle: Lifecycle,
-    mut signals: Signals,
+    signals: &mut Signals,
     window: Duration,
-) {
-    let told = serving(node, &lifecycle, &mut signals).await;
+) -> bool {
+    let told = serving(node, &lifecycle, signals).await;
+    let mut patient = true;
     lifecycle.drain();
     notify::tell(Notice::Stopping);
     if told {
@@ -71,15 +73,43 @@ pub(crate) async fn supervise(
             "draining: readiness is 503, clients are told to go over the window"
         );
         tell_all(&line, || ShardMessage::Drain { window: Micros(window.as_micros() as u64) }).await;
-        draining(node, &mut signals, window + GRACE).await;
+        patient = draining(node, signals, window + GRACE).await;
     }
     if node.has_lost_a_shard() {
         tracing::error!(
             "a shard died: the clients of the others are sent away with 1012, then the node ends"
         );
-        evacuating(node, &mut signals).await;
+        evacuating(node, signals).await;
     } else if !node.has_ended() {
         tell_all(&line, || ShardMessage::Stop).await;
+    }
+    patient && !node.has_lost_a_shard()
+}
+
+/// Waits for the jobs of the last rooms: until the shards have ended and handed over all reports, and Redis has taken what
+/// was made of them, at most so long. A signal ends that.
+pub(crate) async fn deliver_last(
+    node: &Node,
+    line: &Line,
+    signals: &mut Signals,
+    jobs: &Jobs,
+    within: Duration,
+) {
+    let last = async {
+        let mut ticks = tokio::time::interval(TICK / 10);
+        let gone = Instant::now() + STOP;
+        while !node.has_ended() && Instant::now() < gone {
+            ticks.tick().await;
+        }
+        line.settle().await;
+        jobs.finish(Instant::now() + within).await;
+    };
+    tokio::select! {
+        () = last => {}
+        name = signals.next() => {
+            tracing::warn!(signal = name, "told twice: ending at once");
+            jobs.finish(Instant::now()).await;
+        }
     }
 }
 
@@ -107,8 +137,8 @@ async fn serving(node: &Node, lifecycle: &Lifecycle, signals: &mut Signals) -> b
     }
 }
 
-/// Until the shards are done, the time is over, or the operator has no patience left.
-async fn draining(node: &Node, signals: &mut Signals, within: Duration) {
+/// Until the shards are done, the time is over, or the operator has no patience left: then `false`.
+async fn draining(node: &Node, signals: &mut Signals, within: Duration) -> bool {
     let mut ticks = tokio::time::interval(TICK / 10);
     let deadline = tokio::time::sleep(within);
     tokio::pin!(deadline);
@@ -116,13 +146,13 @@ async fn draining(node: &Node, signals: &mut Signals, within: Duration) {
         tokio::select! {
             name = signals.next() => {
                 tracing::warn!(signal = name, "told twice: ending at once");
-                return;
+                return false;
             }
             () = &mut deadline => {
                 tracing::warn!("the drain window is over");
-                return;
+                return true;
             }
-            _ = ticks.tick() => if node.has_ended() || node.has_lost_a_shard() { return },
+            _ = ticks.tick() => if node.has_ended() || node.has_lost_a_shard() { return true },
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 #[cfg(debug_assertions)]
 use shards::core::message::Fault;
 use shards::core::message::{Answer, AskId, Query};
+use shards::core::work::{Work, WorkFailure, WorkNews, WorkOrder, Worked};
 use shards::core::{Handoff, ShardId, ShardMessage};
 use shards::rt::{ControlLine, Link};
 use tokio::io::Interest;
@@ -20,10 +21,22 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::jobs::Jobs;
+use crate::worker::Workers;
+
 /// Questions that may be open at once.
 const ASKS_MAX: usize = 1_024;
 /// Messages taken from the mailbox before others on this thread have a turn.
 const BUDGET: usize = 128;
+
+/// Who takes what shards hand out, where there is somebody.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Takers {
+    /// Reports of ended rooms.
+    pub(crate) jobs: Option<Jobs>,
+    /// What rooms want of workers.
+    pub(crate) workers: Option<Workers>,
+}
 
 /// What the switchboard needs of the mesh.
 pub(crate) trait Mailbox {
@@ -89,6 +102,7 @@ pub(crate) struct Line {
 enum Request {
     Ask { shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>> },
     Tell { shard: ShardId, message: ShardMessage<Link>, reply: oneshot::Sender<bool> },
+    Settle { reply: oneshot::Sender<()> },
 }
 
 impl Line {
@@ -137,6 +151,14 @@ impl Line {
         sent.is_ok() && told.await.unwrap_or(false)
     }
 
+    /// Waits until everything is taken that shards have sent so far.
+    pub(crate) async fn settle(&self) {
+        let (reply, settled) = oneshot::channel();
+        if self.requests.send(Request::Settle { reply }).await.is_ok() {
+            let _ = settled.await;
+        }
+    }
+
     async fn put(
         &self,
         shard: ShardId,
@@ -168,6 +190,8 @@ pub(crate) struct Switchboard<M> {
     requests: mpsc::Receiver<Request>,
     waiting: HashMap<AskId, oneshot::Sender<Result<Answer, AskError>>>,
     last: u64,
+    /// Those who wait until everything is taken that has been sent.
+    settling: Vec<oneshot::Sender<()>>,
 }
 
 impl<M: Mailbox> Switchboard<M> {
@@ -175,11 +199,16 @@ impl<M: Mailbox> Switchboard<M> {
     pub(crate) fn new(mailbox: M) -> (Self, Line) {
         let (sender, requests) = mpsc::channel(256);
         let line = Line { requests: sender, shards: mailbox.shards() as u16 };
-        (Self { mailbox, requests, waiting: HashMap::new(), last: 0 }, line)
+        (Self { mailbox, requests, waiting: HashMap::new(), last: 0, settling: Vec::new() }, line)
     }
 
-    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`.
-    pub(crate) async fn run(mut self, mut door: impl FnMut(Handoff<Link>)) -> io::Result<Infallible> {
+    /// Runs until the doorbell breaks. Handed-over sockets go to the `door`, everything else that shards hand out to the
+    /// `takers`.
+    pub(crate) async fn run(
+        mut self,
+        mut door: impl FnMut(Handoff<Link>),
+        takers: Takers,
+    ) -> io::Result<Infallible> {
         let doorbell = self.mailbox.doorbell().try_clone_to_owned()?;
         #[expect(
             deprecated,
@@ -187,11 +216,20 @@ impl<M: Mailbox> Switchboard<M> {
         )]
         let doorbell = AsyncFd::with_interest(doorbell, Interest::READABLE)?;
         loop {
-            let taken = self.take_messages(&mut door);
+            let settling = std::mem::take(&mut self.settling);
+            let taken = self.take_messages(&mut door, &takers);
+            if taken < BUDGET {
+                // Whoever has stopped waiting does not mind.
+                for reply in settling {
+                    let _ = reply.send(());
+                }
+            } else {
+                self.settling = settling;
+            }
             while let Ok(request) = self.requests.try_recv() {
                 self.carry(request);
             }
-            if taken == BUDGET || !self.mailbox.prepare_to_sleep() {
+            if taken == BUDGET || !self.settling.is_empty() || !self.mailbox.prepare_to_sleep() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -205,17 +243,17 @@ impl<M: Mailbox> Switchboard<M> {
         }
     }
 
-    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>)) -> usize {
+    fn take_messages(&mut self, door: &mut impl FnMut(Handoff<Link>), takers: &Takers) -> usize {
         for taken in 0..BUDGET {
             match self.mailbox.receive() {
-                Some(message) => self.take(message, door),
+                Some(message) => self.take(message, door, takers),
                 None => return taken,
             }
         }
         BUDGET
     }
 
-    fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>)) {
+    fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>), takers: &Takers) {
         match message {
             ShardMessage::Answer { id, answer, .. } => {
                 if let Some(reply) = self.waiting.remove(&id) {
@@ -224,12 +262,34 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Serve(handoff) => door(handoff),
+            ShardMessage::RoomEnded(report) => {
+                if let Some(jobs) = &takers.jobs {
+                    jobs.take(&report);
+                }
+            }
+            ShardMessage::Work(work) => self.pass_work(work, takers.workers.as_ref()),
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
+            | ShardMessage::Worked(_)
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
                 tracing::error!("a shard sent the control plane a message that is for shards");
             }
+        }
+    }
+
+    /// Where nobody can take it, the room is told so.
+    fn pass_work(&self, work: Box<Work>, workers: Option<&Workers>) {
+        let (refused, failure) = match workers {
+            Some(workers) => match workers.take(work) {
+                Ok(()) => return,
+                Err(work) => (work, WorkFailure::busy()),
+            },
+            None => (work, WorkFailure::unavailable()),
+        };
+        if let Work { shard, room, order: WorkOrder::Ask(request), .. } = *refused {
+            let worked = Worked { room, request: request.id, news: WorkNews::Failed(failure) };
+            self.mailbox.tell(shard, ShardMessage::Worked(Box::new(worked)));
         }
     }
 
@@ -239,6 +299,7 @@ impl<M: Mailbox> Switchboard<M> {
             Request::Tell { shard, message, reply } => {
                 let _ = reply.send(self.mailbox.tell(shard, message));
             }
+            Request::Settle { reply } => self.settling.push(reply),
         }
     }
 
@@ -263,6 +324,10 @@ impl<M: Mailbox> Switchboard<M> {
 
 #[cfg(test)]
 mod tests {
+    use shards::core::event::{Modality, SessionSettings};
+    use shards::core::work::{Matter, RequestId, WorkRequest};
+    use shards::core::{Micros, RoomKey, SessionId};
+
     use super::super::testing::{FakeMesh, on_control_thread};
     use super::*;
 
@@ -298,6 +363,29 @@ mod tests {
             assert_eq!(answers[1].as_ref().err(), Some(&AskError::Busy));
             assert!(answers[2].is_ok());
             assert!(!line.tell(ShardId(1), ShardMessage::Stop).await);
+        });
+    }
+
+    #[test]
+    fn a_room_that_asks_workers_where_there_are_none_is_told_so() {
+        on_control_thread(FakeMesh::new(1), |_, mesh| async move {
+            let request = WorkRequest {
+                id: RequestId(7),
+                item: None,
+                matter: Matter::Nothing,
+                format: SessionSettings::default().format,
+                modality: Modality::Text,
+                metadata: None,
+                extras: None,
+                within: Micros::from_s(1),
+            };
+            let room = RoomKey { index: 3, generation: 1 };
+            let session = SessionId::parse("room").expect("valid");
+            let order = WorkOrder::Ask(Box::new(request));
+            mesh.want_workers(Work { shard: ShardId(0), room, session, order });
+            let Worked { room: told, request, news } = mesh.worked().await;
+            assert_eq!((told, request), (room, RequestId(7)));
+            assert_eq!(news, WorkNews::Failed(WorkFailure::unavailable()));
         });
     }
 }

@@ -13,16 +13,20 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES};
+use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UPSTREAM_ENDS};
 use shards::core::message::{Answer, Query};
+use shards::core::usage::OUTCOMES;
 
 use super::App;
 use super::lifecycle::Phase;
 use super::process::Process;
 use super::readings::{Growth, Reading, readings};
+use super::upstreams::Glance;
 use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
+use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
+use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -42,6 +46,9 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         build: [("version", env!("CARGO_PKG_VERSION")), ("profile", app.profile), ("engine", app.engine)],
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
+        jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
+        workers: app.workers.as_ref().map(Workers::report),
+        model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], encode(scrape))
@@ -72,6 +79,12 @@ struct Scrape {
     keys: Option<KeyReport>,
     /// Where there is an audit log.
     audit: Option<AuditReport>,
+    /// For each receiver of jobs.
+    jobs: Vec<JobsReport>,
+    /// Where there are workers.
+    workers: Option<WorkerReport>,
+    /// Where there is a model server.
+    model_server: Option<Glance>,
 }
 
 fn encode(scrape: Scrape) -> String {
@@ -111,8 +124,12 @@ impl Collector for Scrape {
         self.node(out)?;
         self.keys(out)?;
         self.audit(out)?;
+        self.jobs(out)?;
+        self.workers.iter().try_for_each(|report| describe(report, out))?;
+        self.model_server(out)?;
         self.readings(out)?;
         self.labelled(out)?;
+        self.responses(out)?;
         self.histogram(out, "ws_outbox_batch_size", "Events per text message sent", 1.0, |c| &c.batch_size)?;
         let help = "From a message's being due to the kernel's taking its last byte";
         self.histogram(out, "ws_outbox_send_latency_seconds", help, 1e6, |c| &c.send_latency_us)?;
@@ -189,6 +206,51 @@ impl Scrape {
         Ok(())
     }
 
+    fn jobs(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.jobs.is_empty() {
+            return Ok(());
+        }
+        let help = "Jobs that Redis has taken";
+        let mut family = out.encode_descriptor("voxhall_jobs_delivered", help, None, MetricType::Counter)?;
+        for jobs in &self.jobs {
+            count_of(&mut family, &[("receiver", jobs.receiver)], jobs.delivered)?;
+        }
+        let help = "Attempts to deliver jobs that failed and are made again";
+        let mut family =
+            out.encode_descriptor("voxhall_jobs_failed_attempts", help, None, MetricType::Counter)?;
+        for jobs in &self.jobs {
+            count_of(&mut family, &[("receiver", jobs.receiver)], jobs.failed)?;
+        }
+        let help = "Jobs that are lost";
+        let mut family = out.encode_descriptor("voxhall_jobs_dropped", help, None, MetricType::Counter)?;
+        for jobs in &self.jobs {
+            for (reason, count) in jobs.dropped {
+                count_of(&mut family, &[("reason", reason), ("receiver", jobs.receiver)], count)?;
+            }
+        }
+        let help = "Jobs that wait for Redis";
+        let mut family = out.encode_descriptor("voxhall_jobs_waiting", help, None, MetricType::Gauge)?;
+        for jobs in &self.jobs {
+            family.encode_family(&[("receiver", jobs.receiver)])?.encode_gauge(&(jobs.waiting as f64))?;
+        }
+        Ok(())
+    }
+
+    fn model_server(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in self.model_server.into_iter().flat_map(Glance::gauges) {
+            gauge(out, name, help, value)?;
+        }
+        let help = "Model sessions, and attempts at one, that ended, and how";
+        let mut family = out.encode_descriptor("voxhall_upstream_ended", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (how, count) in UPSTREAM_ENDS.iter().zip(counters.upstreams.ended) {
+                count_of(&mut family, &[("how", *how), ("shard", shard.as_str())], count)?;
+            }
+        }
+        let help = "From an engine's asking for a model session to its being open";
+        self.histogram(out, "voxhall_upstream_connect_seconds", help, 1e6, |c| &c.upstreams.connect_us)
+    }
+
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let shards: Vec<(String, Vec<Reading>)> = self.up().map(|(shard, c)| (shard, readings(c))).collect();
         let Some((_, first)) = shards.first() else { return Ok(()) };
@@ -252,6 +314,24 @@ impl Scrape {
             }
         }
         Ok(())
+    }
+
+    fn responses(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Responses that are over, by how they ended";
+        let mut family = out.encode_descriptor("voxhall_responses", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (status, count) in OUTCOMES.iter().zip(counters.responses.over) {
+                count_of(&mut family, &[("shard", shard.as_str()), ("status", *status)], count)?;
+            }
+        }
+        let help = "From the end of the user's turn to the first audio of the response";
+        self.histogram(out, "voxhall_response_first_audio_seconds", help, 1e6, |c| {
+            &c.responses.first_audio_us
+        })?;
+        let help = "Audio of each response that had any";
+        self.histogram(out, "voxhall_response_audio_seconds", help, 1e6, |c| &c.responses.audio_us)?;
+        let help = "From the making of a response to its end";
+        self.histogram(out, "voxhall_response_seconds", help, 1e6, |c| &c.responses.lasted_us)
     }
 
     /// One histogram of every shard; its numbers divided by `per` give the metric's unit.

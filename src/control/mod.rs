@@ -15,6 +15,7 @@ mod lifecycle;
 mod line;
 mod memory;
 mod metrics;
+mod names;
 mod problem;
 mod process;
 mod public;
@@ -26,21 +27,31 @@ mod socket;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod upstreams;
 mod users;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use shards::core::ModelServer;
 use shards::rt::{ControlLine, Node};
 use tokio::time::Instant;
 
 pub(crate) use admin_listener::AdminListener;
 pub(crate) use drain::{Signals, end};
+pub(crate) use line::Line;
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
-use crate::config::{AuthConfig, Config};
+use crate::config::{AuthConfig, Config, JobsConfig};
+use crate::jobs::Jobs;
+use crate::worker::{Bureau, Workers};
 use lifecycle::Lifecycle;
-use line::{Line, Switchboard};
+use line::{Switchboard, Takers};
+
+/// How long Redis has for the last jobs when the node has to end at once.
+const HASTE: Duration = Duration::from_millis(500);
 
 /// What every handler may use.
 pub(crate) type App = Arc<Plane>;
@@ -57,15 +68,33 @@ pub(crate) struct Plane {
     message_bytes_max: usize,
     json_depth_max: usize,
     limits: Vec<(&'static str, u64)>,
+    /// Where model sessions are had, if anywhere.
+    model_server: Option<Arc<ModelServer>>,
     /// Who may use the API; everybody where there is none.
     gate: Option<Arc<JwtGate>>,
     has_secret: bool,
     /// Where it is written down what the API is used for, if it is.
     audit: Option<Audit>,
+    /// Who is told of rooms that have ended, if anybody is.
+    jobs: Option<Jobs>,
+    /// The way to the workers, if there are any.
+    workers: Option<Workers>,
+}
+
+/// What works beside the control plane's own parts, each where it is configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// Who may use the API.
+    pub(crate) gate: Option<Arc<JwtGate>>,
+    /// Where it is written down what the API is used for.
+    pub(crate) audit: Option<Audit>,
+    /// Who is told of rooms that have ended.
+    pub(crate) jobs: Option<Jobs>,
 }
 
 impl Plane {
-    fn new(config: &Config, gate: Option<Arc<JwtGate>>, audit: Option<Audit>, line: Line) -> App {
+    fn new(config: &Config, beside: Beside, workers: Option<Workers>, line: Line) -> App {
+        let Beside { gate, audit, jobs } = beside;
         Arc::new(Self {
             line,
             lifecycle: Lifecycle::new(),
@@ -76,9 +105,12 @@ impl Plane {
             message_bytes_max: config.shard.limits.message_bytes_max,
             json_depth_max: config.shard.limits.json_depth_max,
             limits: config.limits().collect(),
+            model_server: config.shard.model_server.clone(),
             gate,
             has_secret: matches!(&config.auth, AuthConfig::Jwt(jwt) if !jwt.secret.is_empty()),
             audit,
+            jobs,
+            workers,
         })
     }
 }
@@ -89,28 +121,66 @@ impl Plane {
 /// When the thread's own plumbing breaks.
 pub(crate) async fn run(
     config: &Config,
-    gate: Option<Arc<JwtGate>>,
-    audit: Option<Audit>,
+    beside: Beside,
     node: &Node,
     mailbox: ControlLine,
     admin: AdminListener,
-    signals: Signals,
+    mut signals: Signals,
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let (switchboard, line) = Switchboard::new(mailbox);
-    let app = Plane::new(config, gate.clone(), audit.clone(), line.clone());
+    let (workers, bureau) = config.worker.clone().map(Workers::new).unzip();
+    let app = Plane::new(config, beside.clone(), workers.clone(), line.clone());
+    let Beside { gate, audit, jobs } = beside;
+    let takers = Takers { jobs: jobs.clone(), workers };
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
     let quotas = Arc::clone(node.quotas());
     let reload = reload::Reload::listen(config, audit)?;
+    names::look_once(config.realtime.as_ref()).await;
     ready()?;
     tokio::select! {
-        broken = switchboard.run(|handoff| door.take(handoff)) => broken.map(|never| match never {}),
+        broken = switchboard.run(|handoff| door.take(handoff), takers) => broken.map(|never| match never {}),
         broken = admin.run() => broken.map(|never| match never {}),
         broken = keep_fresh(config.auth.clone(), gate) => broken.map(|never| match never {}),
         broken = memory::watch(config.shed_memory_bytes, quotas) => broken.map(|never| match never {}),
+        broken = names::keep_known(config.realtime.as_ref()) => broken.map(|never| match never {}),
         broken = reload.run() => broken.map(|never| match never {}),
+        never = ask_workers(bureau, line.clone()) => match never {},
         never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
-        () = drain::supervise(node, line, app.lifecycle.clone(), signals, config.drain) => Ok(()),
+        never = deliver(jobs.as_ref()) => match never {},
+        () = until_the_end(config, node, line, app.lifecycle.clone(), &mut signals, jobs.as_ref()) => Ok(()),
+    }
+}
+
+/// Delivers jobs, where there are any.
+async fn deliver(jobs: Option<&Jobs>) -> Infallible {
+    match jobs {
+        Some(jobs) => jobs.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until nothing is left to wait for: the clients have gone, and the jobs of their rooms are delivered.
+async fn until_the_end(
+    config: &Config,
+    node: &Node,
+    line: Line,
+    lifecycle: Lifecycle,
+    signals: &mut Signals,
+    jobs: Option<&Jobs>,
+) {
+    let patient = drain::supervise(node, line.clone(), lifecycle, signals, config.drain).await;
+    if let (Some(jobs), Some(JobsConfig { flush, .. })) = (jobs, &config.jobs) {
+        let within = if patient { *flush } else { HASTE.min(*flush) };
+        drain::deliver_last(node, &line, signals, jobs, within).await;
+    }
+}
+
+/// Where there are no workers, there is nothing to do.
+async fn ask_workers(bureau: Option<Bureau>, line: Line) -> Infallible {
+    match bureau {
+        Some(bureau) => bureau.run(line).await,
+        None => std::future::pending().await,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
-use shards::core::counters::{Counters, WireCounters};
+use shards::core::counters::{Counters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +33,14 @@ pub(crate) struct Reading {
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $name:ident($of:ident), without [$($skipped:ident),*]:
+        $name:ident($of:ident), named $prefix:literal, without [$($skipped:ident),*]:
         $($growth:ident, $field:ident, $metric:literal, $help:literal;)*
     ) => {
         $(#[$doc])*
         fn $name(counters: &$of) -> Vec<Reading> {
             let $of { $($field,)* $($skipped: _),* } = counters;
             vec![$(Reading {
-                field: stringify!($field),
+                field: concat!($prefix, stringify!($field)),
                 metric: $metric,
                 growth: Growth::$growth,
                 help: $help,
@@ -53,12 +53,13 @@ macro_rules! table {
 /// The plain numbers of a shard; labelled ones and histograms are read from [`Counters`] itself.
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
+    all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
     all
 }
 
 table! {
-    shard(Counters), without [refused, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -72,6 +73,10 @@ table! {
     Counter, rooms_created, "voxhall_rooms_created", "Rooms made";
     Counter, rooms_evicted, "voxhall_rooms_evicted", "Lingering rooms ended early to stay within the limit";
     Counter, engines_started, "voxhall_engines_started", "Engines started";
+    Counter, interruptions, "voxhall_interruptions", "Times that queued audio of a response was taken back";
+    Counter, reports_made, "voxhall_room_reports", "Reports made of rooms that had ended";
+    Counter, reports_dropped, "voxhall_room_reports_dropped", "Reports that found no room to wait in";
+    Gauge, reports_waiting, "voxhall_room_reports_waiting", "Reports that wait for room on their way to the control plane";
     Counter, tokens_refreshed, "voxhall_tokens_refreshed", "Tokens refreshed in band";
     Counter, tokens_expired, "voxhall_tokens_expired", "Connections closed because their token expired";
     Counter, tokens_revoked, "voxhall_tokens_revoked", "Connections closed because their user was disconnected";
@@ -105,7 +110,22 @@ table! {
 }
 
 table! {
-    wire(WireCounters), without [turn_us]:
+    upstreams(UpstreamCounters), named "upstream_", without [ended, connect_us]:
+    Gauge, connecting, "voxhall_upstream_connecting", "Model sessions being opened";
+    Gauge, open, "voxhall_upstream_open", "Model sessions open";
+    Counter, dialled, "voxhall_upstream_dialled", "Connections to the model server that were begun";
+    Counter, opened, "voxhall_upstream_opened", "Model sessions that opened";
+    Counter, messages_received, "voxhall_upstream_messages_received", "Messages received from the model server";
+    Counter, bytes_received, "voxhall_upstream_bytes_received", "Bytes received from the model server";
+    Counter, messages_sent, "voxhall_upstream_messages_sent", "Messages sent to the model server completely";
+    Counter, bytes_sent, "voxhall_upstream_bytes_sent", "Bytes for the model server that the kernel took";
+    Counter, dropped, "voxhall_upstream_dropped", "Messages not sent because their model session ended";
+    Gauge, queued_messages, "voxhall_upstream_queued_messages", "Messages waiting for the model server";
+    Gauge, queued_bytes, "voxhall_upstream_queued_bytes", "Bytes waiting for the model server";
+}
+
+table! {
+    wire(WireCounters), named "", without [turn_us]:
     Counter, turns, "voxhall_turns", "Turns of the loop";
     Counter, enters, "voxhall_enters", "io_uring_enter calls";
     Gauge, enters_per_turn_max, "voxhall_enters_per_turn_max", "Most io_uring_enter calls in one turn";

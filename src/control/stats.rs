@@ -6,11 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
 use shards::core::counters::{Counters, DROP_REASONS, REFUSALS, SHED_CAUSES};
+use shards::core::usage::OUTCOMES;
 
 use super::App;
 use super::metrics::counters_of_all;
 use super::process::Process;
 use super::readings::readings;
+use super::upstreams;
 use crate::audit::Audit;
 use crate::auth::KeyReport;
 
@@ -36,6 +38,7 @@ pub(crate) async fn stats(State(app): State<App>) -> Json<Value> {
         "rooms": sum(|counters| counters.rooms),
         "auth": auth(&app),
         "audit": audit(&app),
+        "model_server": upstreams::of_node(app.model_server.as_deref()),
         "limits": app.limits.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
         "shards": shards.iter().enumerate().map(|(shard, counters)| of_shard(shard, counters.as_ref())).collect::<Vec<_>>(),
     }))
@@ -80,7 +83,10 @@ fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {
         .map(|(cause, sheds)| ((*cause).to_owned(), sheds.into()))
         .collect();
     fields.insert("shedding".to_owned(), shedding.into());
+    let responses: Map<_, _> = OUTCOMES.iter().zip(counters.responses.over).map(pair).collect();
+    fields.insert("responses".to_owned(), responses.into());
     fields.insert("refused".to_owned(), refused.into());
+    fields.insert("upstream_ended".to_owned(), upstreams::ends(&counters.upstreams).into());
     fields.insert("dropped".to_owned(), dropped.into());
     fields.insert("close_codes".to_owned(), codes.into());
     Value::Object(fields)

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query, RoomSummary};
+use shards::core::work::{Work, Worked};
 use shards::core::{Handoff, SessionId, ShardId, ShardMessage};
 use shards::rt::Link;
 use tokio::sync::Notify;
 
 use super::line::{Line, Mailbox, Switchboard};
 use super::public::Door;
-use super::{App, Plane};
+use super::{App, Beside, Plane};
 use crate::config::{FlagSetting, RawConfig};
 
 /// Shards that answer at once, unless told to be silent, full or slow. Each lists one room, `room-<shard>`, and knows every room of such a name.
@@ -34,6 +35,7 @@ struct Inner {
     full: Vec<ShardId>,
     asked: usize,
     posts: Vec<(String, String, Option<u16>)>,
+    worked: Vec<Worked>,
 }
 
 impl FakeMesh {
@@ -48,6 +50,7 @@ impl FakeMesh {
             full: Vec::new(),
             asked: 0,
             posts: Vec::new(),
+            worked: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), asked: Arc::new(Notify::new()), bell: Arc::new(bell) }
     }
@@ -94,6 +97,23 @@ impl FakeMesh {
     /// Session, data and member of every post.
     pub(crate) fn posts(&self) -> Vec<(String, String, Option<u16>)> {
         self.lock().posts.clone()
+    }
+
+    /// As a shard does with what a room wants of workers.
+    pub(crate) fn want_workers(&self, work: Work) {
+        self.lock().inbox.push_back(ShardMessage::Work(Box::new(work)));
+        self.ring();
+    }
+
+    /// Waits for what a shard is told about it.
+    pub(crate) async fn worked(&self) -> Worked {
+        loop {
+            let heard = self.asked.notified();
+            if let Some(worked) = self.lock().worked.pop() {
+                return worked;
+            }
+            heard.await;
+        }
     }
 
     /// As a shard does with a request that is not for it.
@@ -162,8 +182,10 @@ impl Mailbox for FakeMesh {
         if inner.full.contains(&to) {
             return false;
         }
-        if let ShardMessage::Ask { id, query } = message {
-            inner.take_question(to, id, query);
+        match message {
+            ShardMessage::Ask { id, query } => inner.take_question(to, id, query),
+            ShardMessage::Worked(worked) => inner.worked.push(*worked),
+            _ => {}
         }
         drop(inner);
         self.ring();
@@ -216,10 +238,11 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (switchboard, line) = Switchboard::new(mesh.clone());
-        let app = Plane::new(&config, crate::auth::open(&config).expect("good keys"), None, line);
+        let beside = Beside { gate: crate::auth::open(&config).expect("good keys"), ..Beside::default() };
+        let app = Plane::new(&config, beside, None, line);
         let door = Door::new(Arc::clone(&app));
         tokio::select! {
-            ended = switchboard.run(move |handoff| door.take(handoff)) => panic!("it ended: {:?}", ended.err()),
+            ended = switchboard.run(move |handoff| door.take(handoff), super::Takers::default()) => panic!("it ended: {:?}", ended.err()),
             () = test(app, mesh) => {}
         }
     });

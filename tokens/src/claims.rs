@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use shards::core::gate::RealtimeClaim;
 use shards::core::{Denied, Micros, Pass, Role};
 
 use super::channels::Claimed;
@@ -19,6 +20,22 @@ pub(super) struct Claims {
     engine: Option<String>,
     channels: Option<Claimed>,
     role: Option<String>,
+    realtime: Option<ClaimedRealtime>,
+}
+
+/// What a token says of the model session of its room.
+#[derive(Deserialize)]
+struct ClaimedRealtime {
+    model: Option<Box<str>>,
+    voice: Option<Box<str>>,
+    instructions: Option<Box<str>>,
+}
+
+impl From<ClaimedRealtime> for RealtimeClaim {
+    fn from(claimed: ClaimedRealtime) -> Self {
+        let ClaimedRealtime { model, voice, instructions } = claimed;
+        Self { model, voice, instructions }
+    }
 }
 
 impl Claims {
@@ -39,6 +56,7 @@ impl Claims {
             rooms: self.rooms.map(|rooms| rooms.into_iter().map(Into::into).collect()),
             engine: engine
                 .map_err(|_| Denied::Forbidden("the token is for an engine that is not served here"))?,
+            realtime: self.realtime.map(|claimed| Box::new(claimed.into())),
             channels: self.channels.map(|claimed| claimed.0).unwrap_or_default(),
             role: if self.role.as_deref() == Some("admin") { Role::Admin } else { Role::Member },
         })
@@ -71,6 +89,22 @@ mod tests {
         assert_eq!(left("-5"), Err(EXPIRED));
         assert_eq!(left("1e300"), Ok(Some(Micros(u64::MAX))));
         assert_eq!(pass(r#"{"sub":"u"}"#).map(|pass| pass.valid_for), Ok(None));
+    }
+
+    #[test]
+    fn a_token_says_what_the_model_session_of_its_room_is_told() {
+        let realtime = |json: &str| pass(json).expect("good").realtime;
+        let claim =
+            realtime(r#"{"sub":"u","realtime":{"model":"m","voice":"v","instructions":"i","more":1}}"#);
+        let all = RealtimeClaim {
+            model: Some("m".into()),
+            voice: Some("v".into()),
+            instructions: Some("i".into()),
+        };
+        assert_eq!(claim.as_deref(), Some(&all));
+        assert_eq!(realtime(r#"{"sub":"u","realtime":{}}"#), Some(Box::default()));
+        assert_eq!(realtime(r#"{"sub":"u"}"#), None);
+        assert!(serde_json::from_str::<Claims>(r#"{"sub":"u","realtime":{"model":7}}"#).is_err());
     }
 
     #[test]

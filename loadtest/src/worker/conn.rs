@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
+use super::converse::Turn;
 use crate::clock::Voice;
 use crate::track::Tracker;
 
@@ -51,6 +52,8 @@ pub(super) struct Conn {
     pub(super) partial: Vec<u8>,
     pub(super) pending: Option<Box<Pending>>,
     pub(super) tracker: Tracker,
+    /// Its part of a conversation (`converse`).
+    pub(super) turn: Option<Box<Turn>>,
     /// The resume token of the last welcome, with the last event's number (`storm --resume`).
     pub(super) resume: Option<Box<Resume>>,
 }
@@ -85,6 +88,7 @@ impl Conn {
             cut_us: self.cut_us,
             voice: self.voice,
             resume: self.resume.take(),
+            turn: self.turn.take(),
             ..Self::default()
         };
     }

@@ -15,6 +15,8 @@ pub(super) enum Event {
     Dropped { count: u64 },
     /// The server found fault with something.
     Error { code: String },
+    /// A response is over.
+    Answered { status: String },
     /// Anything else.
     Other,
 }
@@ -27,6 +29,7 @@ struct Line<'a> {
     recovered: Option<bool>,
     count: Option<u64>,
     error: Option<Fault>,
+    response: Option<Response>,
     seq: Option<u64>,
 }
 
@@ -38,6 +41,11 @@ struct Session {
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    status: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +63,9 @@ pub(super) fn read(line: &[u8]) -> (Event, Option<u64>) {
         "session.restored" => Event::Restored { recovered: line.recovered.unwrap_or(false) },
         "outbox.dropped" => Event::Dropped { count: line.count.unwrap_or(1) },
         "error" => Event::Error { code: line.error.and_then(|error| error.code).unwrap_or_default() },
+        "response.done" => {
+            Event::Answered { status: line.response.and_then(|response| response.status).unwrap_or_default() }
+        }
         _ => Event::Other,
     };
     (event, line.seq)

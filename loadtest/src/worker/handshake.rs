@@ -39,7 +39,10 @@ impl Handshake {
         let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
         Self {
             before_room: format!("GET /ws/{}", plan.prefix),
-            query: format!("?engine={}", plan.engine),
+            query: match plan.audio_rate {
+                Some(rate) => format!("?engine={}&rate={rate}", plan.engine),
+                None => format!("?engine={}", plan.engine),
+            },
             after_query: format!(
                 " HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n",

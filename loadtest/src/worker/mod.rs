@@ -6,6 +6,7 @@
 
 mod conn;
 mod connect;
+mod converse;
 mod events;
 mod handshake;
 mod life;
@@ -22,7 +23,7 @@ use crate::host;
 use crate::ipc::{Command, Notice, Progress};
 use crate::plan::{Plan, Scenario};
 use crate::socket::Poll;
-use crate::tally::{OthersTally, SlowTally, StormTally, Tally};
+use crate::tally::{ConverseTally, OthersTally, SlowTally, StormTally, Tally};
 
 use conn::{Conn, State, token};
 use connect::Connector;
@@ -158,6 +159,7 @@ impl Worker {
             }
             Scenario::Flood => tally.others = Some(OthersTally::default()),
             Scenario::Storm => tally.storm = Some(StormTally::default()),
+            Scenario::Converse => tally.converse = Some(ConverseTally::default()),
             _ => {}
         }
         Ok(Self {
@@ -293,6 +295,9 @@ impl Worker {
         if plan.scenario == Scenario::Slow {
             self.milestones.insert(1, (trouble_at_us, Milestone::SlowStop));
         }
+        if plan.scenario == Scenario::Converse {
+            return self.begin_conversations(start_us);
+        }
         for index in 0..plan.count {
             let conn = &mut self.conns[index as usize];
             conn.voice = Voice::of(plan, plan.first + index).filter(|_| conn.state == State::Open);
@@ -341,8 +346,9 @@ impl Worker {
             && (now >= by || slow_left() == 0)
         {
             self.finish_by = None;
-            self.tally.open = self.progress.open;
             let still_open = slow_left();
+            self.count_unanswered();
+            self.tally.open = self.progress.open;
             let clients = self.conns.iter().filter(|conn| conn.slow).count() as u64;
             if let Some(slow) = &mut self.tally.slow {
                 (slow.still_open, slow.clients) = (still_open, clients);

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::conn::{Resume, State};
+use super::converse::MANUAL_TURNS;
 use super::events::{self, Event};
 use super::handshake::Answer;
 use super::{Run, Worker};
@@ -108,6 +109,9 @@ impl Worker {
     fn take_audio(&mut self, index: u32, payload: &[u8], now: u64) {
         self.tally.total_binary += 1;
         let body = payload.get(self.plan.subprotocol.header_bytes()..);
+        if self.plan.scenario == Scenario::Converse {
+            return self.hear_answer(index, body.unwrap_or_default(), now);
+        }
         let (Some(run), Some(stamp)) = (self.run, body.and_then(Stamp::read)) else {
             return self.tally.error("unmatched_frame");
         };
@@ -179,6 +183,9 @@ impl Worker {
                     let resume = |token| Box::new(Resume { token, after: seq.unwrap_or(0) });
                     conn.resume = token.map(resume);
                 }
+                if self.plan.scenario == Scenario::Converse {
+                    self.send_control(index, OpCode::Text, MANUAL_TURNS);
+                }
                 self.welcomed(index, now);
             }
             Event::Restored { recovered } => {
@@ -190,6 +197,7 @@ impl Worker {
             }
             Event::Dropped { count } => self.tally.told_dropped += count,
             Event::Error { code } => self.tally.error(&format!("server_{code}")),
+            Event::Answered { status } => self.answered(index, &status, now),
             Event::Other => {}
         }
     }

@@ -31,6 +31,9 @@ impl Worker {
     /// Offers all frames of a client that are due, and enters it in the wheel for the next.
     fn speak(&mut self, index: u32) {
         let Some(run) = self.run else { return };
+        if self.plan.scenario == Scenario::Converse {
+            return self.converse(index, run);
+        }
         loop {
             let now = now_us();
             let conn = &mut self.conns[index as usize];
@@ -53,6 +56,11 @@ impl Worker {
             }
             self.offer(index, Waiting { intended_us, late_us: (now - intended_us) as u32 });
         }
+    }
+
+    /// Sends a frame that was due then.
+    pub(super) fn offer_at(&mut self, index: u32, intended_us: u64, now: u64) {
+        self.offer(index, Waiting { intended_us, late_us: (now - intended_us) as u32 });
     }
 
     /// Sends a frame, or keeps its place in the queue of a socket that is blocked.
@@ -95,6 +103,9 @@ impl Worker {
                         Some(Box::new(Pending { bytes: bytes[n..].to_vec(), ..Pending::default() }));
                 }
                 conn.seq += 1;
+                if let Some(turn) = &mut conn.turn {
+                    turn.say(stamp, self.template.rest());
+                }
                 self.sent(index, frame);
             }
             Err(Errno::AGAIN) => {
@@ -117,6 +128,9 @@ impl Worker {
                         Stamp { seq: conn.seq, late_us: frame.late_us, intended_us: frame.intended_us };
                     pending.bytes.extend_from_slice(self.template.stamped(stamp));
                     conn.seq += 1;
+                    if let Some(turn) = &mut conn.turn {
+                        turn.say(stamp, self.template.rest());
+                    }
                     built.push(frame);
                 }
             }

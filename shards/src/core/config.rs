@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::engine::EngineKind;
 use super::gate::Gate;
 use super::http::ForwardedBy;
+use super::model_server::ModelServer;
 use super::networks::Networks;
 use super::origin::Origins;
 use super::time::Micros;
@@ -25,10 +26,14 @@ pub struct ShardConfig {
     pub audio: Audio,
     /// `room.*`
     pub room: RoomDefaults,
+    /// `realtime.*`, as far as the engine is concerned.
+    pub realtime: RealtimeDefaults,
     /// What is believed of proxies.
     pub proxies: Proxies,
     /// `deflate.*`
     pub deflate: Deflate,
+    /// `parrot.*`
+    pub parrot: Parrot,
     /// Past this turns are so late that new work is turned away (`shed.lag_ms`); zero when they never are.
     pub shed_lag: Micros,
     /// Whether `GET /echo` is served.
@@ -39,6 +44,28 @@ pub struct ShardConfig {
     pub origins: Origins,
     /// Whether what happens is written down (`audit.path`).
     pub audit: bool,
+    /// Where upstream sessions are had (`realtime.url`); nothing when nowhere.
+    pub model_server: Option<Arc<ModelServer>>,
+    /// What reports of ended rooms hold; nothing when nobody takes them (`jobs.*`).
+    pub reports: Option<Reports>,
+    /// `worker.*`, as far as a shard is concerned.
+    pub worker: Workers,
+}
+
+/// `jobs.*`, as far as shards are concerned.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// What may be kept of one room's transcript.
+    pub transcript_bytes_max: usize,
+}
+
+/// `worker.*`, as far as a shard is concerned.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    /// Whether there is a way to any.
+    pub available: bool,
+    /// How long a worker may be silent: until its answer begins, and between its parts.
+    pub deadline: Micros,
 }
 
 /// What is believed of proxies: `server.trusted_proxies`, `server.proxy_protocol`, `server.forwarded_by`.
@@ -134,6 +161,57 @@ pub struct RoomDefaults {
     pub engine: EngineKind,
 }
 
+/// `realtime.*`, as far as the engine is concerned: what a model session is told, and how long it lives.
+#[derive(Clone, Debug)]
+pub struct RealtimeDefaults {
+    /// The model that rooms get whose token names no other.
+    pub model: Box<str>,
+    /// The voice; empty for the model server's own.
+    pub voice: Box<str>,
+    /// The instructions; empty for the model server's own.
+    pub instructions: Box<str>,
+    /// The model that writes down what members say; empty for none. Without it a fresh session learns only the answers.
+    pub transcription: Box<str>,
+    /// How the model server spells the protocol.
+    pub dialect: Dialect,
+    /// Samples per second of pcm16 there; zero for the room's own rate. The vendor takes 24,000 and nothing else.
+    pub pcm16_rate: u16,
+    /// A session in which nothing happened for so long is closed, and opened again when it is needed.
+    pub idle: Micros,
+    /// A session of this age is replaced between two turns: before the vendor's own limit of 60 minutes.
+    pub age: Micros,
+    /// For how long a session that can't be had is tried for, before what waits for it is given up.
+    pub retry: Micros,
+    /// For how long a model server may be silent that owes a response.
+    pub stall: Micros,
+}
+
+/// How a model server spells the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// As generally available.
+    Ga,
+    /// As it was before.
+    Beta,
+}
+
+impl Default for RealtimeDefaults {
+    fn default() -> Self {
+        Self {
+            model: "gpt-realtime".into(),
+            voice: "".into(),
+            instructions: "".into(),
+            transcription: "".into(),
+            dialect: Dialect::Ga,
+            pcm16_rate: 24_000,
+            idle: Micros::from_s(300),
+            age: Micros::from_s(3_300),
+            retry: Micros::from_s(20),
+            stall: Micros::from_s(30),
+        }
+    }
+}
+
 /// `deflate.*`
 #[derive(Clone, Debug)]
 pub struct Deflate {
@@ -141,6 +219,26 @@ pub struct Deflate {
     pub enabled: bool,
     /// Messages shorter than this are never compressed: they would gain little.
     pub threshold_bytes: usize,
+}
+
+/// `parrot.*`: how the parrot answers, so that clients can be tested with it.
+#[derive(Clone, Debug)]
+pub struct Parrot {
+    /// How long it thinks before an answer.
+    pub delay: Micros,
+    /// How much of its speech comes at once, a multiple of 20 ms; zero: 20 ms, or 100 ms where all members take audio in
+    /// events.
+    pub chunk: Micros,
+    /// How many times as fast as speech it answers; zero: as fast as possible.
+    pub pace: u64,
+    /// After so many answers of a room one fails; zero: none.
+    pub fail_after: u64,
+}
+
+impl Default for Parrot {
+    fn default() -> Self {
+        Self { delay: Micros(0), chunk: Micros(0), pace: 1, fail_after: 0 }
+    }
 }
 
 impl Default for ShardConfig {
@@ -175,13 +273,18 @@ impl Default for ShardConfig {
             },
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
             room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
+            realtime: RealtimeDefaults::default(),
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
+            parrot: Parrot::default(),
             shed_lag: Micros::from_ms(250),
             echo_endpoint: false,
             gate: None,
             origins: Origins::Any,
             audit: false,
+            model_server: None,
+            worker: Workers { available: false, deadline: Micros::from_s(30) },
+            reports: None,
         }
     }
 }

@@ -6,11 +6,13 @@ use super::allowance::Allowance;
 use super::audit::Asked;
 use super::deflate::WindowBits;
 use super::engine::EngineKind;
+use super::event::Dialect;
 use super::gate::{Channels, Pass};
 use super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::outbox::Lane;
 use super::paged::Keyed;
 use super::time::Micros;
+use super::upstream_conn::Upstream;
 use super::ws::Decoder;
 
 /// A connection from its acceptance to the closing of its descriptor.
@@ -32,6 +34,8 @@ pub(super) struct Conn {
     pub(super) resuming: bool,
     /// What it was told of its limits.
     pub(super) told: Told,
+    /// Whether it is one of ours to a model server, whatever its phase.
+    pub(super) upstream: bool,
     /// What it owes for what it sent.
     pub(super) allowance: Allowance,
     /// What is to be sent to it.
@@ -102,6 +106,8 @@ pub(super) enum Phase {
     Head(Box<Head>),
     /// Talking WebSocket.
     Open(Open),
+    /// Ours to a model server, until the last goodbye.
+    Upstream(Box<Upstream>),
     /// Saying goodbye.
     Closing(Closing),
     /// Moved or closed: waits for the pump to say that the descriptor is gone.
@@ -243,19 +249,29 @@ pub(super) enum Subprotocol {
     Plain,
     /// Newline-delimited JSON, binary frames with a header.
     V1,
+    /// One JSON event a text frame, audio in base64, in the vendor's words of today.
+    Realtime,
+    /// The same in the words of its beta.
+    RealtimeBeta,
 }
 
 impl Subprotocol {
-    /// The first offered one that is spoken here.
-    pub(super) fn choose<'a>(offered: impl Iterator<Item = &'a str>) -> Self {
+    /// The first offered one that is spoken here; `beta` says which words `realtime` means.
+    pub(super) fn choose<'a>(offered: impl Iterator<Item = &'a str>, beta: bool) -> Self {
         for name in offered {
             match name {
                 "voxhall.v1" => return Self::V1,
                 "voxhall.v1.plain" => return Self::Plain,
+                "realtime" => return Self::realtime(beta),
                 _ => {}
             }
         }
         Self::None
+    }
+
+    /// What `/v1/realtime` speaks.
+    pub(super) const fn realtime(beta: bool) -> Self {
+        if beta { Self::RealtimeBeta } else { Self::Realtime }
     }
 
     /// As negotiated.
@@ -264,6 +280,21 @@ impl Subprotocol {
             Self::None => None,
             Self::Plain => Some("voxhall.v1.plain"),
             Self::V1 => Some("voxhall.v1"),
+            Self::Realtime | Self::RealtimeBeta => Some("realtime"),
         }
+    }
+
+    /// The words of its events.
+    pub(super) const fn dialect(self) -> Dialect {
+        match self {
+            Self::None | Self::Plain | Self::V1 => Dialect::Native,
+            Self::Realtime => Dialect::Ga,
+            Self::RealtimeBeta => Dialect::Beta,
+        }
+    }
+
+    /// Whether audio travels in events, and binary messages mean nothing.
+    pub(super) const fn only_events(self) -> bool {
+        matches!(self, Self::Realtime | Self::RealtimeBeta)
     }
 }

@@ -1,6 +1,13 @@
 //! What a shard counts. Plain numbers in the shard's own memory: the control plane asks for a copy, so that
 //! counting costs an addition and nothing is shared between cores.
 
+mod upstreams;
+
+pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
+pub(super) use upstreams::{HUNG_UP, end_of};
+
+use super::usage::ResponseCounters;
+
 /// Upper bounds of `ws_outbox_batch_size`.
 pub const BATCH_SIZE_BOUNDS: [u64; 7] = [1, 2, 5, 10, 20, 50, 100];
 /// Upper bounds of `ws_outbox_send_latency_seconds`, in microseconds.
@@ -167,6 +174,16 @@ pub struct Counters {
     pub rooms_evicted: u64,
     /// Engines started.
     pub engines_started: u64,
+    /// What responses took and gave.
+    pub responses: ResponseCounters,
+    /// Times that queued audio of a response was taken back.
+    pub interruptions: u64,
+    /// Reports made of rooms that had ended.
+    pub reports_made: u64,
+    /// Those of them that found no room to wait in.
+    pub reports_dropped: u64,
+    /// Those that wait for room on their way to the control plane (gauge).
+    pub reports_waiting: u64,
     /// Tokens refreshed in band.
     pub tokens_refreshed: u64,
     /// Connections closed because their token expired.
@@ -237,6 +254,8 @@ pub struct Counters {
     pub shedding: [bool; SHED_CAUSES.len()],
     /// Bytes of the shard's own bookkeeping for connections and rooms (gauge).
     pub state_bytes: u64,
+    /// Upstream sessions. They are no clients: nothing above counts them.
+    pub upstreams: UpstreamCounters,
     /// What the runtime under the shard counts.
     pub wire: WireCounters,
 }
@@ -302,6 +321,11 @@ impl Default for Counters {
             rooms_created: 0,
             rooms_evicted: 0,
             engines_started: 0,
+            responses: ResponseCounters::default(),
+            interruptions: 0,
+            reports_made: 0,
+            reports_dropped: 0,
+            reports_waiting: 0,
             tokens_refreshed: 0,
             tokens_expired: 0,
             tokens_revoked: 0,
@@ -337,6 +361,7 @@ impl Default for Counters {
             timers: 0,
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
+            upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),
         }
     }

@@ -3,9 +3,11 @@
 use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::audit::AuditRecord;
-use super::ids::{ConnKey, ShardId};
+use super::ids::{ConnKey, RoomKey, ShardId};
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
+use super::upstream::{Line, UpstreamEnd};
+use super::work::{Work, Worked};
 
 /// Something that happened outside. The pump brings these one at a time to [`super::Shard::handle`].
 #[derive(Debug)]
@@ -61,6 +63,22 @@ pub enum Input<'a> {
         /// This connection.
         conn: ConnKey,
     },
+    /// Answers [`Effect::Dial`].
+    Dialled {
+        /// The room it was for.
+        room: RoomKey,
+        /// The line it was for.
+        line: Line,
+        /// The key of a socket that is being connected, or why there is none.
+        outcome: Result<ConnKey, Box<str>>,
+    },
+    /// The socket of [`Input::Dialled`] is connected, and secured where that is asked for; or never will be, and then why.
+    Connected {
+        /// This connection.
+        conn: ConnKey,
+        /// Whether it takes bytes.
+        outcome: Result<(), Box<str>>,
+    },
     /// The control plane asks.
     Ask {
         /// Names the question in the answer.
@@ -68,6 +86,8 @@ pub enum Input<'a> {
         /// The question.
         query: Query,
     },
+    /// A worker has answered a room's request, or there will be no answer.
+    Worked(Box<Worked>),
     /// End every connection within the window, politely.
     Drain {
         /// Over which the goodbyes are spread.
@@ -143,12 +163,27 @@ pub enum Effect {
         /// The proxy between, if one has named the client.
         via: Option<IpAddr>,
     },
+    /// Connect to a model server; answered with [`Input::Dialled`], never within this call, and then with
+    /// [`Input::Connected`] or [`Input::Ended`].
+    Dial {
+        /// For this room.
+        room: RoomKey,
+        /// For this line of it.
+        line: Line,
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// An upstream session has failed in a way that the operator should read of.
+    UpstreamFailed(Box<UpstreamEnd>),
     /// Shut our side down: everything that was to be said has been. Receiving goes on.
     Shutdown(ConnKey),
     /// End the connection: stop receives, shut down, close, then [`Input::Closed`].
     Close(ConnKey, CloseMode),
     /// Carry an answer to the control plane.
     Answer(AskId, Answer),
+    /// Carry what a room wants of workers to the control plane. When there is no room for it there, a request is answered
+    /// at once, with [`Input::Worked`] and [`super::work::WorkFailure::busy`].
+    Work(Box<Work>),
     /// Write down what happened, if there is room for it where that waits.
     Audit(Box<AuditRecord>),
 }

@@ -11,7 +11,10 @@ use std::rc::Rc;
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Bytes kept free before a payload: the longest server header (10) and the binary header (8), rounded up.
+use super::ws::apply_mask;
+
+/// Bytes kept free before a payload: the longest server header (10) and the binary header (8), rounded up. The longest
+/// client header is 14.
 pub const HEADROOM: usize = 24;
 
 /// Bytes of the binary header of `voxhall.v1`.
@@ -83,6 +86,17 @@ impl Draft {
         block.end += more.len() as u32;
     }
 
+    /// Appends `len` bytes that `write` fills in where they are.
+    pub fn extend_with(&mut self, pool: &mut FramePool, len: usize, write: impl FnOnce(&mut [u8])) {
+        if self.0.bytes.len() - TAILROOM - (self.0.end as usize) < len {
+            self.grow(pool, len);
+        }
+        let block = self.block();
+        let end = block.end as usize;
+        write(&mut block.bytes[end..end + len]);
+        block.end += len as u32;
+    }
+
     /// Shortens the payload to `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         let block = self.block();
@@ -116,6 +130,21 @@ impl Draft {
         block.bytes[start..start + header_len].copy_from_slice(&header[..header_len]);
         block.start = start as u32;
         block.bytes[block.end as usize] = b'\n';
+        Frame(self.0)
+    }
+
+    /// Seals the payload as one message of a client (section 5.3): masked, in place.
+    #[must_use]
+    pub fn seal_masked(mut self, opcode: OpCode, key: [u8; 4]) -> Frame {
+        let block = self.block();
+        let (payload, end) = (block.payload as usize, block.end as usize);
+        let (mut header, header_len) = server_header(opcode, end - payload);
+        header[1] |= 0x80;
+        let start = payload - key.len() - header_len;
+        block.bytes[start..start + header_len].copy_from_slice(&header[..header_len]);
+        block.bytes[start + header_len..payload].copy_from_slice(&key);
+        apply_mask(&mut block.bytes[payload..end], key);
+        block.start = start as u32;
         Frame(self.0)
     }
 
@@ -355,6 +384,20 @@ mod tests {
         let header = BinaryHeader { kind: 1, flags: 3, track: 0x0102, timestamp_ms: 0x0a0b_0c0d };
         let frame = pool.copy(b"pcm").with_binary_header(header).seal(BINARY);
         assert_eq!(frame.wire(), b"\x82\x0b\x01\x03\x02\x01\x0d\x0c\x0b\x0apcm");
+    }
+
+    #[test]
+    fn a_client_s_message_is_masked_where_it_lies() {
+        let mut pool = FramePool::default();
+        for (len, header) in [(0, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
+            let mut frame = pool.copy(&vec![7; len]).seal_masked(TEXT, [1, 2, 3, 4]).wire().to_vec();
+            assert_eq!(frame.len(), header + len);
+            let mut decoder = super::super::ws::Decoder::new();
+            let item = decoder.next(&mut frame.as_mut_slice(), usize::MAX);
+            assert_eq!(item, Ok(Some(super::super::ws::Item::Text(&mut vec![7; len]))));
+        }
+        let frame = pool.copy(b"Hello").seal_masked(TEXT, [0x37, 0xfa, 0x21, 0x3d]);
+        assert_eq!(frame.wire(), b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", "RFC 6455 section 5.7");
     }
 
     #[test]

@@ -29,10 +29,23 @@ pub struct Pass {
     pub rooms: Option<Box<[Box<str>]>>,
     /// The only engine it is for; nothing when it is for any.
     pub engine: Option<EngineKind>,
+    /// What it says of the model session of a room that its bearer makes.
+    pub realtime: Option<Box<RealtimeClaim>>,
     /// What its bearer may do on which channels.
     pub channels: Channels,
     /// What else its bearer may do.
     pub role: Role,
+}
+
+/// What a token says of a model session, instead of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RealtimeClaim {
+    /// The model.
+    pub model: Option<Box<str>>,
+    /// The voice.
+    pub voice: Option<Box<str>>,
+    /// The instructions.
+    pub instructions: Option<Box<str>>,
 }
 
 /// What a bearer may do on a channel.
@@ -267,6 +280,7 @@ mod tests {
             valid_for: None,
             rooms: rooms.map(|rooms| rooms.iter().map(|&room| room.into()).collect()),
             engine,
+            realtime: None,
             channels: Channels::default(),
             role: Role::Member,
         };

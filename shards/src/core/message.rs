@@ -4,7 +4,9 @@ use ::core::net::{IpAddr, SocketAddr};
 
 use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
+use super::report::RoomReport;
 use super::time::Micros;
+use super::work::{Work, Worked};
 
 /// Everything that travels between shards and the control plane. `S` is a socket: a `Link` in the runtime,
 /// a pipe's end in the simulation.
@@ -31,6 +33,15 @@ pub enum ShardMessage<S> {
         /// The answer.
         answer: Answer,
     },
+    /// From a shard to the control plane: what a room wants of workers. When the queue is full the shard tells the room so,
+    /// which is a retryable error for its clients; a cancel that is lost leaves a request to run into its deadline.
+    Work(Box<Work>),
+    /// From the control plane to the shard that asked: what a worker says. Lost: the room's own deadline for its worker
+    /// passes, and its clients get a retryable error.
+    Worked(Box<Worked>),
+    /// From a shard to the control plane: a room has ended, for whoever works on it afterwards. When the queue is full
+    /// the shard keeps it and tries again; if it is lost, so is the room's job, and that is counted.
+    RoomEnded(Box<RoomReport>),
     /// From the control plane to every shard: end all connections within the window. Lost: the node's own
     /// deadline ends the shard.
     Drain {

@@ -1,5 +1,5 @@
-//! Randomness from a seed: SplitMix64 (Steele, Lea and Flood 2014). Spreads goodbyes and retries; nothing
-//! secret depends on it.
+//! Randomness from a seed: SplitMix64 (Steele, Lea and Flood 2014). Spreads goodbyes and retries, and masks what goes to
+//! model servers, where nobody between chooses the bytes; nothing secret depends on it.
 
 /// A stream of numbers that its seed determines.
 #[derive(Clone, Debug)]

@@ -5,9 +5,13 @@ use smallvec::SmallVec;
 use super::arrivals::Queue;
 use super::engine::{Engine, EngineKind};
 use super::event::SessionSettings;
+use super::gate::RealtimeClaim;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
+use super::report::Record;
 use super::time::Micros;
+use super::upstream_conn::Known;
+use super::usage::Meter;
 
 /// The server-side object of a session. An idle one has no engine, no queue and no settings of its own.
 ///
@@ -37,6 +41,8 @@ pub(super) struct Room {
     pub(super) last_member: u16,
     /// Which engine answers in it.
     pub(super) kind: EngineKind,
+    /// Whether all of its members take audio in events.
+    pub(super) only_events: bool,
     /// Events made so far.
     pub(super) seq: u64,
     /// When it was made.
@@ -47,8 +53,27 @@ pub(super) struct Room {
     pub(super) armed: Micros,
     /// Its name.
     pub(super) session_id: SessionId,
-    /// What clients want kept with the room: a JSON object. Rarely there: eight bytes of an idle room, not sixteen.
-    pub(super) state: Option<Box<Box<str>>>,
+    /// What is kept with it that most rooms never have.
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+/// What is kept with a room that most rooms never have.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// What clients want kept with the room: a JSON object.
+    pub(super) state: Option<Box<str>>,
+    /// What clients said of their session that only a model server heeds; see [`super::engine::EngineContext::extras`].
+    pub(super) extras: Option<Box<str>>,
+    /// The model that its first member asked for.
+    pub(super) model: Option<Box<str>>,
+    /// Its upstream sessions: one, or two while one takes over from the other.
+    pub(super) lines: SmallVec<[Known; 2]>,
+    /// What the token of the room's first member says of its model session.
+    pub(super) claim: Option<Box<RealtimeClaim>>,
+    /// Counts what its responses take and give.
+    pub(super) meter: Meter,
+    /// What was said in it, where somebody takes reports.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl Keyed for Room {
@@ -75,6 +100,11 @@ pub(super) struct Member {
 }
 
 impl Room {
+    /// What clients want kept with the room: a JSON object.
+    pub(super) fn state(&self) -> Option<&str> {
+        self.kept.as_ref()?.state.as_deref()
+    }
+
     /// The next free member number, from 1.
     pub(super) fn next_member(&mut self) -> MemberNumber {
         loop {

@@ -31,7 +31,7 @@ pub use listen::{Listen, UNIX_PREFIX};
 pub use mesh::{Endpoint, Message, wire_up};
 pub use node::{ControlLine, DrainOutcome, Node, NodeConfig, start};
 pub use preflight::{Probe, preflight};
-pub use tls::{Link, Tls};
+pub use tls::{ClientTls, Link, Tls};
 pub use unix::{SOCKET_PATH_BYTES_MAX, SocketFile, listen_unix};
 
 /// How a shard's wire is dimensioned: what a tuning profile decides.
@@ -55,6 +55,8 @@ pub struct WireConfig {
     pub mesh_queue_max: usize,
     /// What connections on the public address are secured with; nothing when they are plain.
     pub tls: Option<Tls>,
+    /// What connections to model servers are secured with; nothing when they are plain.
+    pub client_tls: Option<ClientTls>,
 }
 
 impl Default for WireConfig {
@@ -69,6 +71,7 @@ impl Default for WireConfig {
             batch_us: 0,
             mesh_queue_max: 1_024,
             tls: None,
+            client_tls: None,
         }
     }
 }

@@ -7,6 +7,9 @@
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
 mod leaving;
+mod reports;
+#[cfg(test)]
+mod upstream_tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +30,7 @@ use crate::core::counters::WireCounters;
 use crate::core::message::{Answer, AskId};
 #[cfg(debug_assertions)]
 use crate::core::message::{Fault, Query};
+use crate::core::work::{Work, WorkFailure, WorkNews, WorkOrder, Worked};
 use crate::core::{
     ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage, Shedding,
 };
@@ -86,6 +90,8 @@ pub(super) struct Pump {
     taken: VecDeque<Completion>,
     /// When completions were collected: how many had been by then, and the moment. Those of which none waits any more go.
     collected: VecDeque<(u64, Micros)>,
+    /// Reports dropped by the core that the log tells of.
+    reports_dropped: u64,
     /// The next system call fails, for a test.
     #[cfg(debug_assertions)]
     refused: bool,
@@ -123,6 +129,7 @@ impl Pump {
             doing: Vec::new(),
             taken: VecDeque::new(),
             collected: VecDeque::new(),
+            reports_dropped: 0,
             #[cfg(debug_assertions)]
             refused: false,
         }
@@ -164,6 +171,7 @@ impl Pump {
         self.now = self.clock.now();
         self.shard.end_turn(self.now, &mut self.fx);
         self.carry_out();
+        self.deliver_reports();
         self.go_on_leaving()
     }
 
@@ -230,7 +238,8 @@ impl Pump {
         {
             return None;
         }
-        let deadline = [self.shard.next_deadline(), self.wire.deadline()].into_iter().flatten().min();
+        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), self.report_deadline(now)];
+        let deadline = deadlines.into_iter().flatten().min();
         if self.spin > Micros(0) {
             let until = (now + self.spin).min(deadline.unwrap_or(Micros(u64::MAX)));
             while now < until {
@@ -276,6 +285,7 @@ impl Pump {
                 Event::Nothing => {}
                 Event::Received { conn, buffer, len } => self.received(conn, buffer, len),
                 Event::Ended { conn, how } => self.tell(Input::Ended { conn, how }),
+                Event::Connected { conn, outcome } => self.tell(Input::Connected { conn, outcome }),
                 Event::Writable { conn } => self.tell(Input::Writable { conn }),
                 Event::Doorbell => self.counters.doorbells += 1,
             }
@@ -286,7 +296,10 @@ impl Pump {
 
     fn received(&mut self, conn: ConnKey, buffer: u16, len: usize) {
         self.counters.receives += 1;
-        let Opened { bytes, ended } = self.wire.open(conn, buffer, len);
+        let Opened { bytes, ended, secured } = self.wire.open(conn, buffer, len);
+        if let Some(outcome) = secured {
+            self.shard.handle(self.now, Input::Connected { conn, outcome }, &mut self.fx);
+        }
         if !bytes.is_empty() {
             self.shard.handle(self.now, Input::Received { conn, bytes }, &mut self.fx);
         }
@@ -316,11 +329,12 @@ impl Pump {
                 #[cfg(debug_assertions)]
                 ShardMessage::Ask { query: Query::Fault(fault @ Fault::Runtime), .. } => fault.panic(),
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
+                ShardMessage::Worked(worked) => self.tell(Input::Worked(worked)),
                 ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
                 ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
-                ShardMessage::Answer { .. } => {}
+                ShardMessage::Answer { .. } | ShardMessage::Work(_) | ShardMessage::RoomEnded(_) => {}
             }
         }
     }
@@ -371,9 +385,18 @@ impl Pump {
                     self.hand_off(to, Handoff { socket, head, peer, via });
                 }
             }
+            Effect::Dial { room, line, address } => {
+                let outcome = self.wire.dial(address);
+                self.shard.handle(self.now, Input::Dialled { room, line, outcome }, &mut self.fx);
+            }
+            Effect::UpstreamFailed(end) => {
+                let shard = self.id.0;
+                tracing::warn!(shard, cause = ?end, "a model session failed");
+            }
             Effect::Shutdown(conn) => self.wire.shut_down(conn),
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
+            Effect::Work(work) => self.hand_work(work),
             Effect::Audit(record) => self.write_down(record),
         }
     }
@@ -388,6 +411,17 @@ impl Pump {
         if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = returned {
             self.note_refused(&handoff);
             self.wire.refuse(handoff.socket, counted);
+        }
+    }
+
+    /// Where the control plane has no room, the room is told at once that nobody will answer.
+    fn hand_work(&mut self, work: Box<Work>) {
+        let sent = self.mesh.try_send(Destination::ControlPlane, ShardMessage::Work(work));
+        let Err(Full(ShardMessage::Work(work))) = sent else { return };
+        self.counters.mesh_full += 1;
+        if let WorkOrder::Ask(request) = work.order {
+            let news = WorkNews::Failed(WorkFailure::busy());
+            self.tell(Input::Worked(Box::new(Worked { room: work.room, request: request.id, news })));
         }
     }
 

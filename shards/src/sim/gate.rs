@@ -17,6 +17,7 @@ impl Gate for NameGate {
             rooms: None,
             channels: Channels::default(),
             engine: None,
+            realtime: None,
             role: Role::Member,
         })
     }

@@ -17,10 +17,13 @@ mod oracle;
 mod pipe;
 mod pump;
 mod scenario;
+mod solo;
 mod trace;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use solo::Solo;
 
 /// What became of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -275,7 +275,16 @@ impl World {
             }
             Input::Writable { conn } => self.trace.step(now, "writable", name(shard, *conn), &[]),
             Input::Closed { conn } => self.trace.step(now, "closed", name(shard, *conn), &[]),
+            Input::Dialled { line, outcome, .. } => {
+                let text = format!("{outcome:?}");
+                self.trace.step(now, "dialled", u64::from(line.0), text.as_bytes());
+            }
+            Input::Connected { conn, outcome } => {
+                let text = format!("{outcome:?}");
+                self.trace.step(now, "connected", name(shard, *conn), text.as_bytes());
+            }
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
+            Input::Worked(worked) => self.trace.step(now, "worked", worked.request.0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
             Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
         }
@@ -306,7 +315,11 @@ impl World {
         let of = match &effect {
             Effect::Receive(conn, _) | Effect::Send(conn) | Effect::AwaitWritable(conn) => Some(*conn),
             Effect::Move { conn, .. } | Effect::Shutdown(conn) | Effect::Close(conn, _) => Some(*conn),
-            Effect::Answer(..) | Effect::Audit(_) => None,
+            Effect::Answer(..)
+            | Effect::Audit(_)
+            | Effect::Dial { .. }
+            | Effect::UpstreamFailed(_)
+            | Effect::Work(_) => None,
         };
         if let Some(key) = of {
             let text = match &effect {
@@ -327,6 +340,12 @@ impl World {
             Effect::Move { conn, to, head, peer, via } => {
                 self.move_away(shard, conn, to, |socket| Handoff { socket, head, peer, via });
             }
+            Effect::Dial { room, line, .. } => {
+                let outcome = Err("there is no network here".into());
+                self.tell(shard, Input::Dialled { room, line, outcome });
+            }
+            // For the operator, of whom there is none here.
+            Effect::UpstreamFailed(_) => {}
             Effect::Shutdown(key) => self.shut_down(shard, key),
             Effect::Close(key, mode) => {
                 if let Some(live) = self.nodes[shard].live(key) {
@@ -336,6 +355,8 @@ impl World {
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
             Effect::Audit(record) => self.check_record(shard, &record),
+            // No simulated room has workers.
+            Effect::Work(work) => self.fail(format!("shard {shard} wants workers: {work:?}")),
         }
     }
 

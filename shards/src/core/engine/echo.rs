@@ -18,6 +18,7 @@ pub(super) fn handle(spurts: &mut Spurts, input: EngineInput, cx: &mut EngineCon
                 last: false,
                 timestamp_ms: mark.timestamp_ms,
                 response: None,
+                part: None,
             });
         }
         EngineInput::Command { from, event_id, command } => {

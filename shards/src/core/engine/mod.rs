@@ -2,22 +2,33 @@
 //! gives room events; the room drains its inbound queue into it and carries what comes out to the members.
 
 mod echo;
+mod listen;
 mod parrot;
+mod realtime;
 mod relay;
 mod spurt;
 #[cfg(test)]
 mod tests;
+mod told;
+mod worker;
 
 use std::fmt;
 use std::str::FromStr;
 
 use parrot::Parrot;
+use realtime::Realtime;
 use spurt::Spurts;
+use worker::Worker;
 
-use super::event::{ClientCommand, ClientError, ServerEvent, SessionSettings};
+use super::config::ShardConfig;
+use super::event::{ClientCommand, ClientError, PartRef, ServerEvent, SessionSettings};
 use super::frame::{Draft, FramePool};
+use super::gate::RealtimeClaim;
 use super::ids::MemberNumber;
+use super::rng::SplitMix64;
 use super::time::Micros;
+use super::upstream::{Line, UpstreamNews, UpstreamOrder};
+use super::work::{RequestId, WorkNews, WorkOrder};
 
 /// Which engine a room has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,15 +39,29 @@ pub enum EngineKind {
     Relay,
     /// Plays each utterance back as a full response.
     Parrot,
+    /// Passes the conversation on to a model server, and its answers back.
+    Realtime,
+    /// Hands utterances to processes elsewhere, and brings their answers back.
+    Worker,
 }
 
 impl EngineKind {
+    /// Every engine.
+    pub const ALL: [Self; 5] = [Self::Echo, Self::Relay, Self::Parrot, Self::Realtime, Self::Worker];
+
+    /// Whether it makes responses.
+    pub const fn has_responses(self) -> bool {
+        !matches!(self, Self::Echo | Self::Relay)
+    }
+
     /// As written in configuration, queries and events.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Relay => "relay",
             Self::Parrot => "parrot",
+            Self::Realtime => "realtime",
+            Self::Worker => "worker",
         }
     }
 }
@@ -49,17 +74,14 @@ impl fmt::Display for EngineKind {
 
 /// No engine has this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an engine is one of echo, relay, parrot")]
+#[error("an engine is one of echo, relay, parrot, realtime, worker")]
 pub struct UnknownEngine;
 
 impl FromStr for EngineKind {
     type Err = UnknownEngine;
 
     fn from_str(name: &str) -> Result<Self, UnknownEngine> {
-        [Self::Echo, Self::Relay, Self::Parrot]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or(UnknownEngine)
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownEngine)
     }
 }
 
@@ -125,6 +147,8 @@ pub enum EngineOutput {
         timestamp_ms: u32,
         /// The response it belongs to: cancelled, its queued audio leaves every lane.
         response: Option<ResponseNumber>,
+        /// The part of the response that it belongs to, for clients that get audio as events. None where there is no response.
+        part: Option<PartRef>,
     },
     /// An event.
     Event {
@@ -137,6 +161,10 @@ pub enum EngineOutput {
     },
     /// A barge-in: what is queued of this response leaves every lane now.
     Flush(ResponseNumber),
+    /// Something for an upstream session.
+    Upstream(UpstreamOrder),
+    /// Something for workers.
+    Work(WorkOrder),
 }
 
 /// What an engine may use while it handles an input.
@@ -146,8 +174,19 @@ pub struct EngineContext<'a> {
     pub now: Micros,
     /// Where drafts come from, and go back to.
     pub pool: &'a mut FramePool,
+    /// What the shard was told when it started.
+    pub config: &'a ShardConfig,
+    /// Where jitter comes from.
+    pub(crate) rng: &'a mut SplitMix64,
     /// The room's settings: format, turn detection.
     pub settings: &'a SessionSettings,
+    /// What clients said of their session beyond that (instructions, voice, tools): a raw JSON object in the GA shape, all
+    /// of their updates merged; nothing if they said nothing.
+    pub extras: Option<&'a str>,
+    /// Whether all members take audio in events, which few long ones suit better than many short ones.
+    pub only_events: bool,
+    /// What the token of the room's first member says of its model session.
+    pub claim: Option<&'a RealtimeClaim>,
     /// The last number used for an id in this room; see [`Self::next_id`].
     pub last_id: &'a mut u64,
     /// What comes out, in order.
@@ -181,6 +220,10 @@ pub enum Engine {
     Relay(Spurts),
     /// See [`EngineKind::Parrot`].
     Parrot(Box<Parrot>),
+    /// See [`EngineKind::Realtime`].
+    Realtime(Box<Realtime>),
+    /// See [`EngineKind::Worker`].
+    Worker(Box<Worker>),
 }
 
 const _: () = assert!(size_of::<Engine>() <= 40);
@@ -192,6 +235,8 @@ impl Engine {
             EngineKind::Echo => Self::Echo(Spurts::default()),
             EngineKind::Relay => Self::Relay(Spurts::default()),
             EngineKind::Parrot => Self::Parrot(Box::default()),
+            EngineKind::Realtime => Self::Realtime(Box::default()),
+            EngineKind::Worker => Self::Worker(Box::default()),
         }
     }
 
@@ -201,6 +246,8 @@ impl Engine {
             Self::Echo(_) => EngineKind::Echo,
             Self::Relay(_) => EngineKind::Relay,
             Self::Parrot(_) => EngineKind::Parrot,
+            Self::Realtime(_) => EngineKind::Realtime,
+            Self::Worker(_) => EngineKind::Worker,
         }
     }
 
@@ -210,6 +257,45 @@ impl Engine {
             Self::Echo(spurts) => echo::handle(spurts, input, cx),
             Self::Relay(spurts) => relay::handle(spurts, input, cx),
             Self::Parrot(parrot) => parrot.handle(input, cx),
+            Self::Realtime(realtime) => realtime.handle(input, cx),
+            Self::Worker(worker) => worker.handle(input, cx),
+        }
+    }
+
+    /// Takes news of an upstream session.
+    pub fn upstream(&mut self, line: Line, news: UpstreamNews<'_>, cx: &mut EngineContext<'_>) {
+        if let Self::Realtime(realtime) = self {
+            realtime.upstream(line, news, cx);
+        }
+    }
+
+    /// The end of what one turn brings: what was held back to go out as one, goes out.
+    pub fn settle(&mut self, cx: &mut EngineContext<'_>) {
+        if let Self::Realtime(realtime) = self {
+            realtime.settle(cx);
+        }
+    }
+
+    /// A [`EngineOutput::Flush`] was carried out: so many frames of the response's audio had not been given to the kernel,
+    /// in the lane that had the fewest of them.
+    pub fn flushed(&mut self, response: ResponseNumber, frames: usize, cx: &mut EngineContext<'_>) {
+        if let Self::Realtime(realtime) = self {
+            realtime.flushed(response, frames, cx);
+        }
+    }
+
+    /// Takes what a worker says about a request.
+    pub fn worked(&mut self, request: RequestId, news: WorkNews, cx: &mut EngineContext<'_>) {
+        if let Self::Worker(worker) = self {
+            worker.worked(request, news, cx);
+        }
+    }
+
+    /// The request that workers are answering for it, if they are.
+    pub fn open_request(&self) -> Option<RequestId> {
+        match self {
+            Self::Worker(worker) => worker.open_request(),
+            Self::Echo(_) | Self::Relay(_) | Self::Parrot(_) | Self::Realtime(_) => None,
         }
     }
 
@@ -218,6 +304,8 @@ impl Engine {
         match self {
             Self::Echo(_) | Self::Relay(_) => None,
             Self::Parrot(parrot) => parrot.deadline(),
+            Self::Realtime(realtime) => realtime.deadline(),
+            Self::Worker(worker) => worker.deadline(),
         }
     }
 
@@ -226,6 +314,8 @@ impl Engine {
         match self {
             Self::Echo(_) | Self::Relay(_) => false,
             Self::Parrot(parrot) => parrot.busy(),
+            Self::Realtime(realtime) => realtime.busy(),
+            Self::Worker(worker) => worker.busy(),
         }
     }
 }

@@ -1,12 +1,10 @@
 //! The relay: forwards a member's audio and text to the other members. It allocates nothing per frame and keeps
 //! no audio.
 
-use std::sync::Arc;
-
 use super::spurt::Spurts;
-use super::{Audience, EngineContext, EngineInput, EngineOutput};
+use super::{Audience, EngineContext, EngineInput, EngineOutput, told};
 use crate::core::event::{
-    ClientCommand, Content, Item, ItemId, ItemName, ItemStatus, NewContent, NewItem, ServerEvent,
+    ClientCommand, Content, Item, ItemId, ItemKind, ItemStatus, NewContent, NewItem, ServerEvent,
 };
 use crate::core::ids::MemberNumber;
 
@@ -23,6 +21,7 @@ pub(super) fn handle(spurts: &mut Spurts, input: EngineInput, cx: &mut EngineCon
                 last: false,
                 timestamp_ms: mark.timestamp_ms,
                 response: None,
+                part: None,
             });
         }
         EngineInput::Command { from, event_id, command } => {
@@ -48,6 +47,10 @@ pub(super) fn answer(
             cx.event(Audience::One(from), ServerEvent::Committed { item, previous: None });
         }
         ClientCommand::Clear => cx.event(Audience::One(from), ServerEvent::Cleared),
+        ClientCommand::ItemCreate(new) if new.kind == ItemKind::Other => {
+            let id = told::name_of(&new, cx);
+            told::tell_other(readers, &told::other(&new, &id), None, cx);
+        }
         ClientCommand::ItemCreate(new) => {
             let item = Box::new(told(&new, cx));
             cx.event(readers, ServerEvent::ItemAdded { item: item.clone(), previous: None });
@@ -60,7 +63,11 @@ pub(super) fn answer(
         ClientCommand::ResponseCancel { .. } => {
             cx.refuse(from, event_id, "response_cancel_not_active", "There is no response to cancel.");
         }
-        ClientCommand::Append
+        ClientCommand::ItemDelete { .. }
+        | ClientCommand::ItemRetrieve { .. }
+        | ClientCommand::ItemTruncate { .. }
+        | ClientCommand::OutputClear
+        | ClientCommand::Append
         | ClientCommand::SessionUpdate(_)
         | ClientCommand::RoomSend { .. }
         | ClientCommand::Ping { .. } => {}
@@ -69,14 +76,12 @@ pub(super) fn answer(
 
 /// A new item as it is told to clients.
 pub(super) fn told(new: &NewItem, cx: &mut EngineContext<'_>) -> Item {
-    let id = match &new.id {
-        Some(name) => ItemName::Client(Arc::from(&**name)),
-        None => ItemId(cx.next_id()).into(),
-    };
+    let id = told::name_of(new, cx);
     let by_engine = new.role == crate::core::event::Role::Assistant;
     let content = new.content.iter().map(|content| match content {
         NewContent::Text(text) if by_engine => Content::OutputText(text.clone()),
         NewContent::Text(text) => Content::InputText(text.clone()),
+        NewContent::Image => Content::InputImage,
         NewContent::Audio { transcript, .. } => Content::InputAudio(transcript.clone()),
     });
     Item { id, role: new.role, status: ItemStatus::Completed, content: content.collect() }

@@ -1,7 +1,7 @@
 //! What passes through the echo and the relay.
 
 use super::*;
-use crate::core::event::{EventId, NewContent, NewItem, ResponseRequest, Role};
+use crate::core::event::{Dialect, EventId, ItemKind, NewContent, NewItem, ResponseRequest, Role};
 
 const SPEAKER: MemberNumber = MemberNumber(3);
 
@@ -10,8 +10,23 @@ fn outputs(kind: EngineKind, inputs: Vec<(Micros, EngineInput)>) -> Vec<EngineOu
     let (mut pool, settings, mut last_id, mut out) =
         (FramePool::default(), SessionSettings::default(), 0, Vec::new());
     for (now, input) in inputs {
+        let (config, rng) = (&ShardConfig::default(), &mut SplitMix64::new(1));
         let (pool, settings, last_id, out) = (&mut pool, &settings, &mut last_id, &mut out);
-        engine.handle(input, &mut EngineContext { now, pool, settings, last_id, out });
+        engine.handle(
+            input,
+            &mut EngineContext {
+                now,
+                config,
+                rng,
+                pool,
+                settings,
+                extras: None,
+                only_events: false,
+                claim: None,
+                last_id,
+                out,
+            },
+        );
         assert_eq!(engine.deadline(), None);
         assert!(!engine.busy());
     }
@@ -46,6 +61,7 @@ fn the_echo_returns_each_frame_to_its_sender_and_the_relay_forwards_it_to_the_ot
                     last: false,
                     timestamp_ms,
                     response: None,
+                    ..
                 } => {
                     assert_eq!((*to, *track), (audience, number));
                     (audio.payload(), *first, *timestamp_ms)
@@ -61,7 +77,14 @@ fn the_echo_returns_each_frame_to_its_sender_and_the_relay_forwards_it_to_the_ot
 fn commands_are_answered_where_nobody_responds() {
     for (kind, readers) in [(EngineKind::Echo, Audience::One(SPEAKER)), (EngineKind::Relay, Audience::All)] {
         let content = vec![NewContent::Text("hi".into())];
-        let item = Box::new(NewItem { id: Some("x".into()), role: Role::User, content });
+        let item = Box::new(NewItem {
+            kind: ItemKind::Message,
+            id: Some("x".into()),
+            role: Role::User,
+            content,
+            previous: None,
+            raw: "{}".into(),
+        });
         let out = outputs(
             kind,
             vec![
@@ -77,7 +100,7 @@ fn commands_are_answered_where_nobody_responds() {
             .map(|output| match output {
                 EngineOutput::Event { to, event, .. } => {
                     let mut line = Vec::new();
-                    event.write(EventId(1), None, &mut line);
+                    event.write(EventId(1), None, Dialect::Ga, &mut line);
                     (*to, String::from_utf8(line).expect("UTF-8"))
                 }
                 other => panic!("{other:?}"),

@@ -1,6 +1,5 @@
 //! What clients say.
 
-use super::ids::ResponseId;
 use super::item::NewItem;
 use super::settings::{Modality, SessionPatch};
 use crate::core::ids::MemberNumber;
@@ -27,12 +26,33 @@ pub enum ClientCommand {
     Clear,
     /// Add an item to the conversation.
     ItemCreate(Box<NewItem>),
+    /// Take an item out of the conversation.
+    ItemDelete {
+        /// Its name.
+        item: Box<str>,
+    },
+    /// Tell an item as it is.
+    ItemRetrieve {
+        /// Its name.
+        item: Box<str>,
+    },
+    /// Cut what the engine has said down to what was heard.
+    ItemTruncate {
+        /// Its name.
+        item: Box<str>,
+        /// The part.
+        content_index: u32,
+        /// So much of it was heard.
+        audio_end_ms: u64,
+    },
+    /// Flush what is queued of the response that runs, and let it run.
+    OutputClear,
     /// Ask for a response.
     ResponseCreate(ResponseRequest),
     /// Interrupt a response: the one named, or the one that runs.
     ResponseCancel {
         /// The one.
-        response_id: Option<ResponseId>,
+        response_id: Option<Box<str>>,
     },
     /// Change settings, token or state.
     SessionUpdate(Box<SessionUpdate>),
@@ -57,13 +77,17 @@ pub struct ResponseRequest {
     pub modality: Option<Modality>,
     /// The client's own data, raw JSON, given back with the response.
     pub metadata: Option<Box<str>>,
+    /// All of it, a raw JSON object, for a model server.
+    pub raw: Option<Box<str>>,
 }
 
-/// The three things `session.update` may bring.
+/// What `session.update` may bring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionUpdate {
     /// Settings.
     pub session: Option<SessionPatch>,
+    /// What else the client says of its session, for the room to keep: a raw JSON object in the GA shape.
+    pub extras: Option<Box<str>>,
     /// A fresh token.
     pub token: Option<Box<str>>,
     /// Raw JSON object to merge into the room's state.

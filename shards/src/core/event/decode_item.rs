@@ -6,18 +6,21 @@ use super::base64;
 use super::client::ClientError;
 use super::fields::Fields;
 use super::ids::CLIENT_NAME_BYTES_MAX;
-use super::item::{NewContent, NewItem, Role};
+use super::item::{ItemKind, NewContent, NewItem, Role};
 
 /// Most parts of one item.
 const CONTENT_PARTS_MAX: usize = 64;
 
 /// Reads an item.
-pub(super) fn item(object: Object<'_, '_>) -> Result<NewItem, ClientError> {
+pub(super) fn item(
+    object: Object<'_, '_>,
+    raw: Box<str>,
+    previous: Option<&str>,
+) -> Result<NewItem, ClientError> {
     let item = Fields::new(object, "item");
-    match item.text("type")? {
-        Some("message") => {}
-        Some(_) => return Err(item.invalid("type", "message")),
-        None => return Err(item.missing("type")),
+    let kind = item.text("type")?.ok_or_else(|| item.missing("type"))?;
+    if kind != "message" {
+        return other(&item, kind, raw, previous);
     }
     let role = match item.text("role")? {
         Some("user") => Role::User,
@@ -26,10 +29,7 @@ pub(super) fn item(object: Object<'_, '_>) -> Result<NewItem, ClientError> {
         Some(_) => return Err(item.invalid("role", "user, assistant or system")),
         None => return Err(item.missing("role")),
     };
-    let id = item.text("id")?;
-    if id.is_some_and(|id| id.is_empty() || id.len() > CLIENT_NAME_BYTES_MAX) {
-        return Err(item.invalid("id", "1 to 512 bytes"));
-    }
+    let id = own_name(&item)?;
     let Some(parts) = item.array("content")? else {
         return Err(item.missing("content"));
     };
@@ -44,7 +44,43 @@ pub(super) fn item(object: Object<'_, '_>) -> Result<NewItem, ClientError> {
         };
         content.push(content_part(&Fields::new(object, &path))?);
     }
-    Ok(NewItem { id: id.map(Into::into), role, content })
+    Ok(NewItem { kind: ItemKind::Message, id, role, content, previous: previous.map(Into::into), raw })
+}
+
+/// Reads an item that is no message. What came of a function is there to be answered.
+fn other(
+    item: &Fields<'_, '_, '_>,
+    kind: &str,
+    raw: Box<str>,
+    previous: Option<&str>,
+) -> Result<NewItem, ClientError> {
+    let required = |name: &str| item.text(name)?.ok_or_else(|| item.missing(name));
+    let (role, content) = match kind {
+        "function_call" => {
+            required("name")?;
+            required("arguments")?;
+            (Role::Assistant, Vec::new())
+        }
+        "function_call_output" => {
+            required("call_id")?;
+            (Role::User, vec![NewContent::Text(required("output")?.into())])
+        }
+        "mcp_list_tools" | "mcp_call" | "mcp_approval_request" | "mcp_approval_response" => {
+            (Role::Assistant, Vec::new())
+        }
+        _ => return Err(item.invalid("type", "message, function_call or function_call_output")),
+    };
+    let id = own_name(item)?;
+    Ok(NewItem { kind: ItemKind::Other, id, role, content, previous: previous.map(Into::into), raw })
+}
+
+fn own_name(item: &Fields<'_, '_, '_>) -> Result<Option<Box<str>>, ClientError> {
+    match item.text("id")? {
+        Some(id) if id.is_empty() || id.len() > CLIENT_NAME_BYTES_MAX => {
+            Err(item.invalid("id", "1 to 512 bytes"))
+        }
+        id => Ok(id.map(Into::into)),
+    }
 }
 
 fn content_part(part: &Fields<'_, '_, '_>) -> Result<NewContent, ClientError> {
@@ -54,6 +90,10 @@ fn content_part(part: &Fields<'_, '_, '_>) -> Result<NewContent, ClientError> {
             let text = part.text("text")?.ok_or_else(|| part.missing("text"))?;
             Ok(NewContent::Text(text.into()))
         }
+        "input_image" => {
+            part.text("image_url")?.ok_or_else(|| part.missing("image_url"))?;
+            Ok(NewContent::Image)
+        }
         "input_audio" => {
             let encoded = part.text("audio")?.ok_or_else(|| part.missing("audio"))?;
             let mut audio = Vec::new();
@@ -62,6 +102,6 @@ fn content_part(part: &Fields<'_, '_, '_>) -> Result<NewContent, ClientError> {
             let transcript = part.text("transcript")?.map(Into::into);
             Ok(NewContent::Audio { audio, transcript })
         }
-        _ => Err(part.invalid("type", "input_text or input_audio")),
+        _ => Err(part.invalid("type", "input_text, input_audio, input_image or output_text")),
     }
 }

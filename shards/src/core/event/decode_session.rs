@@ -1,5 +1,5 @@
 //! Reads the `session` of `session.update`: the GA shape, the beta shape and the flat keys, as far as they are
-//! honoured. What a session may carry elsewhere (instructions, voices, tools) is passed over.
+//! honoured. What a session carries besides (instructions, voices, tools) `extras` reads.
 
 use simd_json::prelude::*;
 use simd_json::tape::{Object, Value};
@@ -17,7 +17,7 @@ pub(super) fn session(object: Object<'_, '_>) -> Result<SessionPatch, ClientErro
         return Err(session.invalid("type", "realtime"));
     }
     let mut patch = SessionPatch {
-        engine: parsed(&session, "engine", "echo, relay or parrot")?,
+        engine: parsed(&session, "engine", "echo, relay, parrot, realtime or worker")?,
         codec: parsed(&session, "format", CODECS)?,
         rate: rate(&session)?,
         modality: modality(&session, "output_modalities")?.or(modality(&session, "modalities")?),
@@ -94,9 +94,13 @@ fn turn_detection(fields: &Fields<'_, '_, '_>, path: &str) -> Result<Option<Opti
         return Ok(None);
     };
     match vad.text("type")? {
-        None | Some("server_vad") => {}
+        // What a sentence means, nobody here knows: a pause ends a turn under either name.
+        None | Some("server_vad" | "semantic_vad") => {}
         Some("none") => return Ok(Some(None)),
-        Some(_) => return Err(vad.invalid("type", "server_vad, or null for no turn detection")),
+        Some(_) => {
+            let expected = "server_vad, semantic_vad, or null for no turn detection";
+            return Err(vad.invalid("type", expected));
+        }
     }
     let ms = |name: &str, max: u16| -> Result<Option<u16>, ClientError> {
         Ok(vad.integer(name, 0, max.into())?.map(|ms| ms as u16))

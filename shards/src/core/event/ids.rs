@@ -44,6 +44,13 @@ numbered!(
     "conv_"
 );
 
+impl ConversationId {
+    /// The conversation of a room: it has only the one.
+    pub const OF_ROOM: Self = Self(1);
+    /// Stands for none.
+    pub const NONE: Self = Self(0);
+}
+
 /// The text is not a response's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a response id is \"resp_\" and a hexadecimal number")]
@@ -69,6 +76,25 @@ pub enum ItemName {
     Numbered(ItemId),
     /// The client's own name, at most [`CLIENT_NAME_BYTES_MAX`] long.
     Client(Arc<str>),
+}
+
+impl ItemName {
+    /// Whether a client means it by this name.
+    pub fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Numbered(id) => id.to_string() == name,
+            Self::Client(own) => **own == *name,
+        }
+    }
+}
+
+impl fmt::Display for ItemName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numbered(id) => id.fmt(f),
+            Self::Client(name) => f.write_str(name),
+        }
+    }
 }
 
 /// Longest `event_id` and item id that a client may bring: they are kept and sent back.

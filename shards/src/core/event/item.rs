@@ -17,12 +17,28 @@ pub enum Role {
 /// An item that a client asks to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewItem {
+    /// What it is.
+    pub kind: ItemKind,
     /// The client's own name for it.
     pub id: Option<Box<str>>,
-    /// Who it is from.
+    /// Who it is from; of what is no message, who has to answer it.
     pub role: Role,
-    /// Its parts; at least one.
+    /// Its parts; at least one in a message.
     pub content: Vec<NewContent>,
+    /// Behind which item it stands: `root` for the beginning; nothing for the end.
+    pub previous: Option<Box<str>>,
+    /// All of it, a raw JSON object, for a model server.
+    pub raw: Box<str>,
+}
+
+/// What an item is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ItemKind {
+    /// Something said.
+    #[default]
+    Message,
+    /// A call of a function, what came of one, or one of the vendor's other items, of which only a model server knows more.
+    Other,
 }
 
 /// A part of an item that a client asks to add.
@@ -37,6 +53,8 @@ pub enum NewContent {
         /// What the client knows of its words.
         transcript: Option<Box<str>>,
     },
+    /// A picture, which only a model server looks at.
+    Image,
 }
 
 /// An item as it is told to clients.
@@ -68,6 +86,8 @@ pub enum ItemStatus {
 pub enum Content {
     /// A member's text.
     InputText(Box<str>),
+    /// A member's picture, which is not repeated either.
+    InputImage,
     /// A member's audio, with its words if they are known.
     InputAudio(Option<Box<str>>),
     /// The engine's text.
@@ -76,12 +96,23 @@ pub enum Content {
     OutputAudio(Box<str>),
 }
 
+impl Content {
+    /// Bytes of its text.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::InputText(text) | Self::OutputText(text) | Self::OutputAudio(text) => text.len(),
+            Self::InputAudio(transcript) => transcript.as_ref().map_or(0, |text| text.len()),
+            Self::InputImage => 0,
+        }
+    }
+}
+
 /// A response as it is told to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Its name.
     pub id: ResponseId,
-    /// The room's conversation.
+    /// The room's conversation; number 0 when it is apart from it.
     pub conversation: ConversationId,
     /// How far it got.
     pub status: ResponseStatus,
@@ -106,6 +137,8 @@ pub enum ResponseStatus {
     Completed,
     /// Cut short.
     Cancelled(CancelReason),
+    /// Whoever made it could not go on: the code of the error.
+    Failed(&'static str),
 }
 
 /// Why a response was cut short.

@@ -2,16 +2,34 @@
 
 use std::fmt::{Display, Result, Write};
 
-/// Writes one value; knows whether a comma is due.
+use super::dialect::Dialect;
+
+/// Writes one value; knows whether a comma is due, and in whose words it is.
 pub(super) struct Json<'o> {
     out: &'o mut Vec<u8>,
     comma: bool,
+    dialect: Dialect,
 }
 
 impl<'o> Json<'o> {
     /// Writes one object.
-    pub(super) fn write(out: &'o mut Vec<u8>, fields: impl FnOnce(&mut Self)) {
-        Json { out, comma: false }.braces(fields);
+    pub(super) fn write(out: &'o mut Vec<u8>, dialect: Dialect, fields: impl FnOnce(&mut Self)) {
+        Json { out, comma: false, dialect }.braces(fields);
+    }
+
+    /// Whether it is in the words of the beta.
+    pub(super) fn is_beta(&self) -> bool {
+        self.dialect.is_beta()
+    }
+
+    /// Whether it is for a client of ours.
+    pub(super) fn is_native(&self) -> bool {
+        self.dialect == Dialect::Native
+    }
+
+    /// The one of two words that this dialect has.
+    pub(super) fn word<'w>(&self, ga: &'w str, beta: &'w str) -> &'w str {
+        if self.is_beta() { beta } else { ga }
     }
 
     pub(super) fn text(&mut self, key: &str, value: &str) {
@@ -64,6 +82,14 @@ impl<'o> Json<'o> {
         self.key(key);
         for line in value.split(['\n', '\r']) {
             self.out.extend_from_slice(line.as_bytes());
+        }
+    }
+
+    /// Members as they are, without braces; perhaps none.
+    pub(super) fn members(&mut self, members: &str) {
+        if !members.is_empty() {
+            self.separate();
+            self.out.extend_from_slice(members.as_bytes());
         }
     }
 

@@ -8,6 +8,8 @@ mod base64;
 mod client;
 mod decode_item;
 mod decode_session;
+mod dialect;
+mod extras;
 mod fields;
 mod ids;
 mod item;
@@ -20,20 +22,28 @@ mod server;
 mod session;
 mod settings;
 mod write;
+mod write_metrics;
+mod write_response;
+mod write_session;
 #[cfg(test)]
 mod write_tests;
 
 pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
+pub use dialect::Dialect;
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
 pub use item::{
-    CancelReason, Content, Item, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role, Usage,
+    CancelReason, Content, Item, ItemKind, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role,
+    Usage,
 };
 pub use parse::{Scratch, parse};
-pub use server::{ErrorEvent, Part, ServerEvent};
+pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
 };
+
+pub(in crate::core) use extras::merge as merge_extras;
+pub(in crate::core) use write_response::{AUDIO_DELTA_END, audio_delta_head};
 
 /// What happens to a message when its lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ use super::base64;
 use super::client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 use super::decode_item;
 use super::decode_session;
+use super::extras;
 use super::fields::Fields;
 use super::ids::CLIENT_NAME_BYTES_MAX;
 use super::scan::Outline;
@@ -132,18 +133,25 @@ fn decode_command(
         "input_audio_buffer.commit" => Ok(ClientCommand::Commit),
         "input_audio_buffer.clear" => Ok(ClientCommand::Clear),
         "conversation.item.create" => {
-            let object = event.value("item").ok_or_else(|| event.missing("item"))?;
-            let object = object.as_object().ok_or_else(|| event.mistyped("item", "an object"))?;
-            Ok(ClientCommand::ItemCreate(Box::new(decode_item::item(object)?)))
+            let value = event.value("item").ok_or_else(|| event.missing("item"))?;
+            let object = value.as_object().ok_or_else(|| event.mistyped("item", "an object"))?;
+            let previous = name(event, "previous_item_id")?;
+            let item = decode_item::item(object, value.encode().into(), previous)?;
+            Ok(ClientCommand::ItemCreate(Box::new(item)))
         }
+        "conversation.item.delete" => Ok(ClientCommand::ItemDelete { item: item_id(event)? }),
+        "conversation.item.retrieve" => Ok(ClientCommand::ItemRetrieve { item: item_id(event)? }),
+        "conversation.item.truncate" => Ok(ClientCommand::ItemTruncate {
+            item: item_id(event)?,
+            content_index: event.integer("content_index", 0, u32::MAX.into())?.unwrap_or(0) as u32,
+            audio_end_ms: event
+                .integer("audio_end_ms", 0, u64::MAX)?
+                .ok_or_else(|| event.missing("audio_end_ms"))?,
+        }),
+        "output_audio_buffer.clear" => Ok(ClientCommand::OutputClear),
         "response.create" => decode_response_create(event),
         "response.cancel" => {
-            let response_id = match event.text("response_id")? {
-                None => None,
-                Some(id) => {
-                    Some(id.parse().map_err(|_| event.invalid("response_id", "the id of a response"))?)
-                }
-            };
+            let response_id = name(event, "response_id")?.map(Into::into);
             Ok(ClientCommand::ResponseCancel { response_id })
         }
         "session.update" => decode_session_update(event, kept),
@@ -187,6 +195,18 @@ fn decode_append(event: &Fields<'_, '_, '_>, audio: &mut Vec<u8>) -> Result<Clie
     Ok(ClientCommand::Append)
 }
 
+/// A name that a client or a server gave: it is kept and sent back, so it is bounded.
+fn name<'i>(event: &Fields<'_, 'i, '_>, field: &str) -> Result<Option<&'i str>, ClientError> {
+    match event.text(field)? {
+        Some(name) if name.len() > CLIENT_NAME_BYTES_MAX => Err(event.invalid(field, "at most 512 bytes")),
+        name => Ok(name),
+    }
+}
+
+fn item_id(event: &Fields<'_, '_, '_>) -> Result<Box<str>, ClientError> {
+    name(event, "item_id")?.map(Into::into).ok_or_else(|| event.missing("item_id"))
+}
+
 fn decode_response_create(event: &Fields<'_, '_, '_>) -> Result<ClientCommand, ClientError> {
     let Some(response) = event.object("response", "response")? else {
         return Ok(ClientCommand::ResponseCreate(ResponseRequest::default()));
@@ -198,15 +218,16 @@ fn decode_response_create(event: &Fields<'_, '_, '_>) -> Result<ClientCommand, C
         Some(value) if value.is_object() => Some(value.encode().into()),
         Some(_) => return Err(response.mistyped("metadata", "an object")),
     };
-    Ok(ClientCommand::ResponseCreate(ResponseRequest { modality, metadata }))
+    let raw = event.value("response").map(|value| value.encode().into());
+    Ok(ClientCommand::ResponseCreate(ResponseRequest { modality, metadata, raw }))
 }
 
 fn decode_session_update(event: &Fields<'_, '_, '_>, kept: &Kept<'_>) -> Result<ClientCommand, ClientError> {
-    let session = match event.value("session") {
-        None => None,
+    let (session, extras) = match event.value("session") {
+        None => (None, None),
         Some(value) => {
             let object = value.as_object().ok_or_else(|| event.mistyped("session", "an object"))?;
-            Some(decode_session::session(object)?)
+            (Some(decode_session::session(object)?), extras::patch(&value.encode())?)
         }
     };
     let token = event.text("token")?.map(Into::into);
@@ -217,7 +238,7 @@ fn decode_session_update(event: &Fields<'_, '_, '_>, kept: &Kept<'_>) -> Result<
     if session.is_none() && token.is_none() && state.is_none() {
         return Err(event.missing("session"));
     }
-    Ok(ClientCommand::SessionUpdate(Box::new(SessionUpdate { session, token, state })))
+    Ok(ClientCommand::SessionUpdate(Box::new(SessionUpdate { session, extras, token, state })))
 }
 
 impl Kept<'_> {

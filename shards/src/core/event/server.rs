@@ -1,6 +1,7 @@
 //! What the server says.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::Class;
 use super::client::ClientError;
@@ -9,6 +10,7 @@ use super::item::{Item, Response};
 use super::session::SessionView;
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
+use crate::core::usage::{ResponseUsage, Totals};
 
 /// One event to a client.
 #[derive(Clone, Debug)]
@@ -181,6 +183,57 @@ pub enum ServerEvent {
         /// Of which response.
         response: ResponseId,
     },
+    /// `metrics`: what a response took and gave.
+    Metrics(Box<Metrics>),
+    /// Any event of a model server, passed on.
+    Passed(Box<Passed>),
+}
+
+/// What a response took and gave, and all of its room's together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// The response.
+    pub response: ResponseUsage,
+    /// The room so far.
+    pub session: Totals,
+}
+
+/// An event of a model server as it is passed on: in the GA name, with a number of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Its `type`, in the GA name.
+    pub name: Box<str>,
+    /// Its other members but `event_id`, raw JSON without the braces, as in `"a":1,"b":2`; perhaps none.
+    pub members: Box<str>,
+}
+
+impl Passed {
+    /// Whether it is a piece of something that its end tells whole.
+    fn is_delta(&self) -> bool {
+        self.name.ends_with(".delta")
+    }
+}
+
+/// A part of a response, by whoever named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartRef {
+    /// We numbered it.
+    Numbered(Part),
+    /// A model server named it.
+    Named(Arc<NamedPart>),
+}
+
+/// A part of a response under the names of a model server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPart {
+    /// The response.
+    pub response: Box<str>,
+    /// The item.
+    pub item: Box<str>,
+    /// The item's place in the response.
+    pub output_index: u32,
+    /// The part's place in the item.
+    pub content_index: u32,
 }
 
 /// The only part of the only item of a response.
@@ -230,16 +283,18 @@ impl From<ClientError> for ServerEvent {
 
 impl ServerEvent {
     /// What happens to it when a lane is full.
-    pub const fn class(&self) -> Class {
+    pub fn class(&self) -> Class {
         match self {
-            Self::TranscriptDelta { .. } | Self::TextDelta { .. } => Class::Droppable,
+            Self::TranscriptDelta { .. } | Self::TextDelta { .. } | Self::Metrics(_) => Class::Droppable,
+            Self::Passed(passed) if passed.is_delta() => Class::Droppable,
             _ => Class::Control,
         }
     }
 
     /// Whether it may wait for company in a batch.
-    pub const fn waits(&self) -> bool {
+    pub fn waits(&self) -> bool {
         match self {
+            Self::Passed(passed) => passed.is_delta(),
             Self::SessionCreated(_)
             | Self::SessionUpdated(_)
             | Self::SessionDraining { .. }
@@ -257,6 +312,7 @@ impl ServerEvent {
             | Self::MemberLeft { .. }
             | Self::RoomMessage { .. }
             | Self::OutboxDropped { .. }
+            | Self::Metrics(_)
             | Self::ItemAdded { .. }
             | Self::ItemDone { .. }
             | Self::OutputItemAdded { .. }

@@ -18,6 +18,10 @@ pub struct SessionView {
     pub member: MemberNumber,
     /// The settings in force.
     pub settings: SessionSettings,
+    /// The model that the room's first member asked for.
+    pub model: Option<Box<str>>,
+    /// What clients said of their session that no setting holds: a raw JSON object.
+    pub extras: Option<Box<str>>,
     /// The room's state, raw JSON, once a client has set one.
     pub state: Option<Box<str>>,
     /// How to come back, where that is offered.

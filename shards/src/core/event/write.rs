@@ -1,16 +1,17 @@
 //! Server events as JSON, in the shapes of the OpenAI Realtime API (GA) wherever it has one.
 
 use super::Class;
+use super::dialect::{Dialect, beta_members, beta_name};
 use super::ids::{EventId, ItemName};
-use super::item::{CancelReason, Content, Item, ItemStatus, Response, ResponseStatus, Role, Usage};
+use super::item::{Content, Item, ItemStatus, Role};
 use super::json::Json;
 use super::server::{ErrorEvent, Part, ServerEvent};
-use super::session::SessionView;
-use super::settings::{AudioFormat, ServerVad};
+use super::write_response::response_fields;
+use super::write_session::session;
 
 impl ServerEvent {
     /// Its `type`.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::SessionCreated(_) => "session.created",
             Self::SessionUpdated(_) => "session.updated",
@@ -40,13 +41,15 @@ impl ServerEvent {
             Self::TextDone { .. } => "response.output_text.done",
             Self::ResponseDone(_) => "response.done",
             Self::OutputCleared { .. } => "output_audio_buffer.cleared",
+            Self::Metrics(_) => "metrics",
+            Self::Passed(passed) => &passed.name,
         }
     }
 
     /// Appends the event as one line of JSON, without the line's end.
-    pub fn write(&self, event_id: EventId, seq: Option<u64>, out: &mut Vec<u8>) {
-        Json::write(out, |json| {
-            json.plain("type", self.name());
+    pub fn write(&self, event_id: EventId, seq: Option<u64>, dialect: Dialect, out: &mut Vec<u8>) {
+        Json::write(out, dialect, |json| {
+            json.text("type", if json.is_beta() { beta_name(self.name()) } else { self.name() });
             json.plain("event_id", event_id);
             if let Some(seq) = seq {
                 json.number("seq", seq);
@@ -124,73 +127,20 @@ impl ServerEvent {
                 json.text("text", text);
             }
             Self::OutputCleared { response } => json.plain("response_id", response),
+            Self::Passed(passed) if json.is_beta() => json.members(&beta_members(&passed.members)),
+            Self::Metrics(metrics) => super::write_metrics::fields(metrics, json),
+            Self::Passed(passed) => json.members(&passed.members),
         }
     }
 }
 
-fn session(view: &SessionView, json: &mut Json<'_>) {
-    let settings = &view.settings;
-    json.plain("id", view.id);
-    json.plain("object", "realtime.session");
-    json.plain("type", "realtime");
-    // A session id's alphabet needs no escapes.
-    json.plain("room", &view.room);
-    json.plain("engine", view.engine);
-    json.plain("model", view.engine);
-    json.number("member", view.member.0.into());
-    json.array("output_modalities", |json| json.plain_element(settings.modality.name()));
-    json.object("audio", |json| {
-        json.object("input", |json| {
-            audio_format(settings.format, json);
-            match settings.turn_detection {
-                Some(vad) => json.object("turn_detection", |json| turn_detection(vad, json)),
-                None => json.null("turn_detection"),
-            }
-        });
-        json.object("output", |json| audio_format(settings.format, json));
-    });
-    json.plain("format", settings.format.codec);
-    json.number("rate", settings.format.rate.into());
-    if let Some(state) = &view.state {
-        json.raw("state", state);
+impl Item {
+    /// The item as one JSON object.
+    pub fn json(&self, dialect: Dialect) -> String {
+        let mut out = Vec::new();
+        Json::write(&mut out, dialect, |json| item_fields(self, json));
+        String::from_utf8(out).unwrap_or_default()
     }
-    if let Some(resume) = &view.resume {
-        json.object("resume", |json| {
-            json.text("token", &resume.token);
-            json.number("epoch", resume.epoch);
-            json.number("seq", resume.seq);
-        });
-    }
-    json.object("limits", |json| {
-        let limits = &view.limits;
-        json.number("message_bytes_max", limits.message_bytes_max as u64);
-        json.number("json_depth_max", limits.json_depth_max as u64);
-        json.number("messages_per_s", limits.messages_per_s);
-        json.number("messages_burst", limits.messages_burst);
-        json.number("bytes_per_s", limits.bytes_per_s);
-        json.number("inbound_frames_max", limits.inbound_frames_max as u64);
-        json.number("outgoing_messages_max", limits.outgoing_messages_max as u64);
-        json.number("slow_client_ms", limits.slow_client_ms);
-        json.number("idle_ms", limits.idle_ms);
-        json.number("linger_ms", limits.linger_ms);
-        json.number("members_max", limits.members_max as u64);
-    });
-}
-
-fn audio_format(format: AudioFormat, json: &mut Json<'_>) {
-    json.object("format", |json| {
-        json.plain("type", format.codec.media_type());
-        json.number("rate", format.rate.into());
-    });
-}
-
-fn turn_detection(vad: ServerVad, json: &mut Json<'_>) {
-    json.plain("type", "server_vad");
-    json.permille("threshold", vad.threshold_permille.into());
-    json.number("prefix_padding_ms", vad.prefix_padding_ms.into());
-    json.number("silence_duration_ms", vad.silence_duration_ms.into());
-    json.flag("create_response", vad.create_response);
-    json.flag("interrupt_response", vad.interrupt_response);
 }
 
 fn error_fields(error: &ErrorEvent, json: &mut Json<'_>) {
@@ -225,7 +175,7 @@ fn item_name(key: &str, name: Option<&ItemName>, json: &mut Json<'_>) {
     }
 }
 
-fn item_fields(item: &Item, json: &mut Json<'_>) {
+pub(super) fn item_fields(item: &Item, json: &mut Json<'_>) {
     item_name("id", Some(&item.id), json);
     json.plain("object", "realtime.item");
     json.plain("type", "message");
@@ -258,16 +208,17 @@ fn content_fields(content: &Content, json: &mut Json<'_>) {
             json.plain("type", "input_text");
             json.text("text", text);
         }
+        Content::InputImage => json.plain("type", "input_image"),
         Content::InputAudio(transcript) => {
             json.plain("type", "input_audio");
             json.text_or_null("transcript", transcript.as_deref());
         }
         Content::OutputText(text) => {
-            json.plain("type", "output_text");
+            json.plain("type", json.word("output_text", "text"));
             json.text("text", text);
         }
         Content::OutputAudio(transcript) => {
-            json.plain("type", "output_audio");
+            json.plain("type", json.word("output_audio", "audio"));
             json.text("transcript", transcript);
         }
     }
@@ -285,66 +236,5 @@ fn content_part(of: Part, audio: bool, text: &str, json: &mut Json<'_>) {
     json.object("part", |json| {
         json.plain("type", if audio { "audio" } else { "text" });
         json.text(if audio { "transcript" } else { "text" }, text);
-    });
-}
-
-fn response_fields(response: &Response, json: &mut Json<'_>) {
-    json.plain("id", response.id);
-    json.plain("object", "realtime.response");
-    let (status, reason) = match response.status {
-        ResponseStatus::InProgress => ("in_progress", None),
-        ResponseStatus::Completed => ("completed", None),
-        ResponseStatus::Cancelled(CancelReason::TurnDetected) => ("cancelled", Some("turn_detected")),
-        ResponseStatus::Cancelled(CancelReason::ClientCancelled) => ("cancelled", Some("client_cancelled")),
-    };
-    json.plain("status", status);
-    match reason {
-        Some(reason) => json.object("status_details", |json| {
-            json.plain("type", status);
-            json.plain("reason", reason);
-        }),
-        None => json.null("status_details"),
-    }
-    json.array("output", |json| {
-        for item in &response.output {
-            json.element(|json| item_fields(item, json));
-        }
-    });
-    json.plain("conversation_id", response.conversation);
-    json.array("output_modalities", |json| json.plain_element(response.modality.name()));
-    json.plain("max_output_tokens", "inf");
-    json.object("audio", |json| {
-        json.object("output", |json| audio_format(response.format, json));
-    });
-    match response.usage {
-        Some(usage) => json.object("usage", |json| usage_fields(usage, json)),
-        None => json.null("usage"),
-    }
-    match &response.metadata {
-        Some(metadata) => json.raw("metadata", metadata),
-        None => json.null("metadata"),
-    }
-}
-
-fn usage_fields(usage: Usage, json: &mut Json<'_>) {
-    let input = usage.input_text + usage.input_audio;
-    let output = usage.output_text + usage.output_audio;
-    json.number("total_tokens", input + output);
-    json.number("input_tokens", input);
-    json.number("output_tokens", output);
-    json.object("input_token_details", |json| {
-        json.number("text_tokens", usage.input_text);
-        json.number("audio_tokens", usage.input_audio);
-        json.number("image_tokens", 0);
-        json.number("cached_tokens", 0);
-        json.object("cached_tokens_details", |json| {
-            json.number("text_tokens", 0);
-            json.number("audio_tokens", 0);
-            json.number("image_tokens", 0);
-        });
-    });
-    json.object("output_token_details", |json| {
-        json.number("text_tokens", usage.output_text);
-        json.number("audio_tokens", usage.output_audio);
     });
 }

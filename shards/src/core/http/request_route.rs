@@ -9,6 +9,8 @@ use super::head::Request;
 pub enum Route {
     /// The shard that owns this room.
     Room(SessionId),
+    /// `/v1/realtime`: the shard that owns this room, or whoever has the request when it names none.
+    Realtime(Option<SessionId>),
     /// The shard that has it: `/echo`.
     Echo,
     /// Nobody: what should be a session id can't be one, which is answered with 400.
@@ -25,6 +27,14 @@ pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
     }
     match request.path.strip_prefix("/ws/") {
         Some(id) => SessionId::parse(id).map_or(Route::BadSessionId, Route::Room),
+        None if request.path == "/v1/realtime" => {
+            match request.query_pairs().find(|(name, _)| name == "session_id") {
+                None => Route::Realtime(None),
+                Some((_, id)) => {
+                    SessionId::parse(&id).map_or(Route::BadSessionId, |id| Route::Realtime(Some(id)))
+                }
+            }
+        }
         None if echo_endpoint && request.path == "/echo" => Route::Echo,
         None => Route::ControlPlane,
     }
@@ -55,8 +65,26 @@ mod tests {
     }
 
     #[test]
+    fn the_compatible_endpoint_names_its_room_in_the_query_or_not_at_all() {
+        let room = |id| Route::Realtime(Some(SessionId::parse(id).expect("valid")));
+        assert_eq!(route("/v1/realtime", true, false), Route::Realtime(None));
+        assert_eq!(route("/v1/realtime?model=a/b", true, false), Route::Realtime(None));
+        assert_eq!(route("/v1/realtime?model=m&session_id=a:1", true, false), room("a:1"));
+        assert_eq!(route("/v1/realtime?session_id=a%3A1", true, false), room("a:1"));
+        assert_eq!(route("/v1/realtime", false, false), Route::ControlPlane);
+    }
+
+    #[test]
     fn a_bad_session_id_is_nobodys() {
-        for target in ["/ws/", "/ws/a/b", "/ws/a%20b", "/ws/a%", &format!("/ws/{}", "x".repeat(129))] {
+        for target in [
+            "/v1/realtime?session_id=",
+            "/v1/realtime?session_id=a/b",
+            "/ws/",
+            "/ws/a/b",
+            "/ws/a%20b",
+            "/ws/a%",
+            &format!("/ws/{}", "x".repeat(129)),
+        ] {
             assert_eq!(route(target, true, true), Route::BadSessionId, "{target}");
         }
     }

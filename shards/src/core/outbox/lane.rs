@@ -127,14 +127,29 @@ impl Lane {
         !self.sending && !self.blocked && self.queue.len() > usize::from(self.waiting)
     }
 
-    /// Whether the lane is at least half full: its connection should not be read from.
-    pub fn half_full(&self, limits: &Outbox) -> bool {
-        self.queue.len() * 2 >= limits.messages_max || self.bytes() * 2 >= limits.bytes_max
+    /// Whether the lane is at least half full.
+    fn half_full(&self, limits: &Outbox) -> bool {
+        is_full(2, self.queue.len(), self.bytes(), limits)
     }
 
-    /// Whether the lane has drained far enough to read on.
-    pub fn quarter_full(&self, limits: &Outbox) -> bool {
-        self.queue.len() * 4 >= limits.messages_max || self.bytes() * 4 >= limits.bytes_max
+    /// Whether what is no part of a response fills at least half of the lane: its connection should not be read from. A
+    /// response is left out, because what is read may be what cancels it.
+    pub fn half_full_of_answers(&self, limits: &Outbox) -> bool {
+        self.is_full_of_answers(2, limits)
+    }
+
+    /// Whether that has drained too little to read on.
+    pub fn quarter_full_of_answers(&self, limits: &Outbox) -> bool {
+        self.is_full_of_answers(4, limits)
+    }
+
+    fn is_full_of_answers(&self, part: usize, limits: &Outbox) -> bool {
+        // Few lanes come so far that it is worth a look at what is in them.
+        is_full(part, self.queue.len(), self.bytes(), limits) && {
+            let answers = self.queue.iter().filter(|message| message.response == 0);
+            let (count, bytes) = answers.fold((0, 0), |(n, bytes), message| (n + 1, bytes + message.size()));
+            is_full(part, count, bytes, limits)
+        }
     }
 
     /// Puts a message at the end; others may have to give way by class. `wait` is how long an event may wait for
@@ -218,11 +233,16 @@ impl Lane {
         }
     }
 
-    /// Drops everything of one response that the kernel has not been given.
-    pub fn flush_response(&mut self, response: u32, books: &mut Books<'_>) {
+    /// Drops everything of one response that the kernel has not been given. How many frames of audio that were, in
+    /// whichever form.
+    pub fn flush_response(&mut self, response: u32, books: &mut Books<'_>) -> usize {
+        let mut frames = 0;
         while let Some(at) = self.find_removable(|m| m.response == response) {
+            let message = &self.queue[at];
+            frames += usize::from(message.shape == Shape::Audio || message.class == Class::Audio);
             self.remove(at, DropReason::Flushed, books);
         }
+        frames
     }
 
     /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow.
@@ -429,4 +449,9 @@ impl Lane {
             self.blocked_since = Micros(0);
         }
     }
+}
+
+/// Whether so much is at least this part of what a lane may hold.
+fn is_full(part: usize, messages: usize, bytes: usize, limits: &Outbox) -> bool {
+    messages * part >= limits.messages_max || bytes * part >= limits.bytes_max
 }

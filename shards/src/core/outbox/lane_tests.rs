@@ -188,10 +188,26 @@ fn a_barge_in_takes_the_response_out_of_the_lane_and_nothing_else() {
     let _ = bench.push(Class::Droppable, Shape::Event, "delta", 1, true);
     let books =
         &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
-    bench.lane.flush_response(1, books);
+    assert_eq!(bench.lane.flush_response(1, books), 1, "one of the two was audio");
     assert_eq!(bench.lane.wait_until(), None, "nothing is left that waits");
     assert_eq!(bench.send_all(usize::MAX), b"\x82\x01b");
     assert!(bench.lane.take_drops(&bench.limits).is_none(), "the client asked for it");
+}
+
+#[test]
+fn a_barge_in_tells_how_many_frames_no_kernel_was_given() {
+    let mut bench = Bench::new(512, false);
+    let _ = bench.push(Class::Control, Shape::Audio, "first", 1, false);
+    for frame in ["second", "third", "fourth"] {
+        let _ = bench.push(Class::Audio, Shape::Audio, frame, 1, false);
+    }
+    bench.gather();
+    assert!(bench.sent(5 + 2 + 3), "a frame and a half");
+    let _ = bench.push(Class::Audio, Shape::Event, "base64", 1, false);
+    let books =
+        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
+    assert_eq!(bench.lane.flush_response(1, books), 3);
+    assert_eq!(bench.lane.flush_response(1, books), 0);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Message {
 pub enum Shape {
     /// Header and payload as sealed: a control frame, an HTTP answer, a message of `/echo`.
     Whole,
-    /// A binary message with audio in it, as sealed.
+    /// A message with audio in it, binary or an event, as sealed.
     Audio,
     /// A JSON event as sealed: a text message of its own, unless it finds company.
     Event,

@@ -8,6 +8,7 @@ use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId}
 use super::super::message::{
     Answer, MemberDetail, Query, RoomDetail, RoomPost, RoomSummary, RoomsQuery, RoomsSort,
 };
+use super::super::report::RoomEnd;
 use super::super::room::Room;
 use super::super::time::Micros;
 use super::{Effects, Shard};
@@ -35,8 +36,10 @@ impl Shard {
     fn counted(&self) -> Counters {
         let mut counters = self.counters.clone();
         counters.blocks_allocated = self.pool.allocated();
+        counters.reports_waiting = self.reports.len() as u64;
         counters.timers = self.wheel.len() as u64;
         counters.shedding = self.shedding();
+        self.upstreams.count_lanes(&mut counters.upstreams);
         counters.state_bytes = (self.conns.bytes() + self.rooms.bytes()) as u64;
         counters
     }
@@ -109,12 +112,15 @@ impl Shard {
     fn close_room(&mut self, now: Micros, session: &SessionId, fx: &mut Effects) -> Option<usize> {
         let key: RoomKey = self.find_room(session)?;
         let members: Vec<ConnKey> = self.room(key)?.members.iter().map(|member| member.conn).collect();
+        if let Some(record) = self.room(key)?.kept.as_mut().and_then(|kept| kept.record.as_mut()) {
+            record.closed = true;
+        }
         for &conn in &members {
             self.close(now, conn, 1000, "the room was closed", fx);
         }
         // Its members have left it with their goodbyes: nobody has to wait for it.
         if self.room(key).is_some() {
-            self.end_room(key);
+            self.end_room(now, key, RoomEnd::Closed);
         }
         Some(members.len())
     }

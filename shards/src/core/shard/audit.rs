@@ -42,6 +42,7 @@ impl Shard {
         }
         let asked = match route {
             Route::Room(session) => Asked::Room(Some(session.clone())),
+            Route::Realtime(session) => Asked::Room(session.clone()),
             Route::BadSessionId => Asked::Room(None),
             Route::Echo => Asked::Echo,
             Route::ControlPlane => Asked::Unknown,

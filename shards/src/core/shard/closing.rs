@@ -3,7 +3,7 @@
 use super::super::audit::By;
 use super::super::conn::{Closing, Conn, Goodbye, Open, Phase, Seat};
 use super::super::effect::{CloseMode, Effect, ReceiveMode};
-use super::super::frame::{CLOSE, Frame};
+use super::super::frame::{CLOSE, Draft, Frame};
 use super::super::ids::ConnKey;
 use super::super::outbox::{Books, Message, Shape};
 use super::super::time::Micros;
@@ -87,13 +87,18 @@ impl Shard {
     }
 
     fn close_frame(&mut self, code: Option<(u16, &str)>) -> Frame {
+        self.goodbye(code).seal(CLOSE)
+    }
+
+    /// The payload of a close frame.
+    pub(super) fn goodbye(&mut self, code: Option<(u16, &str)>) -> Draft {
         let mut payload = Vec::new();
         if let Some((code, reason)) = code {
             payload.extend_from_slice(&code.to_be_bytes());
             let cut = reason.floor_char_boundary(123); // Section 5.5: a control payload is at most 125 bytes.
             payload.extend_from_slice(&reason.as_bytes()[..cut]);
         }
-        self.pool.copy(&payload).seal(CLOSE)
+        self.pool.copy(&payload)
     }
 
     /// A connection stops being an open WebSocket, however that came about.
@@ -198,6 +203,9 @@ impl Shard {
 
     /// The connection is of no use any more: no goodbye.
     pub(super) fn cut(&mut self, now: Micros, key: ConnKey, why: &str, fx: &mut Effects) {
+        if self.upstream(key).is_some() {
+            return self.upstream_cut(now, key, why, fx);
+        }
         if let Some((_, Open { seat, .. })) = self.open_conn(key) {
             let seat = *seat;
             let ending = Ending { code: ABNORMAL, reason: why, by: By::Network };
@@ -213,16 +221,16 @@ impl Shard {
         match &conn.phase {
             Phase::Gone => return,
             Phase::Head(_) => self.head_done(),
-            Phase::Open(_) | Phase::Closing(_) => {}
+            Phase::Open(_) | Phase::Upstream(_) | Phase::Closing(_) => {}
         }
         self.gone(key, if graceful { CloseMode::Graceful } else { CloseMode::Reset }, fx);
     }
 
-    fn gone(&mut self, key: ConnKey, mode: CloseMode, fx: &mut Effects) {
-        let books =
-            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
+    pub(super) fn gone(&mut self, key: ConnKey, mode: CloseMode, fx: &mut Effects) {
         let conn = self.conns.find_mut(key);
         if let Some(conn) = conn {
+            let counters = self.upstreams.books_of(conn.upstream, &mut self.counters);
+            let books = &mut Books { counters, pool: &mut self.pool, queues: &mut self.lane_queues };
             conn.phase = Phase::Gone;
             conn.held = None;
             conn.lane.clear(books);

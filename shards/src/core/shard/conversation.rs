@@ -1,11 +1,16 @@
 //! What members say to their room: audio for the engine, and commands.
 
+use smallvec::SmallVec;
+
 use super::super::conn::{Conn, Open, Phase};
 use super::super::engine::{EngineInput, EngineKind};
-use super::super::event::{ClientCommand, ClientError, ClientEvent, ServerEvent, SessionUpdate};
+use super::super::event::{
+    ClientCommand, ClientError, ClientEvent, ServerEvent, SessionUpdate, merge_extras,
+};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::room::Room;
 use super::super::time::Micros;
+use super::super::upstream_conn::Known;
 use super::Shard;
 
 /// Longest `state` of a room: a reading position and the like, not a document.
@@ -62,6 +67,7 @@ impl Shard {
                 }
             }
             command => {
+                self.meter_command(now, room, &command);
                 self.drive_engine(now, room, Some(EngineInput::Command { from: member, event_id, command }));
             }
         }
@@ -129,24 +135,38 @@ impl Shard {
     ) -> Result<(), ClientError> {
         if let Some(engine) = update.session.as_ref().and_then(|patch| patch.engine) {
             self.may_choose(conn, engine)?;
+            self.has_engine(engine)
+                .map_err(|message| ClientError::invalid_value("session.engine", message))?;
         }
         let Some(room) = self.room(key) else { return Ok(()) };
         let merged = match &update.state {
-            Some(patch) => Some(merge_state(room.state.as_deref().map(|state| &**state), patch)?),
+            Some(patch) => Some(merge_state(room.state(), patch)?),
+            None => None,
+        };
+        let extras = match &update.extras {
+            Some(patch) => {
+                let before = room.kept.as_ref().and_then(|kept| kept.extras.as_deref());
+                Some(merge_extras(before, patch)?)
+            }
             None => None,
         };
         let mut settings = room.settings;
+        let mut lines = SmallVec::new();
         if let Some(patch) = &update.session {
             let changes = settings.apply(patch)?;
             if let Some(kind) = changes.engine.filter(|&kind| kind != room.kind) {
-                change_engine(room, kind)?;
+                lines = change_engine(room, kind)?;
             }
             room.settings = settings;
         }
         if merged.is_some() {
-            room.state = merged.map(Box::new);
+            room.kept.get_or_insert_default().state = merged;
+        }
+        if let Some(extras) = extras {
+            room.kept.get_or_insert_default().extras = extras;
         }
         let started = room.engine.is_some();
+        self.forget_lines(lines);
         if started && update.session.is_some() {
             let command = ClientCommand::SessionUpdate(Box::new(update));
             self.drive_engine(now, key, Some(EngineInput::Command { from: member, event_id, command }));
@@ -175,15 +195,15 @@ impl Shard {
     }
 }
 
-/// An engine may be chosen as long as it has not begun to answer.
-fn change_engine(room: &mut Room, kind: EngineKind) -> Result<(), ClientError> {
+/// An engine may be chosen as long as it has not begun to answer. Gives the upstream sessions of the one before.
+fn change_engine(room: &mut Room, kind: EngineKind) -> Result<SmallVec<[Known; 2]>, ClientError> {
     if room.engine.as_ref().is_some_and(|engine| engine.busy()) {
         let message = "The engine can't be changed while it answers.";
         return Err(ClientError::invalid_value("session.engine", message));
     }
     room.kind = kind;
     room.engine = None;
-    Ok(())
+    Ok(room.kept.as_mut().map(|kept| std::mem::take(&mut kept.lines)).unwrap_or_default())
 }
 
 /// Merges a JSON object into the room's state, member by member; `null` takes a member away (RFC 7396 at the first

@@ -13,8 +13,9 @@ use super::super::room::Member;
 use super::super::time::Micros;
 use super::{Effects, Shard};
 
-/// What the subprotocol begins with that brings a token. It is never the one that is chosen.
-const BEARER: &str = "bearer.";
+/// What the subprotocol begins with that brings a token: ours, and the vendor's for browsers. It is never the one that is
+/// chosen.
+const BEARERS: [&str; 2] = ["bearer.", "openai-insecure-api-key."];
 
 const NO_TOKEN: Denied = Denied::Unauthorized(
     "a token is needed: Authorization: Bearer <token>, the subprotocol bearer.<token>, or ?token=<token>",
@@ -157,7 +158,8 @@ struct TwoTokens;
 /// The token of a request, wherever it stands.
 fn token_of<'a>(request: &Request<'a>, handshake: &Handshake<'a>) -> Result<Option<Cow<'a, str>>, TwoTokens> {
     let headers = request.header_values("authorization").filter_map(bearer).map(Cow::Borrowed);
-    let offered = handshake.subprotocols.iter().copied().filter_map(|name| name.strip_prefix(BEARER));
+    let brought = |name: &'a str| BEARERS.iter().find_map(|bearer| name.strip_prefix(bearer));
+    let offered = handshake.subprotocols.iter().copied().filter_map(brought);
     let query = request.query_pairs().filter(|(name, _)| name == "token").map(|(_, value)| value);
     let mut tokens = headers.chain(offered.map(Cow::Borrowed)).chain(query);
     let first = tokens.next();

@@ -4,6 +4,7 @@
 use super::super::conn::Phase;
 use super::super::event::ServerEvent;
 use super::super::ids::ConnKey;
+use super::super::report::RoomEnd;
 use super::super::time::Micros;
 use super::{Effects, Shard};
 
@@ -26,7 +27,7 @@ impl Shard {
             self.tell(now, key, &event);
             self.arm(now, key);
         }
-        self.end_lingering();
+        self.end_lingering(now);
     }
 
     /// Everybody is told to come back, at once: the node ends in a moment.
@@ -35,7 +36,7 @@ impl Shard {
         for key in self.open_keys() {
             self.close(now, key, 1012, "the node restarts: come back", fx);
         }
-        self.end_lingering();
+        self.end_lingering(now);
     }
 
     fn open_keys(&self) -> Vec<ConnKey> {
@@ -46,11 +47,13 @@ impl Shard {
             .collect()
     }
 
-    fn end_lingering(&mut self) {
-        let lingering: Vec<_> = self.lingering.drain(..).collect();
-        for (_, key) in lingering {
+    /// Rooms that nobody comes back to end, as far as there is room for their reports.
+    pub(super) fn end_lingering(&mut self, now: Micros) {
+        while !self.reports_full()
+            && let Some((_, key)) = self.lingering.pop_front()
+        {
             if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {
-                self.end_room(key);
+                self.end_room(now, key, RoomEnd::Drained);
             }
         }
     }

@@ -16,8 +16,9 @@ use super::super::outbox::Lane;
 use super::super::route;
 use super::super::time::Micros;
 use super::super::ws::Decoder;
+use super::compatible::speaks_beta;
 use super::door::{Refused, refused};
-use super::rooms::Wishes;
+use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
 
 /// What becomes of a head.
@@ -92,6 +93,7 @@ impl Shard {
             paused: false,
             resuming: false,
             told: Told::Nothing,
+            upstream: false,
             refused: 0,
             allowance: Allowance::default(),
         };
@@ -159,7 +161,7 @@ impl Shard {
         };
         let route = http::classify(&request, self.config.echo_endpoint);
         self.remember_route(key, &route);
-        let asks = matches!(route, Route::Room(_) | Route::Echo);
+        let asks = matches!(route, Route::Room(_) | Route::Realtime(_) | Route::Echo);
         if let Some(from) = self.settle_address(key, &request)
             && asks
             && !self.upgrades.take(now, from)
@@ -173,13 +175,12 @@ impl Shard {
                 let detail = super::super::ids::BadSessionId.to_string();
                 Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None))
             }
-            Route::Room(session) => {
-                let owner = route::owner(session.as_str(), self.config.shards);
-                if owner == self.id {
-                    self.join_verdict(key, &request, session)
-                } else {
-                    Verdict::Elsewhere(Destination::Shard(owner))
-                }
+            Route::Room(session) => self.room_verdict(key, &request, session, Door::Native),
+            Route::Realtime(Some(session)) => self.room_verdict(key, &request, session, Door::Realtime),
+            Route::Realtime(None) => {
+                let session = self.make_up_session();
+                self.remember_route(key, &Route::Room(session.clone()));
+                self.join_verdict(key, &request, session, Door::Realtime)
             }
             Route::Echo => match request.websocket() {
                 Err(error) => bad_handshake(error),
@@ -207,7 +208,28 @@ impl Shard {
         }
     }
 
-    fn join_verdict(&mut self, key: ConnKey, request: &Request<'_>, session: SessionId) -> Verdict {
+    fn room_verdict(
+        &mut self,
+        key: ConnKey,
+        request: &Request<'_>,
+        session: SessionId,
+        door: Door,
+    ) -> Verdict {
+        let owner = route::owner(session.as_str(), self.config.shards);
+        if owner == self.id {
+            self.join_verdict(key, request, session, door)
+        } else {
+            Verdict::Elsewhere(Destination::Shard(owner))
+        }
+    }
+
+    fn join_verdict(
+        &mut self,
+        key: ConnKey,
+        request: &Request<'_>,
+        session: SessionId,
+        door: Door,
+    ) -> Verdict {
         let handshake = match request.websocket() {
             Ok(handshake) => handshake,
             Err(error) => return bad_handshake(error),
@@ -221,17 +243,27 @@ impl Shard {
         };
         self.remember_user(key, pass.as_ref());
         let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
-        let wishes = match Wishes::from_query(request.query_pairs(), engine) {
-            Ok(wishes) => wishes,
+        let beta = speaks_beta(request, &handshake);
+        let subprotocol = match door {
+            Door::Native => Subprotocol::choose(handshake.subprotocols.iter().copied(), beta),
+            Door::Realtime => Subprotocol::realtime(beta),
+        };
+        let wishes = match Wishes::from_query(request.query_pairs(), engine, door, subprotocol) {
+            Ok(mut wishes) => {
+                wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
+                wishes
+            }
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
+        if let Err(detail) = self.has_engine(wishes.kind) {
+            return Verdict::Refuse(Refusal::BadRequest, problem(400, detail, None));
+        }
         if let Some(pass) = &pass
             && let Err(denied) = self.admit(pass, &session, wishes.kind)
         {
             let (refusal, answer) = refused(denied);
             return Verdict::Refuse(refusal, answer);
         }
-        let subprotocol = Subprotocol::choose(handshake.subprotocols.iter().copied());
         let (terms, answer) = self.agree(&handshake, subprotocol);
         Verdict::Join { session, wishes, pass, terms, answer, head_len: request.len }
     }
@@ -240,7 +272,9 @@ impl Shard {
     fn agree(&self, handshake: &Handshake<'_>, subprotocol: Subprotocol) -> (Terms, Vec<u8>) {
         let deflate = handshake.deflate.filter(|_| self.config.deflate.enabled);
         let mut accepted = Vec::new();
-        answer::switching_protocols(handshake.key, subprotocol.name(), deflate, &mut accepted);
+        // `/v1/realtime` is what it is, whether or not its name was offered.
+        let offered = subprotocol.name().filter(|name| handshake.subprotocols.contains(name));
+        answer::switching_protocols(handshake.key, offered, deflate, &mut accepted);
         (Terms { subprotocol, deflate: deflate.map(DeflateOffer::window) }, accepted)
     }
 

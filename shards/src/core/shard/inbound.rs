@@ -2,7 +2,7 @@
 
 use super::super::conn::{Conn, Goodbye, Open, Phase, Seat, Subprotocol};
 use super::super::effect::{Ended, ReceiveMode};
-use super::super::event::{self, Class};
+use super::super::event::{self, Class, ClientError};
 use super::super::frame::{BINARY, PONG, TEXT};
 use super::super::ids::ConnKey;
 use super::super::outbox::{Message, Shape};
@@ -12,9 +12,12 @@ use super::{Effects, Shard};
 
 impl Shard {
     pub(super) fn received(&mut self, now: Micros, key: ConnKey, bytes: &mut [u8], fx: &mut Effects) {
-        self.counters.bytes_received += bytes.len() as u64;
         let tariff = self.tariff;
-        let Some(conn) = self.conn(key) else { return };
+        let Some(conn) = self.conns.find_mut(key) else { return };
+        if conn.upstream {
+            return self.upstream_received(now, key, bytes, fx);
+        }
+        self.counters.bytes_received += bytes.len() as u64;
         conn.allowance.pass(now.since(conn.heard));
         conn.allowance.pay_bytes(&tariff, bytes.len());
         conn.heard = now;
@@ -30,7 +33,7 @@ impl Shard {
                 }
             }
             Phase::Closing(_) => self.closing_bytes(now, key, bytes, fx),
-            Phase::Gone => {}
+            Phase::Upstream(_) | Phase::Gone => {}
         }
     }
 
@@ -68,7 +71,7 @@ impl Shard {
     /// Whether there is room for answers in an open connection's lane; nothing when it is open no more.
     fn may_answer(&self, key: ConnKey) -> Option<bool> {
         let conn = self.conns.find(key)?;
-        matches!(conn.phase, Phase::Open(_)).then(|| !conn.lane.half_full(&self.config.outbox))
+        matches!(conn.phase, Phase::Open(_)).then(|| !conn.lane.half_full_of_answers(&self.config.outbox))
     }
 
     fn put_back(&mut self, key: ConnKey, decoder: super::super::ws::Decoder) {
@@ -107,7 +110,7 @@ impl Shard {
             let outbox = &self.config.outbox;
             let conn = self.conns.find_mut(key);
             let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else { continue };
-            if conn.lane.half_full(outbox) {
+            if conn.lane.half_full_of_answers(outbox) {
                 // What was held back has filled it again, to the last byte: the socket has to wait.
                 conn.paused = true;
             } else if !conn.paused {
@@ -135,6 +138,11 @@ impl Shard {
             return;
         }
         match (item, seat) {
+            (Item::Binary(_), Seat::Member(..)) if subprotocol.only_events() => {
+                let message =
+                    "Binary messages are not taken here: audio comes with input_audio_buffer.append.";
+                self.client_error(now, key, ClientError::new("binary_not_supported", message));
+            }
             (Item::Binary(payload), Seat::Member(room, member)) => {
                 self.counters.frames_received += 1;
                 self.audio_in(now, room, member, payload);
@@ -212,6 +220,7 @@ impl Shard {
         let Some(conn) = self.conn(key) else { return };
         match (&conn.phase, how) {
             (Phase::Gone, _) => {}
+            (Phase::Upstream(_), _) => self.upstream_ended(now, key, how, fx),
             (Phase::Closing(closing), Ended::Eof)
                 if closing.stage != Goodbye::Lingering && !conn.lane.is_empty() =>
             {

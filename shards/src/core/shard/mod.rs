@@ -5,9 +5,11 @@
 //! borrowed and nothing runs. Everything it holds is bounded by [`ShardConfig`].
 
 mod admin;
+mod audio_forms;
 mod audit;
 mod client;
 mod closing;
+mod compatible;
 mod compression;
 mod conversation;
 mod door;
@@ -15,11 +17,19 @@ mod drain;
 mod heads;
 mod inbound;
 mod limits;
+mod metering;
 mod outbound;
 mod places;
+mod reports;
 mod rooms;
 mod shedding;
 mod timers;
+mod upstream_conns;
+mod upstream_dials;
+#[cfg(test)]
+mod upstream_tests;
+mod upstreams;
+mod works;
 
 use ::core::hint::black_box;
 use std::collections::VecDeque;
@@ -42,13 +52,16 @@ use super::lag::Lag;
 use super::outbox::Message;
 use super::paged::Paged;
 use super::quota::Quotas;
+use super::report::RoomReport;
 use super::rng::SplitMix64;
 use super::room::Room;
 use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::work::Work;
 use timers::Timer;
+use upstreams::Upstreams;
 
 /// A shard: its connections, its rooms, and what they wait for.
 #[derive(Debug)]
@@ -91,12 +104,18 @@ pub struct Shard {
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
+    /// What rooms want of workers, until the end of the turn.
+    works: Vec<Work>,
+    /// Reports of ended rooms that nobody has taken yet, the oldest first.
+    reports: VecDeque<Box<RoomReport>>,
+    report_bytes: usize,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
     counters: Counters,
     last_event: u64,
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
+    upstreams: Upstreams,
 }
 
 impl Shard {
@@ -138,12 +157,16 @@ impl Shard {
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
+            works: Vec::new(),
+            reports: VecDeque::new(),
+            report_bytes: 0,
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             counters: Counters::default(),
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,
             draining: None,
+            upstreams: Upstreams::of(id),
         }
     }
 
@@ -162,10 +185,13 @@ impl Shard {
             Input::Sent { conn, outcome } => self.sent(now, conn, outcome, fx),
             Input::Writable { conn } => self.writable(conn),
             Input::Closed { conn } => self.closed(conn),
+            Input::Dialled { room, line, outcome } => self.dialled(now, room, line, outcome, fx),
+            Input::Connected { conn, outcome } => self.connected(now, conn, outcome, fx),
             Input::Ask { id, query } => {
                 let answer = self.answer(now, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
+            Input::Worked(worked) => self.worked(now, *worked),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
@@ -175,10 +201,14 @@ impl Shard {
     /// Ends a turn: timers, engines, reading on, and one send for each lane that has something due.
     pub fn end_turn(&mut self, now: Micros, fx: &mut Effects) {
         self.timers(now, fx);
+        if self.draining.is_some() {
+            self.end_lingering(now);
+        }
         self.end_waits(now);
         self.run_engines(now);
         self.resume(now, fx);
         self.run_engines(now);
+        self.run_upstreams(now, fx);
         self.end_overflowed(now, fx);
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
@@ -190,16 +220,18 @@ impl Shard {
             }
         }
         self.dirty = dirty;
+        self.send_works(fx);
     }
 
     /// Whether another turn has work to do already.
     pub fn has_more(&self) -> bool {
         !(self.dirty.is_empty() && self.runnable.is_empty() && self.resuming.is_empty())
+            || self.upstreams.has_more()
     }
 
     /// When `end_turn` has to be called again at the latest, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Micros> {
-        if !self.resuming.is_empty() {
+        if !self.resuming.is_empty() || self.upstreams.has_more() {
             return Some(Micros(0));
         }
         let waiting = self.waiting.front().map(|&(until, _)| until);
@@ -208,9 +240,8 @@ impl Shard {
 
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.
     pub fn gather(&mut self, key: ConnKey, into: &mut Gather) {
-        let counters = &mut self.counters;
         if let Some(conn) = self.conns.find_mut(key) {
-            conn.lane.gather(into, counters);
+            conn.lane.gather(into, self.upstreams.books_of(conn.upstream, &mut self.counters));
         }
     }
 
@@ -219,9 +250,12 @@ impl Shard {
     pub fn expect(&self, key: ConnKey) {
         let Some(conn) = self.conns.get(key.index) else { return };
         black_box(conn.lane.bytes());
-        if let Phase::Open(Open { seat: Seat::Member(room, _), .. }) = &conn.phase {
-            black_box(self.rooms.get(room.index).map(|room| (room.frames_received, room.frames_sent)));
-        }
+        let room = match &conn.phase {
+            Phase::Open(Open { seat: Seat::Member(room, _), .. }) => room,
+            Phase::Upstream(upstream) => &upstream.room,
+            _ => return,
+        };
+        black_box(self.rooms.get(room.index).map(|room| (room.frames_received, room.frames_sent)));
     }
 
     fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {
@@ -252,7 +286,7 @@ impl Shard {
             return;
         };
         let books = &mut super::outbox::Books {
-            counters: &mut self.counters,
+            counters: self.upstreams.books_of(conn.upstream, &mut self.counters),
             pool: &mut self.pool,
             queues: &mut self.lane_queues,
         };
@@ -310,7 +344,7 @@ impl Shard {
         if let Some(conn) = conn
             && conn.paused
             && !conn.resuming
-            && !conn.lane.quarter_full(outbox)
+            && !conn.lane.quarter_full_of_answers(outbox)
             && matches!(conn.phase, Phase::Open(_))
         {
             conn.resuming = true;
@@ -331,7 +365,7 @@ impl Shard {
         debug_assert!(matches!(conn.phase, Phase::Gone), "only what was moved or closed here is gone");
         if let Some(mut conn) = self.conns.remove(key.index) {
             conn.lane.clear(&mut super::outbox::Books {
-                counters: &mut self.counters,
+                counters: self.upstreams.books_of(conn.upstream, &mut self.counters),
                 pool: &mut self.pool,
                 queues: &mut self.lane_queues,
             });

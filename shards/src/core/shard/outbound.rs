@@ -1,9 +1,9 @@
 //! What goes to members: encoded once for the room, shared by every lane.
 
-use super::super::conn::{Phase, Subprotocol};
+use super::super::conn::Phase;
 use super::super::engine::Audience;
-use super::super::event::{Class, ServerEvent};
-use super::super::frame::{BINARY, BinaryHeader, Draft, Frame, TEXT};
+use super::super::event::{Class, Dialect, PartRef, ServerEvent};
+use super::super::frame::{BinaryHeader, Draft, Frame, TEXT};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
 use super::super::room::Room;
@@ -15,31 +15,40 @@ use super::compression::CompressedForms;
 const KIND_AUDIO: u8 = 1;
 
 /// Where an audio frame stands in its spurt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Spurt {
     pub(super) track: MemberNumber,
     pub(super) first: bool,
     pub(super) last: bool,
     pub(super) timestamp_ms: u32,
+    /// The part of a response that it belongs to.
+    pub(super) part: Option<PartRef>,
 }
 
 impl Spurt {
-    fn header(self) -> BinaryHeader {
+    pub(super) fn header(&self) -> BinaryHeader {
         let flags = u8::from(self.first) | u8::from(self.last) << 1;
         BinaryHeader { kind: KIND_AUDIO, flags, track: self.track.0, timestamp_ms: self.timestamp_ms }
     }
 }
 
-/// One audio frame in the forms its listeners want; each form is encoded at most once.
-struct Forms {
-    bare: Option<Frame>,
-    headed: Option<Frame>,
+/// One event in the forms its listeners want; each form is encoded at most once.
+#[derive(Default)]
+struct EventForms {
+    ga: Option<Frame>,
+    beta: Option<Frame>,
+    compressed_ga: CompressedForms,
+    compressed_beta: CompressedForms,
 }
 
 impl Shard {
     /// Sends an event to one connection: an answer that only it wants.
     pub(super) fn tell(&mut self, now: Micros, key: ConnKey, event: &ServerEvent) {
-        let frame = self.encode(event, None);
+        let dialect = self.dialect(key);
+        if !dialect.has(event) {
+            return;
+        }
+        let frame = self.encode(event, None, dialect);
         let (frame, shape) = self.only_form(key, frame);
         let message = Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape };
         self.enqueue(key, message, self.wait(event));
@@ -57,25 +66,46 @@ impl Shard {
         let Some(room) = self.room(key) else { return };
         room.seq += 1;
         let seq = room.seq;
+        self.tell_members(now, key, to, event, Some(seq), response);
+    }
+
+    /// The same for an event that may have no number, and then belongs to no history.
+    pub(super) fn tell_members(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        to: Audience,
+        event: &ServerEvent,
+        seq: Option<u64>,
+        response: u32,
+    ) {
         let listeners = self.listeners(key, to);
-        if !listeners.is_empty() {
-            let frame = self.encode(event, Some(seq));
-            let (class, wait) = (event.class(), self.wait(event));
-            let mut forms = CompressedForms::new();
-            for &listener in &listeners {
-                let (frame, shape) = self.shared_form(listener, &frame, &mut forms);
-                let message = Message { frame, at: now, seq, response, class, shape };
-                self.enqueue(listener, message, wait);
+        let (class, wait) = (event.class(), self.wait(event));
+        let mut forms = EventForms::default();
+        for &listener in &listeners {
+            let dialect = self.dialect(listener);
+            if !dialect.has(event) {
+                continue;
             }
-            for frame in forms.into_iter().filter_map(|(_, form)| form).chain([frame]) {
-                self.pool.recycle(frame);
-            }
+            let (plain, compressed) = match dialect {
+                Dialect::Native | Dialect::Ga => (&mut forms.ga, &mut forms.compressed_ga),
+                Dialect::Beta => (&mut forms.beta, &mut forms.compressed_beta),
+            };
+            let plain = plain.get_or_insert_with(|| self.encode(event, seq, dialect));
+            let (frame, shape) = self.shared_form(listener, plain, compressed);
+            let message = Message { frame, at: now, seq: seq.unwrap_or(0), response, class, shape };
+            self.enqueue(listener, message, wait);
+        }
+        let compressed = forms.compressed_ga.into_iter().chain(forms.compressed_beta);
+        let compressed = compressed.filter_map(|(_, form)| form);
+        for frame in compressed.chain(forms.ga).chain(forms.beta) {
+            self.pool.recycle(frame);
         }
         self.listeners = listeners;
     }
 
     /// The connections of those whom something concerns, in a list to be put back after use.
-    fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
+    pub(super) fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
         let mut listeners = std::mem::take(&mut self.listeners);
         listeners.clear();
         let concerned = |number: MemberNumber| match to {
@@ -95,11 +125,11 @@ impl Shard {
         (event.waits() && span.0 > 0).then_some(span)
     }
 
-    fn encode(&mut self, event: &ServerEvent, seq: Option<u64>) -> Frame {
+    fn encode(&mut self, event: &ServerEvent, seq: Option<u64>, dialect: Dialect) -> Frame {
         let id = self.next_event_id();
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        event.write(id, seq, &mut json);
+        event.write(id, seq, dialect, &mut json);
         self.counters.events_encoded += 1;
         let frame = self.pool.copy(&json).seal(TEXT);
         self.json = json;
@@ -127,59 +157,28 @@ impl Shard {
             // By far the most frequent case: nothing is shared, so there is no list to make.
             room.frames_sent += 1;
             self.counters.frames_enqueued += 1;
-            self.counters.frames_encoded += 1;
-            let headed = self.takes_headers(only);
-            let audio = if headed { audio.with_binary_header(spurt.header()) } else { audio };
-            return self.enqueue(only, message(audio.seal(BINARY)), None);
+            let frame = self.only_audio_form(only, audio, &spurt);
+            return self.enqueue(only, message(frame), None);
         }
         let listeners = self.listeners(key, to);
         if let Some(room) = self.room(key) {
             room.frames_sent += listeners.len() as u64;
         }
         self.counters.frames_enqueued += listeners.len() as u64;
-        let forms = self.encode_audio(audio, spurt, &listeners);
+        let forms = self.audio_forms(audio, &spurt, &listeners);
         for &listener in &listeners {
-            let form = if self.takes_headers(listener) { &forms.headed } else { &forms.bare };
-            if let Some(frame) = form.clone() {
+            if let Some(frame) = self.shared_audio_form(listener, &forms) {
                 self.enqueue(listener, message(frame), None);
             }
         }
-        for frame in [forms.bare, forms.headed].into_iter().flatten() {
-            self.pool.recycle(frame);
-        }
+        self.recycle_audio(forms);
         self.listeners = listeners;
     }
 
-    /// Whether a connection's binary messages carry a header.
-    fn takes_headers(&self, key: ConnKey) -> bool {
-        let conn = self.conns.find(key);
-        matches!(conn.map(|conn| &conn.phase), Some(Phase::Open(open)) if open.subprotocol == Subprotocol::V1)
-    }
-
-    /// Encodes a frame once for each form that has a listener.
-    fn encode_audio(&mut self, audio: Draft, spurt: Spurt, listeners: &[ConnKey]) -> Forms {
-        let headed = listeners.iter().any(|&listener| self.takes_headers(listener));
-        let bare = listeners.iter().any(|&listener| !self.takes_headers(listener));
-        self.counters.frames_encoded += u64::from(bare) + u64::from(headed);
-        match (bare, headed) {
-            (false, false) => {
-                self.pool.discard(audio);
-                Forms { bare: None, headed: None }
-            }
-            (true, false) => Forms { bare: Some(audio.seal(BINARY)), headed: None },
-            (false, true) => {
-                let headed = audio.with_binary_header(spurt.header()).seal(BINARY);
-                Forms { bare: None, headed: Some(headed) }
-            }
-            (true, true) => {
-                let copy = self.pool.copy(audio.payload()).with_binary_header(spurt.header());
-                Forms { bare: Some(audio.seal(BINARY)), headed: Some(copy.seal(BINARY)) }
-            }
-        }
-    }
-
-    /// A barge-in: what no kernel has been given of the response leaves every lane of the room.
-    pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) {
+    /// A barge-in: what no kernel has been given of the response leaves every lane of the room. How many frames of audio that
+    /// were, in the lane that had the fewest.
+    pub(super) fn flush_response(&mut self, key: RoomKey, response: u32) -> usize {
+        let mut fewest = None;
         let listeners = self.listeners(key, Audience::All);
         for &listener in &listeners {
             let books = &mut Books {
@@ -189,12 +188,14 @@ impl Shard {
             };
             let conn = self.conns.find_mut(listener);
             if let Some(conn) = conn {
-                conn.lane.flush_response(response, books);
+                let frames = conn.lane.flush_response(response, books);
+                fewest = Some(fewest.map_or(frames, |fewest: usize| fewest.min(frames)));
                 // No send may come back to a lane that was emptied.
                 self.may_read_on(listener);
             }
         }
         self.listeners = listeners;
+        fewest.unwrap_or(0)
     }
 
     pub(super) fn enqueue_control_frame(&mut self, now: Micros, key: ConnKey, frame: Frame) {
@@ -229,8 +230,8 @@ impl Shard {
     pub(super) fn enqueue_raw(&mut self, now: Micros, key: ConnKey, message: Message) {
         let conn = self.conns.find_mut(key);
         let Some(conn) = conn else { return self.pool.recycle(message.frame) };
-        let books =
-            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
+        let counters = self.upstreams.books_of(conn.upstream, &mut self.counters);
+        let books = &mut Books { counters, pool: &mut self.pool, queues: &mut self.lane_queues };
         conn.lane.force(message, now, books);
         self.mark_dirty(key);
     }

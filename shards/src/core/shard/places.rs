@@ -97,5 +97,6 @@ impl Drop for Shard {
             self.release(ConnKey { index, generation: conn.generation });
         }
         self.quotas.give_back_rooms(self.rooms.len());
+        self.give_back_sessions();
     }
 }

@@ -5,14 +5,22 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::super::arrivals::Queue;
+use super::super::conn::Subprotocol;
 use super::super::counters::Refusal;
-use super::super::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
-use super::super::event::{Codec, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView};
+use super::super::engine::{
+    Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput, ResponseNumber,
+};
+use super::super::event::{
+    Codec, Dialect, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView,
+};
+use super::super::gate::RealtimeClaim;
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
-use super::super::room::{Member, Room};
+use super::super::report::RoomEnd;
+use super::super::room::{Kept, Member, Room};
 use super::super::route;
 use super::super::time::Micros;
 use super::Shard;
+use super::compatible::conversation_created;
 
 /// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
 #[derive(Debug)]
@@ -20,22 +28,51 @@ pub(super) struct Wishes {
     /// The engine it names, or the default.
     pub(super) kind: EngineKind,
     settings: SessionSettings,
+    /// The model that the client believes to talk to.
+    model: Option<Box<str>>,
+    /// Whether the client takes audio in events.
+    only_events: bool,
+    /// What its token says of the model session.
+    pub(super) claim: Option<Box<RealtimeClaim>>,
 }
 
+/// Through which path a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// `/ws/{session_id}`.
+    Native,
+    /// `/v1/realtime`.
+    Realtime,
+}
+
+/// Longest name of a model: it is kept and sent back.
+const MODEL_BYTES_MAX: usize = 256;
+
 impl Wishes {
-    /// Reads `engine`, `format` and `rate`; other keys are not the room's business.
+    /// Reads `engine`, `format` and `rate`, and `model` on `/v1/realtime`; other keys are not the room's business.
     ///
     /// # Errors
     /// A sentence for the client.
     pub(super) fn from_query<'a>(
         pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
         default: EngineKind,
+        door: Door,
+        subprotocol: Subprotocol,
     ) -> Result<Self, String> {
         let mut kind = default;
+        let mut model = None;
         let mut patch = SessionPatch::default();
         for (key, value) in pairs {
             match &*key {
                 "engine" => kind = value.parse().map_err(|error| format!("engine={value}: {error}"))?,
+                "model" if door == Door::Realtime => {
+                    if value.len() > MODEL_BYTES_MAX {
+                        return Err(format!("a model's name has at most {MODEL_BYTES_MAX} bytes"));
+                    }
+                    // A name that is no engine's is the client's own idea of who answers.
+                    kind = value.parse().unwrap_or(kind);
+                    model = Some(value.into());
+                }
                 "format" => {
                     patch.codec =
                         Some(value.parse::<Codec>().map_err(|error| format!("format={value}: {error}"))?);
@@ -49,8 +86,18 @@ impl Wishes {
             }
         }
         let mut settings = SessionSettings::default();
+        if door == Door::Realtime {
+            settings.format.rate = 24_000;
+        }
         settings.apply(&patch).map_err(|error| error.message)?;
-        Ok(Self { kind, settings })
+        Ok(Self { kind, settings, claim: None, model, only_events: subprotocol.only_events() })
+    }
+
+    /// What is kept with a room that is made for them.
+    fn kept(&self) -> Option<Box<Kept>> {
+        let (model, claim) = (self.model.clone(), self.claim.clone());
+        let any = model.is_some() || claim.is_some();
+        any.then(|| Box::new(Kept { model, claim, ..Kept::default() }))
     }
 }
 
@@ -70,7 +117,11 @@ impl Shard {
             return Err(Refusal::RoomFull);
         }
         let number = room.next_member();
+        room.only_events = wishes.only_events && (room.only_events || room.members.is_empty());
         room.members.push(Member { number, conn });
+        if let Some(record) = room.kept.as_mut().and_then(|kept| kept.record.as_mut()) {
+            record.members(room.members.len());
+        }
         if std::mem::take(&mut room.ends_at).0 > 0 {
             self.counters.rooms_lingering -= 1;
         }
@@ -87,7 +138,7 @@ impl Shard {
         if let Some(key) = self.find_room_hashed(hash, session.as_str()) {
             return Ok(key);
         }
-        if !self.quotas.take_room() && !self.evict_room() {
+        if !self.quotas.take_room() && !self.evict_room(now) {
             return Err(Refusal::Unavailable);
         }
         let fresh = RoomKey { index: self.rooms.len() as u32, generation: 0 };
@@ -98,7 +149,8 @@ impl Shard {
             kind: wishes.kind,
             engine: None,
             settings: wishes.settings,
-            state: None,
+            only_events: wishes.only_events,
+            kept: wishes.kept(),
             members: SmallVec::new(),
             inbound: Queue::default(),
             last_member: 0,
@@ -136,6 +188,9 @@ impl Shard {
         if let Some(view) = self.session_view(key, Member { number, conn }) {
             self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)));
         }
+        if self.dialect(conn) == Dialect::Beta {
+            self.tell(now, conn, &conversation_created());
+        }
         let members = self.room(key).map_or(0, |room| room.members.len());
         if members > 1 {
             let joined = ServerEvent::MemberJoined { member: number, members };
@@ -151,7 +206,9 @@ impl Shard {
             engine: room.kind,
             member: member.number,
             settings: room.settings,
-            state: room.state.as_deref().cloned(),
+            model: room.kept.as_ref().and_then(|kept| kept.model.clone()),
+            extras: room.kept.as_ref().and_then(|kept| kept.extras.clone()),
+            state: room.state().map(Into::into),
             resume: None,
             limits: SessionLimits::from(&*self.config),
         })
@@ -168,6 +225,7 @@ impl Shard {
             self.drive_engine(now, key, Some(EngineInput::Left { member: number }));
         }
         if members > 0 {
+            self.look_for_binary(key);
             return self.tell_room(
                 now,
                 key,
@@ -177,7 +235,8 @@ impl Shard {
             );
         }
         if linger.0 == 0 || self.draining.is_some() {
-            return self.end_room(key);
+            let why = if self.draining.is_some() { RoomEnd::Drained } else { RoomEnd::Lingered };
+            return self.end_room(now, key, why);
         }
         let Some(room) = self.room(key) else { return };
         room.ends_at = now + linger;
@@ -188,23 +247,28 @@ impl Shard {
     }
 
     /// Ends a room without members.
-    pub(super) fn end_room(&mut self, key: RoomKey) {
-        if self.forget_room(key) {
+    pub(super) fn end_room(&mut self, now: Micros, key: RoomKey, why: RoomEnd) {
+        if self.forget_room(now, key, why) {
             self.quotas.give_back_rooms(1);
         }
     }
 
     /// Forgets a room without members; its place is still taken.
-    fn forget_room(&mut self, key: RoomKey) -> bool {
+    fn forget_room(&mut self, now: Micros, key: RoomKey, why: RoomEnd) -> bool {
+        self.report(now, key, why);
         let Some(room) = self.rooms.find(key) else {
             return false;
         };
         debug_assert!(room.members.is_empty(), "a room with members goes on");
         let hash = route::hash(room.session_id.as_str());
+        self.dismiss_workers(key);
         if let Ok(entry) = self.directory.find_entry(hash, |other| *other == key) {
             entry.remove();
         }
         let Some(mut room) = self.rooms.remove(key.index) else { return false };
+        if let Some(kept) = room.kept.take() {
+            self.forget_lines(kept.lines);
+        }
         self.counters.rooms -= 1;
         self.counters.rooms_lingering -= u64::from(room.ends_at.0 > 0);
         self.counters.inbound_queued -= room.inbound.len() as u64;
@@ -236,11 +300,11 @@ impl Shard {
     }
 
     /// Ends the room that has lingered longest here: its place is the next one's.
-    fn evict_room(&mut self) -> bool {
+    fn evict_room(&mut self, now: Micros) -> bool {
         while let Some((ends_at, key)) = self.lingering.pop_front() {
             if self.lingers(key, ends_at) {
                 self.counters.rooms_evicted += 1;
-                return self.forget_room(key);
+                return self.forget_room(now, key, RoomEnd::Evicted);
             }
         }
         false
@@ -265,9 +329,37 @@ impl Shard {
     /// Brings a room's engine what waits for it and then one input more; it is started by the first. What comes out
     /// is carried to the members.
     pub(super) fn drive_engine(&mut self, now: Micros, key: RoomKey, input: Option<EngineInput>) {
-        let Some(room) = self.rooms.find_mut(key) else {
-            return;
-        };
+        self.with_engine(now, key, |engine, cx| {
+            if let Some(input) = input {
+                engine.handle(input, cx);
+            }
+        });
+    }
+
+    /// Lets a room's engine do something, behind what waits for it; it is started by the first. What comes out is carried to
+    /// the members.
+    pub(super) fn with_engine(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
+    ) {
+        // An engine that has flushed a response wants to know how much of it had left already.
+        for (response, frames) in self.engine_turn(now, key, what) {
+            self.engine_turn(now, key, |engine, cx| engine.flushed(response, frames, cx));
+        }
+    }
+
+    /// One turn of a room's engine: what waits for it, and something more. The responses that it flushed, and how many
+    /// frames of their audio had not left.
+    fn engine_turn(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        what: impl FnOnce(&mut Engine, &mut EngineContext<'_>),
+    ) -> SmallVec<[(ResponseNumber, usize); 1]> {
+        let mut flushed = SmallVec::new();
+        let Some(room) = self.rooms.find_mut(key) else { return flushed };
         let kind = room.kind;
         let engine = room.engine.get_or_insert_with(|| {
             self.counters.engines_started += 1;
@@ -276,39 +368,59 @@ impl Shard {
         let mut out = std::mem::take(&mut self.outputs);
         let cx = &mut EngineContext {
             now,
+            config: &self.config,
+            rng: &mut self.rng,
             pool: &mut self.pool,
             settings: &room.settings,
+            extras: room.kept.as_ref().and_then(|kept| kept.extras.as_deref()),
+            only_events: room.only_events,
+            claim: room.kept.as_ref().and_then(|kept| kept.claim.as_deref()),
             last_id: &mut room.last_id,
             out: &mut out,
         };
         self.counters.inbound_queued -= room.inbound.len() as u64;
+        let (mut frames, mut bytes) = (0, 0);
         while let Some((from, audio)) = self.arrivals.pop(&mut room.inbound) {
+            (frames, bytes) = (frames + 1, bytes + audio.payload().len());
             engine.handle(EngineInput::Audio { from, audio }, cx);
         }
-        if let Some(input) = input {
-            engine.handle(input, cx);
-        }
+        what(engine, cx);
+        engine.settle(cx);
         let timed = engine.deadline().is_some();
+        if frames > 0 && engine.kind().has_responses() {
+            room.kept.get_or_insert_default().meter.heard(room.settings.format, frames, bytes);
+        }
         for output in out.drain(..) {
-            self.carry(now, key, output);
+            flushed.extend(self.carry(now, key, output));
         }
         self.outputs = out;
         if timed {
             self.arm_room(key);
         }
+        flushed
     }
 
-    /// Carries one thing that came out of an engine to the members.
-    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) {
+    /// Carries one thing that came out of an engine to the members. Of a flush, how many frames it took back.
+    fn carry(&mut self, now: Micros, key: RoomKey, output: EngineOutput) -> Option<(ResponseNumber, usize)> {
         match output {
-            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response } => {
-                let spurt = super::outbound::Spurt { track, first, last, timestamp_ms };
+            EngineOutput::Audio { to, audio, track, first, last, timestamp_ms, response, part } => {
+                if let Some(response) = response {
+                    self.meter_audio(now, key, audio.payload().len(), response, part.as_ref());
+                }
+                let spurt = super::outbound::Spurt { track, first, last, timestamp_ms, part };
                 self.audio_out(now, key, to, audio, spurt, response.map_or(0, |response| response.0));
             }
             EngineOutput::Event { to, event, response } => {
                 self.tell_room(now, key, to, &event, response.map_or(0, |response| response.0));
+                self.follow(now, key, &event);
             }
-            EngineOutput::Flush(response) => self.flush_response(key, response.0),
+            EngineOutput::Flush(response) => {
+                self.meter_flush(key, response);
+                return Some((response, self.flush_response(key, response.0)));
+            }
+            EngineOutput::Upstream(order) => self.carry_upstream(now, key, order),
+            EngineOutput::Work(order) => self.carry_work(key, order),
         }
+        None
     }
 }

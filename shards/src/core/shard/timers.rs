@@ -8,7 +8,9 @@ use super::super::conn::{Goodbye, Open, Phase};
 use super::super::engine::EngineInput;
 use super::super::frame::PING;
 use super::super::ids::{ConnKey, RoomKey};
+use super::super::report::RoomEnd;
 use super::super::time::Micros;
+use super::super::upstream_conn::Stage;
 use super::{Effects, Shard};
 
 /// Heartbeats are rounded up to this, so that ten thousand of them wake the shard ten times a second and not four
@@ -45,6 +47,13 @@ impl Shard {
                 let drain = (open.drain_at.0 > 0).then_some(open.drain_at);
                 [Some(heartbeat), drain, blocked, open.until()].into_iter().flatten().min()
             }
+            Phase::Upstream(upstream) if upstream.stage == Stage::Open => {
+                let heartbeat = &self.config.heartbeat;
+                let due = if upstream.pinged { heartbeat.idle } else { heartbeat.ping };
+                let due = rounded(conn.heard + due);
+                Some(blocked.map_or(due, |blocked| blocked.min(due)))
+            }
+            Phase::Upstream(upstream) => Some(upstream.deadline),
             Phase::Closing(closing) => Some(closing.deadline),
             Phase::Gone => None,
         };
@@ -96,6 +105,7 @@ impl Shard {
         let silent = now.since(conn.heard);
         match &mut conn.phase {
             Phase::Head(head) if head.deadline <= now => self.head_timeout(now, key, fx),
+            Phase::Upstream(_) => self.upstream_timer(now, key, slow, silent, fx),
             Phase::Open(_) if slow => self.too_slow(now, key, fx),
             Phase::Open(open) if open.until().is_some_and(|at| at <= now) => self.token_expired(now, key, fx),
             Phase::Open(open) if open.drain_at.0 > 0 && open.drain_at <= now => {
@@ -123,7 +133,7 @@ impl Shard {
         }
         room.armed = Micros(0);
         if room.ends_at.0 > 0 && room.ends_at <= now {
-            self.end_room(key);
+            self.end_room(now, key, RoomEnd::Lingered);
             return;
         }
         if room.engine.as_ref().and_then(|engine| engine.deadline()).is_some_and(|at| at <= now) {
@@ -152,6 +162,9 @@ impl Shard {
 
 /// When an open connection next needs a ping, or is given up.
 fn heartbeat_due(open: &Open, heard: Micros, heartbeat: &super::super::config::Heartbeat) -> Micros {
-    let due = heard + if open.pinged { heartbeat.idle } else { heartbeat.ping };
+    rounded(heard + if open.pinged { heartbeat.idle } else { heartbeat.ping })
+}
+
+fn rounded(due: Micros) -> Micros {
     Micros(due.0.next_multiple_of(HEARTBEAT_GRAIN))
 }

@@ -5,7 +5,7 @@ const BLOCK: usize = 32;
 
 /// Masks or unmasks in place. `key` is that of the first byte; a frame that arrives in pieces turns it by what has
 /// been handled. A key of zero is no mask.
-pub(super) fn apply(bytes: &mut [u8], key: [u8; 4]) {
+pub(in crate::core) fn apply(bytes: &mut [u8], key: [u8; 4]) {
     if key == [0; 4] {
         return;
     }

@@ -1,5 +1,7 @@
 //! The WebSocket codec (RFC 6455), receiving half: from the bytes of a connection to its messages, in place.
 //!
+//! It serves both roles: frames of clients are masked, those of servers are not (section 5.1).
+//!
 //! Owned by one connection of a shard and called on the shard's thread. A frame that lies whole in the receive
 //! buffer is unmasked there and handed out as a part of it: nothing is allocated or copied. Only what is unfinished
 //! is copied aside, into memory that grows with what has arrived and is bounded by the longest message allowed.
@@ -23,4 +25,5 @@ mod test_frames;
 
 pub use decoder::{Decoder, Rules};
 pub use item::{Item, Violation};
+pub(super) use mask::apply as apply_mask;
 pub use tungstenite::protocol::frame::coding::{CloseCode, OpCode};

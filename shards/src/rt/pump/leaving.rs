@@ -44,7 +44,7 @@ impl Pump {
     /// The stages of leaving, each entered when the one before is complete.
     pub(super) fn go_on_leaving(&mut self) -> io::Result<()> {
         match self.stage {
-            Stage::Draining if self.shard.connections() == 0 => {
+            Stage::Draining if self.shard.connections() == 0 && !self.shard.has_reports() => {
                 self.wire.cancel_accepts();
                 self.stage = Stage::Sweeping;
             }
@@ -67,6 +67,7 @@ impl Pump {
         let connections = self.shard.connections();
         self.shard.note_cut(self.clock.now(), &mut self.fx);
         self.carry_out();
+        self.deliver_last_reports();
         self.mesh.leave();
         while let Some(message) = self.mesh.receive() {
             if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = message {

@@ -4,10 +4,12 @@
 //! has to say, and the control plane does the same with those it is handed. The core sees plaintext only. Shards share
 //! a [`Tls`]: what it reads per handshake is the certificate, through an atomic pointer that [`Tls::reload`] moves.
 
+mod client;
 mod identity;
 mod session;
 #[cfg(test)]
 mod session_tests;
+mod side;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -20,6 +22,7 @@ use rustls::server::NoServerSessionStorage;
 
 use self::identity::{Identity, read};
 
+pub use self::client::{ClientTls, ClientTlsError};
 pub use self::identity::TlsError;
 pub use self::session::{Broken, Session};
 

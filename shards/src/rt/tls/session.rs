@@ -8,12 +8,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
+use super::side::{End, Side};
 use crate::core::http::{BadProxyHeader, proxy_header};
 
 /// The largest record with its header (RFC 8446 section 5.2, RFC 5246 section 6.2.3). No client's first message comes near it.
@@ -34,7 +37,7 @@ pub struct Broken;
 
 /// See the module.
 pub struct Session {
-    tls: UnbufferedServerConnection,
+    tls: End,
     /// The beginning of a record that is not whole, or of the PROXY header before the first.
     held: Vec<u8>,
     /// The most bytes of a PROXY header that has yet to come, in clear, before anything else; zero when none has to.
@@ -48,6 +51,8 @@ pub struct Session {
     /// Whether the peer has said that it sends no more.
     ended: bool,
     broken: bool,
+    /// What the library said when it broke, where we are the client.
+    failure: Option<Box<str>>,
     /// Whether the last byte of the plaintext in `unsent` was not told to the core as sent.
     pub(in crate::rt) owed: bool,
     /// Whether the core asked for a send that has not been gathered.
@@ -59,18 +64,49 @@ impl Session {
     /// when the library has no randomness for it.
     pub(super) fn new(config: Arc<ServerConfig>, header_max: Option<usize>) -> Option<Self> {
         let tls = UnbufferedServerConnection::new(config).ok()?;
-        Some(Self {
+        Some(Self::begin(End::Server(tls), header_max.unwrap_or(0)))
+    }
+
+    /// A session of ours with a server of this name: its first message is to be sent.
+    ///
+    /// # Errors
+    /// When the library can't make one.
+    pub(super) fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        let mut session = Self::begin(End::Client(UnbufferedClientConnection::new(config, name)?), 0);
+        // It fails as one that was spoken to: the reason is kept.
+        let _ = session.receive_records(&mut [], &mut Vec::new());
+        Ok(session)
+    }
+
+    fn begin(tls: End, header_max: usize) -> Self {
+        Self {
             tls,
             held: Vec::new(),
-            header_max: header_max.unwrap_or(0),
+            header_max,
             unsent: Vec::new(),
             only_tickets: false,
             begun: false,
             ended: false,
             broken: false,
+            failure: None,
             owed: false,
             asked: false,
-        })
+        }
+    }
+
+    /// Whether the server is the other end.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        matches!(self.tls, End::Client(_))
+    }
+
+    /// Why no secure channel came about, where we are the client.
+    #[must_use]
+    pub fn failure(&self) -> &str {
+        self.failure.as_deref().unwrap_or("no secure channel came about")
     }
 
     /// Whether plaintext can't be sent yet.
@@ -142,12 +178,12 @@ impl Session {
     }
 
     fn receive_tls(&mut self, arrived: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Broken> {
-        if !std::mem::replace(&mut self.begun, true) && speaks_http(arrived) {
+        if !std::mem::replace(&mut self.begun, true) && speaks_http(arrived) && !self.is_client() {
             self.broken = true;
             self.unsent.extend_from_slice(NOT_TLS);
             return Err(Broken);
         }
-        let may_finish = self.is_handshaking() && self.unsent.is_empty();
+        let may_finish = self.is_handshaking() && self.unsent.is_empty() && !self.is_client();
         self.receive_records(arrived, plain)?;
         if may_finish && !self.is_handshaking() {
             self.only_tickets = self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
@@ -180,40 +216,14 @@ impl Session {
 
     /// Opens what is whole; the number of bytes that were used up.
     fn open(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, Broken> {
-        let mut used = 0;
-        loop {
-            let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(&mut bytes[used..]);
-            let mut failed = false;
-            let mut done = false;
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        match record {
-                            Ok(record) => {
-                                plain.extend_from_slice(record.payload);
-                                discard += record.discard;
-                            }
-                            Err(_) => failed = true,
-                        }
-                    }
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    failed = append(&mut self.unsent, 0, |into| data.encode(into)).is_err();
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
-                // Early data is never offered, so the rest means that more bytes are needed.
-                Ok(_) => done = true,
-                Err(_) => failed = true,
-            }
-            used += discard;
-            if failed {
-                return self.fail(&mut bytes[used..]);
-            }
-            if done {
-                return Ok(used);
-            }
-        }
+        let Self { tls, unsent, ended, failure, .. } = self;
+        let (used, failed) = match tls {
+            End::Server(tls) => open_records(tls, bytes, plain, unsent, ended),
+            End::Client(tls) => open_records(tls, bytes, plain, unsent, ended),
+        };
+        let Some(why) = failed else { return Ok(used) };
+        *failure = matches!(tls, End::Client(_)).then(|| why.into());
+        self.fail(&mut bytes[used..])
     }
 
     /// Nothing more is read; the alert that says why is added to what is to be sent. `rest` is what was not used up:
@@ -222,14 +232,11 @@ impl Session {
         self.broken = true;
         self.only_tickets = false;
         self.held = Vec::new();
-        while self.tls.wants_write() {
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state
-            else {
-                break;
-            };
-            append(&mut self.unsent, 0, |into| data.encode(into))?;
-        }
-        Err(Broken)
+        let encoded = match &mut self.tls {
+            End::Server(tls) => encode_pending(tls, rest, &mut self.unsent),
+            End::Client(tls) => encode_pending(tls, rest, &mut self.unsent),
+        };
+        encoded.and(Err(Broken))
     }
 
     /// Adds the ciphertext of `plain` to `out`, behind which it has to be sent in this order.
@@ -242,18 +249,16 @@ impl Session {
             return Err(Broken);
         }
         let room = plain.len() + (plain.len() / RECORD_MAX + 1) * RECORD_OVERHEAD;
-        let mut traffic = self.traffic()?;
-        append(out, room, |into| traffic.encrypt(plain, into))
+        let into = Into { out, room, what: Some(plain) };
+        self.write(into)
     }
 
-    /// The session as one that can send; `receive` leaves nothing undone that would come before. What it holds is shown
-    /// to the library for the reason that `fail` gives.
-    fn traffic(&mut self) -> Result<WriteTraffic<'_, ServerConnectionData>, Broken> {
-        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut self.held);
-        debug_assert_eq!(discard, 0, "what is held is not whole");
-        match state {
-            Ok(ConnectionState::WriteTraffic(traffic)) => Ok(traffic),
-            _ => Err(Broken),
+    /// Writes traffic; `receive` leaves nothing undone that would come before. What is held is shown to the library for
+    /// the reason that `fail` gives.
+    fn write(&mut self, into: Into<'_>) -> Result<(), Broken> {
+        match &mut self.tls {
+            End::Server(tls) => write_traffic(tls, &mut self.held, into),
+            End::Client(tls) => write_traffic(tls, &mut self.held, into),
         }
     }
 
@@ -264,10 +269,8 @@ impl Session {
             return;
         }
         let mut unsent = std::mem::take(&mut self.unsent);
-        if let Ok(mut traffic) = self.traffic() {
-            // With room for an alert it can't fail.
-            let _ = append(&mut unsent, RECORD_OVERHEAD, |into| traffic.queue_close_notify(into));
-        }
+        // With room for an alert it can't fail; before the handshake is over nobody could read it.
+        let _ = self.write(Into { out: &mut unsent, room: RECORD_OVERHEAD, what: None });
         self.unsent = unsent;
     }
 
@@ -291,6 +294,77 @@ impl fmt::Debug for Session {
             .field("held", &self.held.len())
             .field("unsent", &self.unsent.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// What is written behind what is in `out`.
+struct Into<'a> {
+    out: &'a mut Vec<u8>,
+    /// Bytes that it takes, as far as is known.
+    room: usize,
+    /// Plaintext; nothing for the end of the session.
+    what: Option<&'a [u8]>,
+}
+
+/// Opens what is whole: how many bytes were used up, and why it went no further, if it failed.
+fn open_records<S: Side>(
+    tls: &mut S,
+    bytes: &mut [u8],
+    plain: &mut Vec<u8>,
+    unsent: &mut Vec<u8>,
+    ended: &mut bool,
+) -> (usize, Option<String>) {
+    let mut used = 0;
+    loop {
+        let UnbufferedStatus { mut discard, state } = tls.process(&mut bytes[used..]);
+        let mut failed = None;
+        let mut done = false;
+        match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    match record {
+                        Ok(record) => {
+                            plain.extend_from_slice(record.payload);
+                            discard += record.discard;
+                        }
+                        Err(error) => failed = Some(error.to_string()),
+                    }
+                }
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                let encoded = append(unsent, 0, |into| data.encode(into));
+                failed = encoded.err().map(|broken| broken.to_string());
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::PeerClosed) => *ended = true,
+            // Early data is never offered, so the rest means that more bytes are needed.
+            Ok(_) => done = true,
+            Err(error) => failed = Some(error.to_string()),
+        }
+        used += discard;
+        if failed.is_some() || done {
+            return (used, failed);
+        }
+    }
+}
+
+/// Encodes what the library has yet to say.
+fn encode_pending<S: Side>(tls: &mut S, rest: &mut [u8], unsent: &mut Vec<u8>) -> Result<(), Broken> {
+    while tls.wants_write() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = tls.process(rest).state else { break };
+        append(unsent, 0, |into| data.encode(into))?;
+    }
+    Ok(())
+}
+
+fn write_traffic<S: Side>(tls: &mut S, held: &mut [u8], into: Into<'_>) -> Result<(), Broken> {
+    let UnbufferedStatus { discard, state } = tls.process(held);
+    debug_assert_eq!(discard, 0, "what is held is not whole");
+    let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else { return Err(Broken) };
+    let Into { out, room, what } = into;
+    match what {
+        Some(plain) => append(out, room, |into| traffic.encrypt(plain, into)),
+        None => append(out, room, |into| traffic.queue_close_notify(into)),
     }
 }
 

@@ -40,13 +40,24 @@ impl SocketCount {
         Arc::new(Self { open: AtomicUsize::new(0), max })
     }
 
-    pub(super) fn add(&self) {
+    pub(in crate::rt) fn add(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one less: closed, or no longer the shards'.
     pub(super) fn subtract(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the node may hold no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(in crate::rt) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// How many more the node may hold.

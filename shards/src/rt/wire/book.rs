@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Ended { conn: ConnKey, how: Ended },
     /// A socket takes bytes again.
     Writable { conn: ConnKey },
+    /// A socket of ours is connected, and secured if it has to be; or never will be.
+    Connected { conn: ConnKey, outcome: Result<(), Box<str>> },
     /// The doorbell rang.
     Doorbell,
 }
@@ -28,6 +30,7 @@ impl Wire {
         match token.kind {
             Kind::Receive => self.book_receive(completion),
             Kind::Writable => self.book_writable(token.conn()),
+            Kind::Connect => self.book_connect(token.conn()),
             Kind::Accept => {
                 let peer = self.memory.peers[token.index as usize].read();
                 let errno = -completion.result;
@@ -67,7 +70,7 @@ impl Wire {
         match (completion.result, completion.buffer()) {
             (len @ 1.., Some(buffer)) => {
                 // Under TLS that depends on whether it brings any plaintext.
-                if slot.mode == ReceiveMode::Once && self.sealed.is_none() {
+                if slot.mode == ReceiveMode::Once && !slot.sealed {
                     slot.mode = ReceiveMode::Paused;
                 }
                 slot.behind = self.memory.buffers.is_full(len as usize);

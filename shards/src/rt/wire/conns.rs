@@ -19,8 +19,8 @@ impl Wire {
         let Link { socket, tls } = link;
         match self.slots.insert(socket) {
             Ok(conn) => {
-                if let (Some(sealed), Some(session)) = (&mut self.sealed, tls) {
-                    sealed.settle(conn, session);
+                if let Some(session) = tls {
+                    self.settle(conn, session);
                 }
                 Some(conn)
             }
@@ -35,9 +35,9 @@ impl Wire {
     /// Makes a socket this shard's that was accepted here: under TLS with a session that begins, behind a PROXY header of so
     /// many bytes at most where there has to be one.
     pub(crate) fn admit(&mut self, socket: OwnedFd, proxy_header_max: Option<usize>) -> Option<ConnKey> {
-        let tls = match &self.sealed {
+        let tls = match &self.server_tls {
             None => None,
-            Some(sealed) => match sealed.begin(proxy_header_max) {
+            Some(tls) => match tls.session(proxy_header_max) {
                 Some(session) => Some(session),
                 None => {
                     self.sockets.subtract();
@@ -75,7 +75,8 @@ impl Wire {
     }
 
     pub(super) fn arm_receive(&mut self, conn: ConnKey) {
-        let waits = self.sealed.is_some() && self.must_speak_first(conn);
+        let Some(slot) = self.slots.get(conn) else { return };
+        let waits = slot.sealed && slot.mode == ReceiveMode::Once && self.must_speak_first(conn);
         let Some(slot) = self.slots.get(conn) else { return };
         if slot.is_busy(busy::RECEIVE) || slot.closing.is_some() {
             return;
@@ -119,7 +120,7 @@ impl Wire {
     pub(crate) fn shut_down(&mut self, conn: ConnKey) {
         if let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) {
             debug_assert!(
-                self.sealed.is_some() || !slot.is_busy(busy::SEND),
+                slot.sealed || !slot.is_busy(busy::SEND),
                 "our side is shut down when everything of the core has been sent"
             );
             self.say_farewell(conn);
@@ -211,6 +212,9 @@ fn cancel_busy(ring: &mut Ring, slot: &Slot, conn: ConnKey) {
     }
     if slot.is_busy(busy::WRITABLE) {
         ring.cancel(Token::of(Kind::Writable, conn));
+    }
+    if slot.is_busy(busy::CONNECT) {
+        ring.cancel(Token::of(Kind::Connect, conn));
     }
 }
 

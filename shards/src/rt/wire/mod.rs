@@ -12,6 +12,7 @@ pub(crate) mod accept;
 mod book;
 pub(crate) mod buffers;
 mod conns;
+mod dial;
 #[cfg(test)]
 mod pins;
 pub(crate) mod ring;
@@ -35,6 +36,7 @@ use self::slots::Slots;
 use self::token::{Kind, Token};
 use super::WireConfig;
 use super::listen::Listener;
+use super::tls::{ClientTls, Tls};
 use crate::core::{ConnKey, Micros};
 
 pub(crate) use self::book::Event;
@@ -72,8 +74,12 @@ pub(crate) struct Wire {
     share: usize,
     /// Keys that have become free and were not reported yet.
     closed: Vec<ConnKey>,
-    /// The TLS sessions; nothing where connections are plain.
-    sealed: Option<Box<Sealed>>,
+    /// The TLS sessions of connections that have one.
+    sealed: Box<Sealed>,
+    /// What connections of clients are secured with; nothing when they are plain.
+    server_tls: Option<Tls>,
+    /// What connections to model servers are secured with; nothing when they are plain.
+    client_tls: Option<ClientTls>,
     backlog_max: usize,
     /// Receives that found the pool empty.
     pub(crate) buffers_exhausted: u64,
@@ -106,7 +112,9 @@ impl Wire {
             behind: VecDeque::new(),
             share: 1,
             closed: Vec::new(),
-            sealed: config.tls.clone().map(|tls| Box::new(Sealed::new(tls))),
+            sealed: Box::default(),
+            server_tls: config.tls.clone(),
+            client_tls: config.client_tls.as_ref().map(ClientTls::of_shard),
             backlog_max: config.backlog as usize,
             buffers_exhausted: 0,
         };

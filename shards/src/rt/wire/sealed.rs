@@ -16,7 +16,7 @@ use super::Wire;
 use super::send::{SealedSend, SendSlot};
 use super::slots::busy;
 use crate::core::{ConnKey, Ended, Gather, ReceiveMode, SendOutcome};
-use crate::rt::tls::{Broken, Link, Session, Tls};
+use crate::rt::tls::{Broken, Link, Session};
 
 /// Plaintext that one send seals at most: what a barge-in can't take back from a slow client.
 const SEAL_MAX: usize = 64 << 10;
@@ -33,8 +33,8 @@ pub(crate) struct Handshakes {
 }
 
 /// The sessions of a shard, and the buffers that they share.
+#[derive(Default)]
 pub(super) struct Sealed {
-    tls: Tls,
     /// By connection index.
     sessions: Vec<Option<Box<Session>>>,
     /// Connections whose sessions have something to say, each perhaps more than once.
@@ -48,32 +48,20 @@ pub(super) struct Sealed {
     pub(super) handshakes: Handshakes,
 }
 
+/// Whether nothing more will come, and what a handshake of ours came to.
+type Arrival = (Option<Ended>, Option<Result<(), Box<str>>>);
+
 /// What a completed receive brought for the core.
 pub(crate) struct Opened<'a> {
     /// Perhaps none.
     pub(crate) bytes: &'a mut [u8],
     /// Whether this was the last.
     pub(crate) ended: Option<Ended>,
+    /// What the handshake of a connection of ours came to, if that is known with these bytes.
+    pub(crate) secured: Option<Result<(), Box<str>>>,
 }
 
 impl Sealed {
-    pub(super) fn new(tls: Tls) -> Self {
-        Self {
-            tls,
-            sessions: Vec::new(),
-            speaking: VecDeque::new(),
-            spare: Vec::new(),
-            plain: Vec::new(),
-            joined: Vec::new(),
-            handshakes: Handshakes::default(),
-        }
-    }
-
-    /// A session for a socket that was just accepted.
-    pub(super) fn begin(&self, proxy_header_max: Option<usize>) -> Option<Box<Session>> {
-        self.tls.session(proxy_header_max)
-    }
-
     /// Takes the session of a connection that has got its key.
     pub(super) fn settle(&mut self, conn: ConnKey, session: Box<Session>) {
         let index = conn.index as usize;
@@ -97,23 +85,32 @@ impl Sealed {
     }
 
     /// Opens what has arrived into [`Self::plain`].
-    fn open(&mut self, conn: ConnKey, arrived: &mut [u8]) -> Option<Ended> {
+    fn open(&mut self, conn: ConnKey, arrived: &mut [u8]) -> Arrival {
         self.plain.clear();
-        let session = self.sessions.get_mut(conn.index as usize)?.as_deref_mut()?;
+        let Some(session) = self.sessions.get_mut(conn.index as usize).and_then(Option::as_deref_mut) else {
+            return (None, None);
+        };
         let was_shaking = session.is_handshaking();
         let outcome = session.receive(arrived, &mut self.plain);
-        if was_shaking && !session.is_handshaking() {
+        let is_done = was_shaking && !session.is_handshaking();
+        if is_done && !session.is_client() {
             self.handshakes.done += 1;
             self.handshakes.resumed += u64::from(session.is_resumed());
         }
         if session.must_speak() {
             self.speaking.push_back(conn);
         }
-        match outcome {
+        let secured = match outcome {
+            _ if !session.is_client() => None,
+            Err(Broken) if session.is_handshaking() => Some(Err(session.failure().into())),
+            _ => is_done.then_some(Ok(())),
+        };
+        let ended = match outcome {
             Err(Broken) if session.is_handshaking() => Some(Ended::Unsecured),
             Err(Broken) => Some(Ended::Broken),
             Ok(()) => session.has_ended().then_some(Ended::Eof),
-        }
+        };
+        (ended, secured)
     }
 
     /// Fills a send: what the session has to say, and behind it what the core's lane has, if it asked.
@@ -197,10 +194,12 @@ fn join(gather: &Gather, skip: usize, into: &mut Vec<u8>) -> bool {
 impl Wire {
     /// The bytes of a receive as the core should see them.
     pub(crate) fn open(&mut self, conn: ConnKey, buffer: u16, len: usize) -> Opened<'_> {
-        let Self { sealed: Some(sealed), memory, slots, .. } = self else {
-            return Opened { bytes: self.memory.buffers.filled(buffer, len), ended: None };
-        };
-        let ended = sealed.open(conn, memory.buffers.filled(buffer, len));
+        if self.slots.get(conn).is_none_or(|slot| !slot.sealed) {
+            let bytes = self.memory.buffers.filled(buffer, len);
+            return Opened { bytes, ended: None, secured: None };
+        }
+        let Self { sealed, memory, slots, .. } = self;
+        let (ended, secured) = sealed.open(conn, memory.buffers.filled(buffer, len));
         if ended.is_none()
             && !sealed.plain.is_empty()
             && let Some(slot) = slots.get(conn)
@@ -211,13 +210,20 @@ impl Wire {
         if ended.is_some() {
             self.receive(conn, ReceiveMode::Paused);
         }
-        let plain = self.sealed.as_mut().map(|sealed| &mut sealed.plain[..]).unwrap_or_default();
-        Opened { bytes: plain, ended }
+        Opened { bytes: &mut self.sealed.plain, ended, secured }
+    }
+
+    /// Gives a connection that has got its key its session.
+    pub(super) fn settle(&mut self, conn: ConnKey, session: Box<Session>) {
+        if let Some(slot) = self.slots.get(conn) {
+            slot.sealed = true;
+            self.sealed.settle(conn, session);
+        }
     }
 
     /// Queues what sessions have to say for themselves. Where a lane's send is queued already it went along.
     pub(crate) fn speak(&mut self) {
-        let Some(sealed) = &mut self.sealed else { return };
+        let sealed = &mut self.sealed;
         for _ in 0..sealed.speaking.len() {
             let Some(conn) = sealed.speaking.pop_front() else { return };
             let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { continue };
@@ -231,7 +237,7 @@ impl Wire {
 
     /// Notes that the core asks for a send on a TLS connection; false when one is on its way that will see it.
     pub(super) fn ask(&mut self, conn: ConnKey, sending: bool) -> bool {
-        if let Some(session) = self.sealed.as_mut().and_then(|sealed| sealed.session(conn)) {
+        if let Some(session) = self.sealed.session(conn) {
             session.asked = true;
             return !sending;
         }
@@ -242,16 +248,12 @@ impl Wire {
     pub(super) fn must_speak_first(&mut self, conn: ConnKey) -> bool {
         let Some(slot) = self.slots.get(conn) else { return false };
         slot.is_busy(busy::SEND | busy::WRITABLE)
-            || self
-                .sealed
-                .as_mut()
-                .and_then(|sealed| sealed.session(conn))
-                .is_some_and(|session| session.must_speak())
+            || self.sealed.session(conn).is_some_and(|session| session.must_speak())
     }
 
     /// A session's own send is over: what could not go before it goes on.
     pub(super) fn spoke(&mut self, conn: ConnKey) {
-        let Some(session) = self.sealed.as_mut().and_then(|sealed| sealed.session(conn)) else { return };
+        let Some(session) = self.sealed.session(conn) else { return };
         if session.asked {
             if let Some(slot) = self.slots.get(conn) {
                 slot.busy |= busy::SEND;
@@ -266,15 +268,15 @@ impl Wire {
 
     /// The socket takes bytes again: what a session could not say is said.
     pub(super) fn may_speak(&mut self, conn: ConnKey) {
-        if let Some(sealed) = &mut self.sealed {
-            sealed.speaking.push_back(conn);
+        if self.slots.get(conn).is_some_and(|slot| slot.sealed) {
+            self.sealed.speaking.push_back(conn);
         }
     }
 
     /// Says `close_notify`, and an alert or a rest before it, as far as the socket takes it at once.
     pub(super) fn say_farewell(&mut self, conn: ConnKey) {
         let Some(slot) = self.slots.get(conn) else { return };
-        let Some(session) = self.sealed.as_mut().and_then(|sealed| sealed.session(conn)) else { return };
+        let Some(session) = self.sealed.session(conn).filter(|_| slot.sealed) else { return };
         session.close();
         let farewell = session.take_unsent();
         // A courtesy: a peer that does not get it sees the socket end.
@@ -283,21 +285,19 @@ impl Wire {
 
     /// Forgets the session of a connection that is closed.
     pub(super) fn forget_session(&mut self, conn: ConnKey) {
-        if let Some(sealed) = &mut self.sealed
-            && let Some(session) = sealed.leave(conn)
-        {
-            sealed.handshakes.failed += u64::from(session.is_handshaking());
+        if let Some(session) = self.sealed.leave(conn) {
+            self.sealed.handshakes.failed += u64::from(session.is_handshaking() && !session.is_client());
         }
     }
 
     /// What travels when a connection moves.
     pub(super) fn link(&mut self, conn: ConnKey) -> Option<Link> {
         let socket = self.slots.remove(conn)?;
-        Some(Link { socket, tls: self.sealed.as_mut().and_then(|sealed| sealed.leave(conn)) })
+        Some(Link { socket, tls: self.sealed.leave(conn) })
     }
 
     /// What the handshakes came to.
     pub(crate) fn handshakes(&self) -> Handshakes {
-        self.sealed.as_ref().map_or_else(Handshakes::default, |sealed| sealed.handshakes)
+        self.sealed.handshakes
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct SendSlot {
     pub(super) plain: Option<usize>,
     /// Whether it could not be sealed.
     pub(super) broken: bool,
+    /// Whether its connection has a TLS session.
+    is_sealed: bool,
     /// What a completion said: the bytes taken, or a negated error. Without one everything was taken.
     result: Option<i32>,
     vectors: Vec<libc::iovec>,
@@ -41,6 +43,7 @@ impl SendSlot {
             sealed: Vec::new(),
             plain: None,
             broken: false,
+            is_sealed: false,
             result: None,
             vectors: Vec::new(),
             header,
@@ -172,7 +175,7 @@ impl Wire {
         let Some(slot) = self.slots.get(conn).filter(|slot| slot.closing.is_none()) else { return };
         let sending = slot.is_busy(busy::SEND);
         slot.busy |= busy::SEND;
-        if self.sealed.is_some() {
+        if slot.sealed {
             if !self.ask(conn, sending) {
                 return;
             }
@@ -203,10 +206,11 @@ impl Wire {
             return self.go_on_closing(conn);
         }
         let (index, send) = self.memory.sends.take();
-        send.conn = conn;
-        match &mut self.sealed {
-            None => gather(conn, &mut send.gather),
-            Some(sealed) => sealed.fill(conn, send, gather),
+        (send.conn, send.is_sealed) = (conn, slot.sealed);
+        if slot.sealed {
+            self.sealed.fill(conn, send, gather);
+        } else {
+            gather(conn, &mut send.gather);
         }
         if send.is_void() {
             // Its messages were dropped while it waited.
@@ -231,9 +235,10 @@ impl Wire {
         }
         while let Some(send) = self.memory.sends.tell() {
             let conn = send.conn;
-            let outcome = match &mut self.sealed {
-                None => Some(send.outcome()),
-                Some(sealed) => sealed.outcome(conn, send.take_sealed()),
+            let outcome = if send.is_sealed {
+                self.sealed.outcome(conn, send.take_sealed())
+            } else {
+                Some(send.outcome())
             };
             send.gather.clear();
             let Some(slot) = self.slots.get(conn) else { continue };

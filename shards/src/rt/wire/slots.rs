@@ -13,6 +13,8 @@ pub(super) mod busy {
     pub(in crate::rt) const SEND: u8 = 2;
     /// A wait for room to send.
     pub(in crate::rt) const WRITABLE: u8 = 4;
+    /// A wait for the connection to come about.
+    pub(in crate::rt) const CONNECT: u8 = 8;
 }
 
 /// One connection.
@@ -32,6 +34,8 @@ pub(super) struct Slot {
     pub(super) queued: bool,
     /// A cancellation or shutdown is on its way to end what is in flight.
     pub(super) ending: bool,
+    /// Whether it has a TLS session: connections of both kinds share a wire.
+    pub(super) sealed: bool,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 16, "a slot is all that the wire spends on a silent connection");
@@ -79,6 +83,7 @@ impl Slots {
             behind: false,
             queued: false,
             ending: false,
+            sealed: false,
         });
         Ok(ConnKey { index, generation: 0 })
     }
@@ -96,7 +101,7 @@ impl Slots {
         assert_eq!(slot.busy, 0, "a slot is freed only when nothing is in flight on it");
         let fd = slot.fd.take();
         (slot.mode, slot.closing, slot.ending) = (ReceiveMode::Paused, None, false);
-        (slot.behind, slot.queued) = (false, false);
+        (slot.behind, slot.queued, slot.sealed) = (false, false, false);
         self.free.push(conn.index);
         fd
     }

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Accept = 5,
     /// The doorbell.
     Doorbell = 6,
+    /// A wait for a socket of ours to be connected.
+    Connect = 7,
 }
 
 /// Names an operation.
@@ -64,6 +66,7 @@ impl Token {
             3 => Kind::Writable,
             5 => Kind::Accept,
             6 => Kind::Doorbell,
+            7 => Kind::Connect,
             _ => Kind::Cancel,
         };
         Self { kind, index: (bits >> 32) as u32 & INDEX_MAX, generation: bits as u32 }
@@ -77,7 +80,15 @@ mod tests {
     #[test]
     fn a_token_survives_the_kernel() {
         let conn = ConnKey { index: INDEX_MAX, generation: u32::MAX };
-        for kind in [Kind::Receive, Kind::Send, Kind::Writable, Kind::Cancel, Kind::Accept, Kind::Doorbell] {
+        for kind in [
+            Kind::Receive,
+            Kind::Send,
+            Kind::Writable,
+            Kind::Cancel,
+            Kind::Accept,
+            Kind::Doorbell,
+            Kind::Connect,
+        ] {
             let token = Token::of(kind, conn);
             assert_eq!(Token::from_bits(token.to_bits()), token);
             assert_eq!(token.conn(), conn);

@@ -26,13 +26,15 @@ impl Source {
     /// All words of the answer.
     pub(super) fn transcript(&self, format: AudioFormat) -> Box<str> {
         match self {
-            Self::Utterance(recording) => {
-                let ms = recording.duration_ms(format);
-                format!("heard {}.{:02} s", ms / 1_000, ms % 1_000 / 10).into()
-            }
+            Self::Utterance(recording) => Self::heard(recording.duration_ms(format)),
             Self::Text(text) => text.clone(),
             Self::Greeting => GREETING.into(),
         }
+    }
+
+    /// What a parrot makes of an utterance that long.
+    pub(super) fn heard(ms: u64) -> Box<str> {
+        format!("heard {}.{:02} s", ms / 1_000, ms % 1_000 / 10).into()
     }
 
     /// How many chunks of 20 ms its audio takes; at least one.

@@ -33,6 +33,7 @@ fn when_speech_ends_it_commits_and_answers_by_itself() {
         "response.output_item.done",
         "conversation.item.done",
         "response.done",
+        "rate_limits.updated",
     ];
     assert_eq!(room.names(), names);
     let started = room.event("input_audio_buffer.speech_started");
@@ -65,7 +66,7 @@ fn a_response_is_complete_enough_for_a_strict_client() {
     room.hear(&voice(1_000));
     room.command(ClientCommand::Commit);
     let metadata = Some(r#"{"turn":"7"}"#.into());
-    room.command(ClientCommand::ResponseCreate(ResponseRequest { modality: None, metadata }));
+    room.command(ClientCommand::ResponseCreate(ResponseRequest { metadata, ..ResponseRequest::default() }));
     let response = &room.event("response.created")["response"];
     assert_eq!(
         (&response["status"], &response["output"], &response["usage"]),
@@ -200,6 +201,7 @@ fn speech_interrupts_a_response() {
             "response.output_item.done",
             "conversation.item.done",
             "response.done",
+            "rate_limits.updated",
         ]
     );
     let response = &room.event("response.done")["response"];
@@ -240,7 +242,7 @@ fn a_client_cancels_a_response() {
     let mut room = Room::new(SessionSettings::default());
     room.create();
     room.wait(100);
-    room.command(ClientCommand::ResponseCancel { response_id: Some("resp_ffff".parse().expect("an id")) });
+    room.command(ClientCommand::ResponseCancel { response_id: Some("resp_ffff".into()) });
     assert_eq!(room.event("error")["error"]["code"], "response_cancel_not_active");
     assert!(room.engine.busy());
     room.command(ClientCommand::ResponseCancel { response_id: None });

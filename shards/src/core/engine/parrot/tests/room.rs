@@ -2,13 +2,15 @@
 
 use serde_json::Value;
 
+use crate::core::config::ShardConfig;
 use crate::core::engine::{Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput};
 use crate::core::event::{
-    AudioFormat, ClientCommand, Codec, EventId, NewContent, NewItem, ResponseRequest, Role, ServerVad,
-    SessionSettings,
+    AudioFormat, ClientCommand, ClientEvent, Codec, Dialect, EventId, ItemKind, NewContent, NewItem,
+    ResponseRequest, Role, Scratch, ServerVad, SessionSettings, parse,
 };
 use crate::core::frame::FramePool;
 use crate::core::ids::MemberNumber;
+use crate::core::rng::SplitMix64;
 use crate::core::time::Micros;
 
 pub(super) const SPEAKER: MemberNumber = MemberNumber(1);
@@ -28,12 +30,26 @@ pub(super) struct Room {
     pub(super) last_id: u64,
     pub(super) now: Micros,
     pub(super) seen: Vec<Seen>,
+    pub(super) only_events: bool,
+    pub(super) config: ShardConfig,
+    pub(super) extras: Option<&'static str>,
 }
 
 impl Room {
     pub(super) fn new(settings: SessionSettings) -> Self {
         let (pool, now) = (FramePool::default(), Micros::from_s(1));
-        Self { engine: Engine::start(EngineKind::Parrot), settings, pool, last_id: 0, now, seen: Vec::new() }
+        let engine = Engine::start(EngineKind::Parrot);
+        Self {
+            engine,
+            settings,
+            pool,
+            last_id: 0,
+            now,
+            seen: Vec::new(),
+            only_events: false,
+            config: ShardConfig::default(),
+            extras: None,
+        }
     }
 
     pub(super) fn with_vad(change: impl FnOnce(&mut ServerVad)) -> Self {
@@ -56,25 +72,32 @@ impl Room {
             input,
             &mut EngineContext {
                 now: self.now,
+                config: &self.config,
+                rng: &mut SplitMix64::new(1),
                 pool: &mut self.pool,
                 settings: &self.settings,
+                extras: self.extras,
+                only_events: self.only_events,
+                claim: None,
                 last_id: &mut self.last_id,
                 out: &mut out,
             },
         );
         for output in out {
             self.seen.push(match output {
-                EngineOutput::Audio { audio, first, last, timestamp_ms, to, track, response } => {
+                EngineOutput::Audio { audio, first, last, timestamp_ms, to, track, response, .. } => {
                     assert_eq!((to, track), (Audience::All, MemberNumber(0)));
                     assert!(response.is_some());
                     Seen::Audio { at: self.now, bytes: audio.payload().to_vec(), first, last, timestamp_ms }
                 }
                 EngineOutput::Event { event, .. } => {
                     let mut line = Vec::new();
-                    event.write(EventId(1), None, &mut line);
+                    event.write(EventId(1), None, Dialect::Ga, &mut line);
                     Seen::Event(serde_json::from_slice(&line).expect("an event is JSON"))
                 }
                 EngineOutput::Flush(_) => Seen::Flush,
+                EngineOutput::Upstream(order) => panic!("a parrot has no upstream: {order:?}"),
+                EngineOutput::Work(order) => panic!("a parrot has no workers: {order:?}"),
             });
         }
     }
@@ -94,7 +117,22 @@ impl Room {
 
     pub(super) fn text(&mut self, text: &str) {
         let content = vec![NewContent::Text(text.into())];
-        self.command(ClientCommand::ItemCreate(Box::new(NewItem { id: None, role: Role::User, content })));
+        self.command(ClientCommand::ItemCreate(Box::new(NewItem {
+            kind: ItemKind::Message,
+            id: None,
+            role: Role::User,
+            content,
+            previous: None,
+            raw: "{}".into(),
+        })));
+    }
+
+    /// What a client says, as it arrives.
+    pub(super) fn say(&mut self, event: &Value) {
+        let mut text = event.to_string().into_bytes();
+        let parsed = parse(&mut text, 64, &mut Scratch::default()).expect("an event");
+        let ClientEvent { event_id, command, .. } = parsed;
+        self.handle(EngineInput::Command { from: SPEAKER, event_id, command });
     }
 
     /// Lets time pass, waking the engine when it asks for it.

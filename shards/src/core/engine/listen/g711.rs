@@ -1,9 +1,9 @@
 //! G.711: eight bits a sample, decoded by table.
 
 /// Linear values of µ-law bytes.
-pub(super) static ULAW: [i16; 256] = table(true);
+pub(in super::super) static ULAW: [i16; 256] = table(true);
 /// Linear values of A-law bytes.
-pub(super) static ALAW: [i16; 256] = table(false);
+pub(in super::super) static ALAW: [i16; 256] = table(false);
 
 const fn table(ulaw: bool) -> [i16; 256] {
     let mut values = [0; 256];
@@ -33,7 +33,7 @@ const fn decode_alaw(byte: u8) -> i16 {
 }
 
 /// The µ-law byte nearest below in magnitude.
-pub(super) fn encode_ulaw(sample: i16) -> u8 {
+pub(in super::super) fn encode_ulaw(sample: i16) -> u8 {
     let sign = if sample < 0 { 0x80 } else { 0 };
     let magnitude = sample.unsigned_abs().min(32_635) + 0x84;
     // Its highest bit is one of 7 to 14.
@@ -43,7 +43,7 @@ pub(super) fn encode_ulaw(sample: i16) -> u8 {
 }
 
 /// The A-law byte nearest below in magnitude.
-pub(super) fn encode_alaw(sample: i16) -> u8 {
+pub(in super::super) fn encode_alaw(sample: i16) -> u8 {
     let mask = if sample < 0 { 0x55 } else { 0xd5 };
     let magnitude = if sample < 0 { !sample } else { sample } >> 3;
     let segment = 11u32.saturating_sub(magnitude.leading_zeros()) as u8;

@@ -11,13 +11,13 @@ const EARS_MAX: usize = 8;
 
 /// Listens to one member.
 #[derive(Debug)]
-pub(super) struct Ear {
-    pub(super) member: MemberNumber,
-    pub(super) vad: Vad,
+pub(in super::super) struct Ear {
+    pub(in super::super) member: MemberNumber,
+    pub(in super::super) vad: Vad,
     /// Audio not yet enough for a window.
-    pub(super) partial: Vec<u8>,
+    pub(in super::super) partial: Vec<u8>,
     /// The last windows before speech.
-    pub(super) before: Recording,
+    pub(in super::super) before: Recording,
     /// Windows heard so far.
     windows: u64,
     /// Orders the ears by when they last heard something.
@@ -26,25 +26,31 @@ pub(super) struct Ear {
 
 impl Ear {
     /// Takes one window; it is the caller's to keep it.
-    pub(super) fn hear(&mut self, format: AudioFormat, window: &[u8], vad: &ServerVad, speaking: bool) {
+    pub(in super::super) fn hear(
+        &mut self,
+        format: AudioFormat,
+        window: &[u8],
+        vad: &ServerVad,
+        speaking: bool,
+    ) {
         self.windows += 1;
         self.vad.hear(format.codec, window, vad.threshold_permille, speaking);
     }
 
     /// Keeps a window from before speech.
-    pub(super) fn keep(&mut self, format: AudioFormat, window: &[u8], vad: &ServerVad) {
+    pub(in super::super) fn keep(&mut self, format: AudioFormat, window: &[u8], vad: &ServerVad) {
         let padding = u64::from(vad.prefix_padding_ms).div_ceil(WINDOW_MS) as usize;
         self.before.push(format, window);
         self.before.keep_last(format, padding + Vad::onset_windows());
     }
 
     /// Milliseconds of audio heard so far, in whole windows.
-    pub(super) fn heard_ms(&self) -> u64 {
+    pub(in super::super) fn heard_ms(&self) -> u64 {
         self.windows * WINDOW_MS
     }
 
     /// Forgets the audio, not the place in it.
-    pub(super) fn clear(&mut self) {
+    pub(in super::super) fn clear(&mut self) {
         self.partial.clear();
         self.before = Recording::default();
         self.vad.rest();
@@ -53,14 +59,14 @@ impl Ear {
 
 /// The ears of a room.
 #[derive(Debug, Default)]
-pub(super) struct Ears {
+pub(in super::super) struct Ears {
     ears: Vec<Ear>,
     turns: u64,
 }
 
 impl Ears {
     /// The ear that listens to a member; if there are too many, another one goes, but never `floor`'s.
-    pub(super) fn of(&mut self, member: MemberNumber, floor: Option<MemberNumber>) -> &mut Ear {
+    pub(in super::super) fn of(&mut self, member: MemberNumber, floor: Option<MemberNumber>) -> &mut Ear {
         self.turns += 1;
         let at = match self.ears.iter().position(|ear| ear.member == member) {
             Some(at) => at,
@@ -82,17 +88,17 @@ impl Ears {
     }
 
     /// The ear that listens to a member, if one does.
-    pub(super) fn get(&mut self, member: MemberNumber) -> Option<&mut Ear> {
+    pub(in super::super) fn get(&mut self, member: MemberNumber) -> Option<&mut Ear> {
         self.ears.iter_mut().find(|ear| ear.member == member)
     }
 
     /// Forgets a member.
-    pub(super) fn forget(&mut self, member: MemberNumber) {
+    pub(in super::super) fn forget(&mut self, member: MemberNumber) {
         self.ears.retain(|ear| ear.member != member);
     }
 
     /// Forgets everyone.
-    pub(super) fn clear(&mut self) {
+    pub(in super::super) fn clear(&mut self) {
         self.ears.clear();
     }
 
@@ -108,7 +114,7 @@ impl Ears {
 }
 
 /// Cuts a member's audio into windows, however it came in pieces; each Opus packet is one.
-pub(super) fn windows(
+pub(in super::super) fn windows(
     format: AudioFormat,
     partial: &mut Vec<u8>,
     mut audio: &[u8],

@@ -1,12 +1,10 @@
 //! Whose turn it is to speak: from the first sound to the commit.
 
-use super::Parrot;
-use super::ear;
 use super::recording::{Cut, Recording, WINDOW_MS};
-use super::speech::Source;
+use super::{Listener, ear};
 use crate::core::engine::{Audience, EngineContext};
 use crate::core::event::{
-    AudioFormat, CancelReason, Content, Item, ItemId, ItemStatus, Role, ServerEvent, ServerVad,
+    CancelReason, Content, Item, ItemId, ItemName, ItemStatus, Role, ServerEvent, ServerVad,
 };
 use crate::core::frame::Draft;
 use crate::core::ids::MemberNumber;
@@ -19,10 +17,10 @@ const TAIL_MS: u64 = 100;
 /// its user is silent has its turns ended as well, and a stall of the network is not taken for that.
 const STALL: Micros = Micros::from_ms(1_000);
 
-/// The floor: one member at a time speaks to the parrot.
+/// The floor: one member at a time speaks to the engine.
 #[derive(Debug)]
-pub(super) struct Turn {
-    pub(super) holder: MemberNumber,
+pub(in super::super) struct Turn {
+    holder: MemberNumber,
     recording: Recording,
     /// What the voice detector knows of it; nothing in manual turns.
     speech: Option<Speech>,
@@ -41,31 +39,53 @@ struct Speech {
 
 impl Turn {
     /// When it counts as over if nothing more arrives.
-    pub(super) fn deadline(&self) -> Option<Micros> {
+    pub(in super::super) fn deadline(&self) -> Option<Micros> {
         self.speech.as_ref().map(|speech| speech.deadline)
     }
 
     /// Whether the voice detector watches over it.
-    pub(super) fn detected(&self) -> bool {
+    fn detected(&self) -> bool {
         self.speech.is_some()
     }
 }
 
-impl Parrot {
+/// An engine that listens: what it does with what is heard, and how it hears.
+pub(in super::super) trait Listening {
+    /// What listens.
+    fn listener(&mut self) -> &mut Listener;
+
+    /// The newest item of the conversation.
+    fn last_item(&self) -> Option<ItemName>;
+
+    /// Adds an item to the conversation.
+    fn add_item(&mut self, item: Item, cx: &mut EngineContext<'_>);
+
+    /// An utterance is whole: the item of that name.
+    fn take_utterance(&mut self, item: ItemName, recording: Recording);
+
+    /// Answers the newest input, at once or as soon as the running response is done.
+    fn answer_when_free(&mut self, cx: &mut EngineContext<'_>);
+
+    /// Someone speaks into the response that runs, if one does.
+    fn cancel(&mut self, reason: CancelReason, cx: &mut EngineContext<'_>);
+
+    /// The room's format has changed: audio kept in the old one is of no use.
+    fn forget_audio(&mut self, cx: &mut EngineContext<'_>);
+
     /// Takes a frame of a member's audio.
-    pub(super) fn hear(&mut self, from: MemberNumber, audio: &Draft, cx: &mut EngineContext<'_>) {
+    fn hear(&mut self, from: MemberNumber, audio: &Draft, cx: &mut EngineContext<'_>) {
         let Some(vad) = cx.settings.turn_detection else {
             return self.hear_manual(from, audio.payload(), cx);
         };
-        let floor = self.turn.as_ref().map(|turn| turn.holder);
-        let mut partial = std::mem::take(&mut self.ears.of(from, floor).partial);
-        ear::windows(self.format, &mut partial, audio.payload(), |window| {
+        let floor = self.listener().turn.as_ref().map(|turn| turn.holder);
+        let mut partial = std::mem::take(&mut self.listener().ears.of(from, floor).partial);
+        ear::windows(self.listener().format, &mut partial, audio.payload(), |window| {
             self.hear_window(from, window, &vad, cx)
         });
-        if let Some(ear) = self.ears.get(from) {
+        if let Some(ear) = self.listener().ears.get(from) {
             ear.partial = partial;
         }
-        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.holder == from)
+        if let Some(turn) = self.listener().turn.as_mut().filter(|turn| turn.holder == from)
             && let Some(speech) = &mut turn.speech
         {
             speech.deadline = cx.now + Micros::from_ms(vad.silence_duration_ms.into()) + STALL;
@@ -74,10 +94,10 @@ impl Parrot {
 
     /// Without turn detection everything of the first to speak is kept until the commit.
     fn hear_manual(&mut self, from: MemberNumber, mut audio: &[u8], cx: &mut EngineContext<'_>) {
-        let format = self.format;
+        let format = self.listener().format;
         while !audio.is_empty() {
             let new = || Turn { holder: from, recording: Recording::default(), speech: None };
-            let turn = self.turn.get_or_insert_with(new);
+            let turn = self.listener().turn.get_or_insert_with(new);
             if turn.holder != from {
                 return;
             }
@@ -97,9 +117,9 @@ impl Parrot {
         vad: &ServerVad,
         cx: &mut EngineContext<'_>,
     ) {
-        let format = self.format;
-        let floor = self.turn.as_ref().map(|turn| turn.holder);
-        let ear = self.ears.of(from, floor);
+        let format = self.listener().format;
+        let floor = self.listener().turn.as_ref().map(|turn| turn.holder);
+        let ear = self.listener().ears.of(from, floor);
         ear.hear(format, window, vad, floor == Some(from));
         if floor != Some(from) {
             ear.keep(format, window, vad);
@@ -109,7 +129,7 @@ impl Parrot {
             return;
         }
         let quiet_ms = ear.vad.quiet_ms();
-        let Some(turn) = &mut self.turn else { return };
+        let Some(turn) = &mut self.listener().turn else { return };
         turn.recording.push(format, window);
         if let Some(speech) = &mut turn.speech
             && quiet_ms <= TAIL_MS
@@ -124,12 +144,12 @@ impl Parrot {
 
     fn start_speech(&mut self, from: MemberNumber, cx: &mut EngineContext<'_>) {
         let interrupts = cx.settings.turn_detection.is_some_and(|vad| vad.interrupt_response);
-        let ear = self.ears.of(from, None);
+        let ear = self.listener().ears.of(from, None);
         let recording = std::mem::take(&mut ear.before);
-        let start_ms = ear.heard_ms().saturating_sub(recording.duration_ms(self.format));
+        let start_ms = ear.heard_ms().saturating_sub(recording.duration_ms(self.listener().format));
         let item = ItemId(cx.next_id());
         let speech = Speech { item, start_ms, end: recording.end(), deadline: cx.now + STALL };
-        self.turn = Some(Turn { holder: from, recording, speech: Some(speech) });
+        self.listener().turn = Some(Turn { holder: from, recording, speech: Some(speech) });
         cx.event(Audience::All, ServerEvent::SpeechStarted { item, audio_start_ms: start_ms });
         if interrupts {
             self.cancel(CancelReason::TurnDetected, cx);
@@ -137,8 +157,8 @@ impl Parrot {
     }
 
     /// Speech is over: commits it and answers, if that is what the session wants.
-    pub(super) fn end_turn(&mut self, vad: &ServerVad, cx: &mut EngineContext<'_>) {
-        if let Some(turn) = &mut self.turn
+    fn end_turn(&mut self, vad: &ServerVad, cx: &mut EngineContext<'_>) {
+        if let Some(turn) = &mut self.listener().turn
             && let Some(speech) = &turn.speech
         {
             turn.recording.cut_after(speech.end);
@@ -151,13 +171,13 @@ impl Parrot {
 
     /// Makes an item of what the turn holds so far.
     fn commit_turn(&mut self, cx: &mut EngineContext<'_>) {
-        let Some(mut turn) = self.turn.take() else { return };
-        if let Some(ear) = self.ears.get(turn.holder) {
+        let Some(mut turn) = self.listener().turn.take() else { return };
+        if let Some(ear) = self.listener().ears.get(turn.holder) {
             ear.clear();
         }
         let item = match turn.speech {
             Some(speech) => {
-                let audio_end_ms = speech.start_ms + turn.recording.duration_ms(self.format);
+                let audio_end_ms = speech.start_ms + turn.recording.duration_ms(self.listener().format);
                 cx.event(Audience::All, ServerEvent::SpeechStopped { item: speech.item, audio_end_ms });
                 speech.item
             }
@@ -168,25 +188,21 @@ impl Parrot {
     }
 
     /// A client ends the utterance: everything that it sent counts.
-    pub(super) fn commit(
-        &mut self,
-        from: MemberNumber,
-        event_id: Option<Box<str>>,
-        cx: &mut EngineContext<'_>,
-    ) {
-        let format = self.format;
-        if self.turn.is_none() {
+    fn commit(&mut self, from: MemberNumber, event_id: Option<Box<str>>, cx: &mut EngineContext<'_>) {
+        let format = self.listener().format;
+        if self.listener().turn.is_none() {
             // Nothing was loud enough for the voice detector; who commits means it all the same.
             let recording =
-                self.ears.get(from).map(|ear| std::mem::take(&mut ear.before)).unwrap_or_default();
-            self.turn = Some(Turn { holder: from, recording, speech: None });
+                self.listener().ears.get(from).map(|ear| std::mem::take(&mut ear.before)).unwrap_or_default();
+            self.listener().turn = Some(Turn { holder: from, recording, speech: None });
         }
-        let Some(turn) = &mut self.turn else { return };
-        if let Some(ear) = self.ears.get(turn.holder).filter(|ear| !ear.partial.is_empty()) {
+        let Listener { ears, turn, .. } = self.listener();
+        let Some(turn) = turn else { return };
+        if let Some(ear) = ears.get(turn.holder).filter(|ear| !ear.partial.is_empty()) {
             turn.recording.push(format, &ear.partial);
         }
         if turn.recording.is_empty() {
-            self.turn = None;
+            self.listener().turn = None;
             let message = "The input audio buffer is empty.";
             return cx.refuse(from, event_id, "input_audio_buffer_commit_empty", message);
         }
@@ -194,10 +210,10 @@ impl Parrot {
     }
 
     /// A client empties the input buffer.
-    pub(super) fn clear(&mut self, from: MemberNumber, cx: &mut EngineContext<'_>) {
-        let holder = self.turn.take().map(|turn| turn.holder);
+    fn clear(&mut self, from: MemberNumber, cx: &mut EngineContext<'_>) {
+        let holder = self.listener().turn.take().map(|turn| turn.holder);
         for member in [Some(from), holder].into_iter().flatten() {
-            if let Some(ear) = self.ears.get(member) {
+            if let Some(ear) = self.listener().ears.get(member) {
                 ear.clear();
             }
         }
@@ -205,44 +221,44 @@ impl Parrot {
     }
 
     /// A member is gone, and its turn with it.
-    pub(super) fn forget(&mut self, member: MemberNumber, cx: &mut EngineContext<'_>) {
-        self.ears.forget(member);
-        if self.turn.take_if(|turn| turn.holder == member).is_some() {
+    fn forget(&mut self, member: MemberNumber, cx: &mut EngineContext<'_>) {
+        self.listener().ears.forget(member);
+        if self.listener().turn.take_if(|turn| turn.holder == member).is_some() {
             cx.event(Audience::All, ServerEvent::Cleared);
         }
     }
 
     /// Follows the settings: audio kept in another format, or for another manner of taking turns, is of no use.
-    pub(super) fn follow_settings(&mut self, cx: &mut EngineContext<'_>) {
+    fn follow_settings(&mut self, cx: &mut EngineContext<'_>) {
         let format = cx.settings.format;
         let detects = cx.settings.turn_detection.is_some();
-        let stale_turn = self.turn.as_ref().is_some_and(|turn| turn.detected() != detects);
-        if self.format == format && !stale_turn {
+        let stale_turn = self.listener().turn.as_ref().is_some_and(|turn| turn.detected() != detects);
+        if self.listener().format == format && !stale_turn {
             return;
         }
-        if self.turn.take().is_some() {
+        if self.listener().turn.take().is_some() {
             cx.event(Audience::All, ServerEvent::Cleared);
         }
-        self.ears.clear();
-        if self.format != format {
-            self.forget_audio(format, cx);
+        self.listener().ears.clear();
+        if self.listener().format != format {
+            self.listener().format = format;
+            self.forget_audio(cx);
         }
     }
 
-    fn forget_audio(&mut self, format: AudioFormat, cx: &mut EngineContext<'_>) {
-        self.waiting = false;
-        self.cancel(CancelReason::ClientCancelled, cx);
-        for kept in [&mut self.fresh, &mut self.last] {
-            kept.take_if(|source| matches!(source, Source::Utterance(_)));
+    /// A speaker from whom nothing came for long has stopped.
+    fn notice_stall(&mut self, cx: &mut EngineContext<'_>) {
+        let stalled = self.listener().deadline().is_some_and(|deadline| deadline <= cx.now);
+        if let (true, Some(vad)) = (stalled, cx.settings.turn_detection) {
+            self.end_turn(&vad, cx);
         }
-        self.format = format;
     }
 
     fn add_utterance(&mut self, id: ItemId, recording: Recording, cx: &mut EngineContext<'_>) {
-        cx.event(Audience::All, ServerEvent::Committed { item: id, previous: self.last_item.clone() });
+        cx.event(Audience::All, ServerEvent::Committed { item: id, previous: self.last_item() });
         let content = vec![Content::InputAudio(None)];
         let item = Item { id: id.into(), role: Role::User, status: ItemStatus::Completed, content };
         self.add_item(item, cx);
-        self.fresh = Some(Source::Utterance(recording));
+        self.take_utterance(id.into(), recording);
     }
 }

@@ -17,7 +17,7 @@ const OPUS_SILENCE_BYTES_MAX: usize = 3;
 
 /// Listens to one member.
 #[derive(Debug)]
-pub(super) struct Vad {
+pub(in super::super) struct Vad {
     /// Mean square of what is taken for silence.
     floor: u64,
     loud_windows: u32,
@@ -33,7 +33,13 @@ impl Default for Vad {
 impl Vad {
     /// Hears one window of 20 ms. While the member speaks, a lower level still counts as speech, so that the
     /// ends of words stay whole.
-    pub(super) fn hear(&mut self, codec: Codec, window: &[u8], threshold_permille: u16, speaking: bool) {
+    pub(in super::super) fn hear(
+        &mut self,
+        codec: Codec,
+        window: &[u8],
+        threshold_permille: u16,
+        speaking: bool,
+    ) {
         let loud = match energy(codec, window) {
             Some(energy) => self.judge(energy, threshold_permille, speaking),
             None => window.len() > OPUS_SILENCE_BYTES_MAX,
@@ -48,22 +54,22 @@ impl Vad {
     }
 
     /// Whether speech has begun: with the last [`Self::onset_windows`] windows.
-    pub(super) fn onset(&self) -> bool {
+    pub(in super::super) fn onset(&self) -> bool {
         self.loud_windows >= ONSET_WINDOWS
     }
 
     /// How many windows it takes to notice speech.
-    pub(super) const fn onset_windows() -> usize {
+    pub(in super::super) const fn onset_windows() -> usize {
         ONSET_WINDOWS as usize
     }
 
     /// How long it has been quiet.
-    pub(super) fn quiet_ms(&self) -> u64 {
+    pub(in super::super) fn quiet_ms(&self) -> u64 {
         u64::from(self.quiet_windows) * WINDOW_MS
     }
 
     /// Begins to wait for speech anew; what is known of the noise stays.
-    pub(super) fn rest(&mut self) {
+    pub(in super::super) fn rest(&mut self) {
         (self.loud_windows, self.quiet_windows) = (0, 0);
     }
 
