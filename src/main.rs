@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod backoff;
 mod cli;
 mod config;
 mod control;

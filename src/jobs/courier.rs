@@ -9,10 +9,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use tokio::time::sleep;
 
-use super::backoff::Backoff;
 use super::celery;
 use super::job::Job;
 use super::queue::Queue;
+use crate::backoff::Backoff;
 
 /// Jobs sent at once.
 const BATCH_MAX: usize = 16;

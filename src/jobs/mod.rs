@@ -6,7 +6,6 @@
 //! its queue when Redis has said that it has it. What finds a queue full, or is not delivered when the process ends, is
 //! lost, counted and logged.
 
-mod backoff;
 mod celery;
 mod courier;
 mod job;

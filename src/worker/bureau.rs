@@ -5,9 +5,7 @@
 //! pieces of the answer may be missing.
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
 use std::convert::Infallible;
-use std::hash::BuildHasher as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,12 +24,9 @@ use super::desk::{Desk, Heard, Lost, Request};
 use super::link::{Link, Swept, Told, is_lost};
 use super::payload::{ANSWERS, channel};
 use super::report::Counts;
+use crate::backoff::Backoff;
 use crate::config::{WorkerConfig, WorkerMode};
 use crate::control::Line;
-
-/// The first wait before connecting again, which doubles, and the longest.
-const REST_MIN: Duration = Duration::from_millis(100);
-const REST_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Bureau {
@@ -74,7 +69,7 @@ impl Bureau {
 
     /// Works until it is dropped.
     pub(crate) async fn run(mut self, line: Line) -> Infallible {
-        let mut rest = Duration::ZERO;
+        let (mut backoff, mut rest) = (Backoff::default(), Duration::ZERO);
         let mut away = false;
         loop {
             match self.connect(rest, away, &line).await {
@@ -86,11 +81,12 @@ impl Bureau {
                     self.counts.redis_up.set(0);
                     tracing::warn!(%why, "the workers' Redis is lost; connecting again");
                     self.fail_begun(&line).await;
+                    backoff.reset();
                     (rest, away) = (Duration::ZERO, false);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the workers' Redis can't be reached; trying again");
-                    rest = (rest * 2).clamp(REST_MIN, REST_MAX);
+                    rest = backoff.next();
                     away = true;
                 }
             }
@@ -102,7 +98,7 @@ impl Bureau {
     async fn connect(&mut self, rest: Duration, away: bool, line: &Line) -> RedisResult<Session> {
         let config = Arc::clone(&self.config);
         let attempt = async move {
-            sleep(jittered(rest)).await;
+            sleep(rest).await;
             Link::connect(&config).await
         };
         tokio::pin!(attempt);
@@ -427,12 +423,6 @@ impl Bureau {
             self.counts.shard_full.add(1);
         }
     }
-}
-
-/// Between half of a span and all of it: nodes that lost the same Redis don't come back at once.
-fn jittered(span: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0u8);
-    span / 2 + (span / 2).mul_f64(f64::from(random as u32) / f64::from(u32::MAX))
 }
 
 #[expect(clippy::disallowed_methods, reason = "workers are told a wall clock's time; this is no shard")]

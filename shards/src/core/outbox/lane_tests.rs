@@ -285,3 +285,20 @@ fn a_lane_that_was_flushed_while_blocked_makes_nobody_slow() {
     bench.lane.unblock();
     assert_eq!(bench.lane.blocked_since(), None);
 }
+
+#[test]
+fn a_lane_full_of_a_response_keeps_nobody_from_being_heard() {
+    let mut bench = Bench::new(8, false);
+    for _ in 0..7 {
+        assert_eq!(bench.push(Class::Audio, Shape::Audio, "a", 1, false), Enqueue::Queued);
+    }
+    assert!(!bench.lane.half_full_of_answers(&bench.limits));
+    let mut bench = Bench::new(8, false);
+    (0..3).for_each(|_| _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false));
+    (0..3).for_each(|_| _ = bench.urgent("answer"));
+    assert!(
+        !bench.lane.half_full_of_answers(&bench.limits) && bench.lane.quarter_full_of_answers(&bench.limits)
+    );
+    assert_eq!(bench.urgent("answer"), Enqueue::Queued);
+    assert!(bench.lane.half_full_of_answers(&bench.limits));
+}

@@ -8,13 +8,13 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// The waits between attempts that fail.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// The next wait: between half of what is due and all of it.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let due = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let due = due.as_micros() as u64;
@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// It has worked; says whether it had not before.
-    pub(super) fn reset(&mut self) -> bool {
+    pub(crate) fn reset(&mut self) -> bool {
         std::mem::take(&mut self.failures) > 0
     }
 }
