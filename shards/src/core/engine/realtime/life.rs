@@ -309,7 +309,8 @@ impl Realtime {
         let silent = Self::detects_turns(cx) || !self.ear.has_tail();
         // An answer that does not come is not waited for forever.
         let expecting = turn.expecting && cx.now < self.stall_at;
-        let answered = turn.commit.is_none() && turn.ask.is_none() && !expecting;
+        let unasked = turn.unasked_until.is_some_and(|until| cx.now < until);
+        let answered = turn.commit.is_none() && turn.ask.is_none() && !expecting && !unasked;
         silent && answered && !turn.speaking && !self.voice.busy()
     }
 

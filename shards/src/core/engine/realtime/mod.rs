@@ -84,6 +84,8 @@ struct Turn {
     ask: Option<Vec<u8>>,
     /// The model server will make a response by itself.
     expecting: bool,
+    /// Something was committed that nobody has asked to be answered yet, and until then is waited for.
+    unasked_until: Option<Micros>,
 }
 
 impl Realtime {
@@ -208,7 +210,7 @@ impl Realtime {
                 self.turn.commit = Some(message.text);
             }
             What::Ask => {
-                self.turn.ask = Some(message.text);
+                (self.turn.ask, self.turn.unasked_until) = (Some(message.text), None);
                 self.stall_at = cx.now + cx.config.realtime.stall;
             }
             What::Item(item) => self.memory.note(line, &item),

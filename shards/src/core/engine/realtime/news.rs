@@ -11,10 +11,15 @@ use super::{OUR_CUT, OUR_PRIMING, Realtime, names};
 use crate::core::config::Dialect;
 use crate::core::engine::{Audience, EngineContext, EngineOutput};
 use crate::core::event::{Passed, ServerEvent};
+use crate::core::time::Micros;
 use crate::core::upstream::Line;
 
 /// Messages of one line that are no JSON, until it is given up.
 const BAD_MESSAGES_MAX: u32 = 3;
+
+/// How long the wish for an answer to what was committed may take before another session may take over, which knows of
+/// an utterance only what there is in words.
+const UNASKED: Micros = Micros::from_s(60);
 
 impl Realtime {
     pub(super) fn message(&mut self, line: Line, text: &mut [u8], cx: &mut EngineContext<'_>) {
@@ -144,7 +149,7 @@ impl Realtime {
                 return false;
             }
             "response.created" => {
-                (self.turn.ask, self.turn.expecting) = (None, false);
+                (self.turn.ask, self.turn.expecting, self.turn.unasked_until) = (None, false, None);
                 let value = value();
                 let response = &value["response"];
                 let id = response["id"].as_str().unwrap_or_default();
@@ -192,6 +197,8 @@ impl Realtime {
         let by_client = self.turn.commit.take().is_some();
         self.turn.speaking = false;
         self.turn.expecting = !by_client && cx.settings.turn_detection.is_some_and(|vad| vad.create_response);
+        let unasked = !self.turn.expecting && self.turn.ask.is_none();
+        self.turn.unasked_until = unasked.then(|| cx.now + UNASKED);
         self.ear.committed(cx.settings);
         if let Some(id) = value["item_id"].as_str() {
             self.memory.heard(line, id, "");

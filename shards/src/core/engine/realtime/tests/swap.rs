@@ -81,6 +81,34 @@ fn nobody_takes_over_while_audio_is_not_committed_or_answers_are_due() {
 }
 
 #[test]
+fn nobody_takes_over_between_a_commit_and_the_wish_for_its_answer() {
+    let (mut rig, line) = old();
+    let second = rig.greet();
+    rig.hear(&noise(3, 960));
+    rig.end_response(line, "r", "");
+    rig.command(ClientCommand::Commit);
+    rig.say(line, json!({ "type": "input_audio_buffer.committed", "item_id": "u" }));
+    rig.wait(5_000);
+    assert!(rig.closed.is_empty(), "the younger one has not heard it");
+    rig.create();
+    assert!(rig.got(line).contains(&"response.create") && rig.got(second).is_empty());
+    rig.begin_response(line, "s");
+    rig.end_response(line, "s", "");
+    assert_eq!(rig.closed, [line]);
+    // Nobody asks: it goes on without an answer at last.
+    rig.hear(&noise(4, 960));
+    rig.command(ClientCommand::Commit);
+    rig.say(second, json!({ "type": "input_audio_buffer.committed", "item_id": "v" }));
+    rig.wait(11_000);
+    rig.greet();
+    rig.wait(30_000);
+    assert_eq!(rig.closed, [line]);
+    rig.wait(31_000);
+    rig.say(second, json!({ "type": "rate_limits.updated" }));
+    assert_eq!(rig.closed, [line, second]);
+}
+
+#[test]
 fn an_old_session_that_dies_first_makes_way_for_the_one_that_stands_ready() {
     let (mut rig, line) = old();
     let second = rig.greet();
