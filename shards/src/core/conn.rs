@@ -54,6 +54,27 @@ pub(super) struct Conn {
     pub(super) refused: u32,
 }
 
+impl Conn {
+    /// A connection that begins now, in this phase.
+    pub(super) fn new(now: Micros, key: ConnKey, peer: SocketAddr, phase: Phase) -> Self {
+        Self {
+            generation: key.generation,
+            peer: peer.into(),
+            upstream: matches!(phase, Phase::Upstream(_)),
+            phase,
+            lane: Lane::default(),
+            heard: now,
+            armed: Micros(0),
+            held: None,
+            paused: false,
+            resuming: false,
+            told: Told::Nothing,
+            refused: 0,
+            allowance: Allowance::default(),
+        }
+    }
+}
+
 impl Keyed for Conn {
     type Key = ConnKey;
 

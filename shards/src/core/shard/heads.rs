@@ -2,9 +2,8 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
-use super::super::allowance::Allowance;
 use super::super::audit::Asked;
-use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms, Told};
+use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms};
 use super::super::counters::Refusal;
 use super::super::effect::{Caller, CloseMode, Destination, Effect, ReceiveMode};
 use super::super::gate::Pass;
@@ -12,7 +11,6 @@ use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
 use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
-use super::super::outbox::Lane;
 use super::super::route;
 use super::super::time::Micros;
 use super::super::ws::Decoder;
@@ -82,21 +80,7 @@ impl Shard {
             asked: Asked::Unknown,
             user: None,
         };
-        let conn = Conn {
-            generation: key.generation,
-            peer: peer.address().into(),
-            phase: Phase::Head(Box::new(head)),
-            lane: Lane::default(),
-            heard: now,
-            armed: Micros(0),
-            held: None,
-            paused: false,
-            resuming: false,
-            told: Told::Nothing,
-            upstream: false,
-            refused: 0,
-            allowance: Allowance::default(),
-        };
+        let conn = Conn::new(now, key, peer.address(), Phase::Head(Box::new(head)));
         let before = self.conns.insert(key.index, conn);
         debug_assert!(before.is_none(), "the pump gave a key twice");
         self.heads += 1;

@@ -2,12 +2,11 @@
 
 use ::core::net::SocketAddr;
 
-use super::super::allowance::Allowance;
-use super::super::conn::{Conn, Phase, Told};
+use super::super::conn::{Conn, Phase};
 use super::super::effect::{CloseMode, Effect, ReceiveMode};
 use super::super::http::{Asked, ask};
 use super::super::ids::{ConnKey, RoomKey};
-use super::super::outbox::{Lane, Message, Shape};
+use super::super::outbox::{Message, Shape};
 use super::super::time::Micros;
 use super::super::upstream::{Line, UpstreamEnd};
 use super::super::upstream_conn::{At, Opening, Stage, Upstream};
@@ -112,21 +111,7 @@ impl Shard {
             decoder: Decoder::for_client(),
             opening: Some(opening),
         };
-        let conn = Conn {
-            generation: key.generation,
-            peer: peer.into(),
-            phase: Phase::Upstream(Box::new(upstream)),
-            lane: Lane::default(),
-            heard: now,
-            armed: Micros(0),
-            held: None,
-            paused: false,
-            resuming: false,
-            told: Told::Nothing,
-            upstream: true,
-            refused: 0,
-            allowance: Allowance::default(),
-        };
+        let conn = Conn::new(now, key, peer, Phase::Upstream(Box::new(upstream)));
         let before = self.conns.insert(key.index, conn);
         debug_assert!(before.is_none(), "the pump gave a key twice");
         self.arm(now, key);
