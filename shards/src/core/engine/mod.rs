@@ -7,6 +7,7 @@ mod parrot;
 mod realtime;
 mod relay;
 mod spurt;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod told;

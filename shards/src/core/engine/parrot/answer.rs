@@ -2,12 +2,9 @@
 
 use super::recording::WINDOW_MS;
 use super::speech::{Script, Source};
-use crate::core::engine::{Audience, EngineContext, EngineOutput, ResponseNumber};
-use crate::core::event::{
-    AudioFormat, CancelReason, Codec, Content, ConversationId, Item, ItemId, ItemName, ItemStatus, Modality,
-    Part, PartRef, Response, ResponseId, ResponseRequest, ResponseStatus, Role, ServerEvent, Usage,
-};
-use crate::core::ids::MemberNumber;
+use crate::core::engine::EngineContext;
+use crate::core::engine::telling::{End, Piece, Place, Telling};
+use crate::core::event::{AudioFormat, Codec, Item, Modality, ResponseRequest, Usage};
 use crate::core::time::Micros;
 
 /// Windows sent at most per input: a shard that was held up catches up without flooding the lanes at once.
@@ -22,16 +19,9 @@ const EVENT_CHUNK_WINDOWS: u64 = 5;
 /// A running response.
 #[derive(Debug)]
 pub(super) struct Answer {
-    number: ResponseNumber,
-    pub(super) id: ResponseId,
-    item: ItemId,
-    previous: Option<ItemName>,
-    conversation: Option<ConversationId>,
+    pub(super) told: Telling,
     source: Source,
     script: Script,
-    modality: Modality,
-    metadata: Option<Box<str>>,
-    format: AudioFormat,
     /// When its first chunk is due.
     begins: Micros,
     /// How many times as fast as speech it comes; zero: as fast as possible.
@@ -58,14 +48,6 @@ pub(super) enum Progress {
     Over(End),
 }
 
-/// How an answer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Whole,
-    CutShort(CancelReason),
-    Failed,
-}
-
 /// What is left of an answer.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -75,36 +57,19 @@ pub(super) struct Said {
     pub(super) usage: Usage,
 }
 
-/// What an answer belongs to.
-#[derive(Debug)]
-pub(super) struct Place {
-    pub(super) number: ResponseNumber,
-    /// Nothing when it stays out of it.
-    pub(super) conversation: Option<ConversationId>,
-    pub(super) previous: Option<ItemName>,
-    /// Whether it has to fail.
-    pub(super) fails: bool,
-}
-
 impl Answer {
     /// Announces a response; its first chunk is due now.
     pub(super) fn begin(
         source: Source,
         request: ResponseRequest,
         place: Place,
+        fails: bool,
         cx: &mut EngineContext<'_>,
     ) -> Self {
         let format = cx.settings.format;
-        let answer = Self {
-            number: place.number,
-            id: ResponseId(cx.next_id()),
-            item: ItemId(cx.next_id()),
-            previous: place.previous,
-            conversation: place.conversation,
+        Self {
+            told: Telling::begin(request, place, cx),
             script: Script::new(source.transcript(format)),
-            modality: request.modality.unwrap_or(cx.settings.modality),
-            metadata: request.metadata,
-            format,
             begins: cx.now + cx.config.parrot.delay,
             pace: cx.config.parrot.pace,
             step: step(format, cx),
@@ -112,38 +77,14 @@ impl Answer {
             sent: 0,
             cursor: 0,
             pause: cx.now,
-            fails: place.fails,
+            fails,
             source,
-        };
-        let response = answer.response(ResponseStatus::InProgress, Vec::new(), None);
-        cx.event(Audience::All, ServerEvent::ResponseCreated(Box::new(response)));
-        let item = Box::new(answer.told_item(ItemStatus::InProgress, Vec::new()));
-        cx.event(Audience::All, ServerEvent::OutputItemAdded { response: answer.id, item: item.clone() });
-        if answer.conversation.is_some() {
-            cx.event(Audience::All, ServerEvent::ItemAdded { item, previous: answer.previous.clone() });
         }
-        let audio = answer.modality == Modality::Audio;
-        cx.event(Audience::All, ServerEvent::ContentPartAdded { of: answer.part(), audio });
-        answer
-    }
-
-    /// The item that it becomes.
-    pub(super) fn item(&self) -> ItemId {
-        self.item
-    }
-
-    /// Its item as it is told while it is being made; nothing when it stays out of the conversation.
-    pub(super) fn in_progress(&self) -> Option<Item> {
-        self.conversation.map(|_| self.told_item(ItemStatus::InProgress, Vec::new()))
     }
 
     /// How much of it was said.
     pub(super) fn said_ms(&self) -> u64 {
         self.sent * WINDOW_MS
-    }
-
-    pub(super) fn number(&self) -> ResponseNumber {
-        self.number
     }
 
     /// When its next chunk is due.
@@ -159,8 +100,8 @@ impl Answer {
         if cx.now < self.deadline() {
             return Progress::Going;
         }
-        let end = if self.fails { End::Failed } else { End::Whole };
-        if self.modality == Modality::Text {
+        let end = if self.fails { End::Failed("server_error") } else { End::Completed };
+        if self.told.modality == Modality::Text {
             if !self.fails {
                 self.tell(u64::MAX, cx);
             }
@@ -190,99 +131,33 @@ impl Answer {
         let from = self.sent;
         let to = (from + self.step).min(self.windows);
         self.tell(to - 1, cx);
-        let mut audio = self.source.chunk(from, &mut self.cursor, self.format, cx.pool);
+        let mut audio = self.source.chunk(from, &mut self.cursor, self.told.format, cx.pool);
         for window in from + 1..to {
-            let more = self.source.chunk(window, &mut self.cursor, self.format, cx.pool);
+            let more = self.source.chunk(window, &mut self.cursor, self.told.format, cx.pool);
             audio.extend(cx.pool, more.payload());
             cx.pool.discard(more);
         }
-        cx.out.push(EngineOutput::Audio {
-            to: Audience::All,
-            audio,
-            track: MemberNumber(0),
-            first: from == 0,
-            last: to == self.windows,
-            timestamp_ms: (from * WINDOW_MS) as u32,
-            response: Some(self.number),
-            part: Some(PartRef::Numbered(self.part())),
-        });
+        let (first, last) = (from == 0, to == self.windows);
+        self.told.audio(Piece { audio, first, last, timestamp_ms: from * WINDOW_MS }, cx);
         self.sent = to;
     }
 
     /// Tells the words that go with window `index`.
     fn tell(&mut self, index: u64, cx: &mut EngineContext<'_>) {
-        let of = self.part();
         while let Some(piece) = self.script.due(index, self.windows) {
-            let delta = piece.to_owned().into();
-            let event = match self.modality {
-                Modality::Audio => ServerEvent::TranscriptDelta { of, delta },
-                Modality::Text => ServerEvent::TextDelta { of, delta },
-            };
-            cx.out.push(EngineOutput::Event { to: Audience::All, event, response: Some(self.number) });
+            self.told.words(piece.to_owned(), cx);
         }
     }
 
     /// Ends the response as it is and gives back what it said.
     pub(super) fn finish(self, end: End, cx: &mut EngineContext<'_>) -> Said {
-        if matches!(end, End::CutShort(_)) {
-            cx.out.push(EngineOutput::Flush(self.number));
-            cx.event(Audience::All, ServerEvent::OutputCleared { response: self.id });
-        }
-        let (of, text) = (self.part(), || Box::<str>::from(self.script.told()));
-        let content = match self.modality {
-            Modality::Audio => {
-                cx.event(Audience::All, ServerEvent::OutputAudioDone { of });
-                cx.event(Audience::All, ServerEvent::TranscriptDone { of, text: text() });
-                Content::OutputAudio(text())
-            }
-            Modality::Text => {
-                cx.event(Audience::All, ServerEvent::TextDone { of, text: text() });
-                Content::OutputText(text())
-            }
-        };
-        let audio = self.modality == Modality::Audio;
-        cx.event(Audience::All, ServerEvent::ContentPartDone { of, audio, text: text() });
-        let (status, item_status) = match end {
-            End::Whole => (ResponseStatus::Completed, ItemStatus::Completed),
-            End::CutShort(reason) => (ResponseStatus::Cancelled(reason), ItemStatus::Incomplete),
-            End::Failed => (ResponseStatus::Failed("server_error"), ItemStatus::Incomplete),
-        };
-        let item = self.told_item(item_status, vec![content]);
-        let boxed = Box::new(item.clone());
-        cx.event(Audience::All, ServerEvent::OutputItemDone { response: self.id, item: boxed.clone() });
-        if self.conversation.is_some() {
-            let previous = self.previous.clone();
-            cx.event(Audience::All, ServerEvent::ItemDone { item: boxed, previous });
-        }
         let usage = self.usage();
-        let response = self.response(status, vec![item.clone()], Some(usage));
-        cx.event(Audience::All, ServerEvent::ResponseDone(Box::new(response)));
+        let item = self.told.finish(end, self.script.told(), usage, cx);
         Said { item, ms: self.said_ms(), usage, source: self.source }
     }
 
-    fn part(&self) -> Part {
-        Part { response: self.id, item: self.item }
-    }
-
-    fn told_item(&self, status: ItemStatus, content: Vec<Content>) -> Item {
-        Item { id: self.item.into(), role: Role::Assistant, status, content }
-    }
-
-    fn response(&self, status: ResponseStatus, output: Vec<Item>, usage: Option<Usage>) -> Response {
-        Response {
-            id: self.id,
-            conversation: self.conversation.unwrap_or(ConversationId::NONE),
-            status,
-            output,
-            modality: self.modality,
-            format: self.format,
-            usage,
-            metadata: self.metadata.clone(),
-        }
-    }
-
     fn usage(&self) -> Usage {
-        let (input_text, input_audio) = self.source.input_tokens(self.format);
+        let (input_text, input_audio) = self.source.input_tokens(self.told.format);
         let output_audio = (self.sent * WINDOW_MS).div_ceil(50);
         Usage { input_text, input_audio, output_text: self.script.told_words(), output_audio }
     }

@@ -224,7 +224,7 @@ impl Parrot {
         (name, content_index, audio_end_ms): (&str, u32, u64),
         cx: &mut EngineContext<'_>,
     ) {
-        let running = self.answer.as_ref().map(|answer| (ItemName::from(answer.item()), answer.said_ms()));
+        let running = self.answer.as_ref().map(|answer| (ItemName::from(answer.told.item), answer.said_ms()));
         let Some(at) = self.items.find(name) else {
             return not_found(from, event_id, "item_truncate_invalid_item_id", name, cx);
         };

@@ -15,15 +15,16 @@ mod tone;
 
 use serde_json::Value;
 
-use answer::{Answer, End, Place, Progress};
+use answer::{Answer, Progress};
 use asked::Asked;
 use items::Items;
 use recording::Recording;
 use speech::Source;
 
 use super::listen::{Listener, Listening, Said, g711, recording};
+use super::telling::{End, Place};
 use super::told::passed;
-use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber};
+use super::{Audience, EngineContext, EngineInput, ResponseNumber};
 use crate::core::event::{
     CancelReason, ClientCommand, Content, ConversationId, Item, ItemName, ResponseRequest, ServerEvent, Usage,
 };
@@ -137,11 +138,11 @@ impl Parrot {
             number: ResponseNumber(self.responses),
             conversation: (!apart).then_some(ConversationId::OF_ROOM),
             previous: self.last_item.clone(),
-            fails: fail_after > 0 && u64::from(self.responses).is_multiple_of(fail_after + 1),
         };
-        let answer = Answer::begin(source, request, place, cx);
-        if let Some(item) = answer.in_progress() {
-            self.last_item = Some(answer.item().into());
+        let fails = fail_after > 0 && u64::from(self.responses).is_multiple_of(fail_after + 1);
+        let answer = Answer::begin(source, request, place, fails, cx);
+        if let Some(item) = answer.told.in_progress() {
+            self.last_item = Some(answer.told.item.into());
             self.items.push(item);
         }
         self.answer = Some(Box::new(answer));
@@ -172,8 +173,7 @@ impl Parrot {
     /// What is queued of the running response goes; the response goes on.
     fn clear_output(&mut self, cx: &mut EngineContext<'_>) {
         if let Some(answer) = &self.answer {
-            cx.out.push(EngineOutput::Flush(answer.number()));
-            cx.event(Audience::All, ServerEvent::OutputCleared { response: answer.id });
+            answer.told.flush(cx);
         }
     }
 
@@ -200,7 +200,7 @@ impl Parrot {
         response: Option<Box<str>>,
         cx: &mut EngineContext<'_>,
     ) {
-        let running = self.answer.as_ref().map(|answer| answer.id);
+        let running = self.answer.as_ref().map(|answer| answer.told.id);
         if running.is_none() || response.is_some_and(|response| response.parse().ok() != running) {
             let message = "Cancellation failed: no active response found";
             return cx.refuse(from, event_id, "response_cancel_not_active", message);
@@ -247,7 +247,7 @@ impl Listening for Parrot {
 
     fn cancel(&mut self, reason: CancelReason, cx: &mut EngineContext<'_>) {
         if let Some(answer) = self.answer.take() {
-            self.end(*answer, End::CutShort(reason), cx);
+            self.end(*answer, End::Cancelled(reason), cx);
         }
     }
 

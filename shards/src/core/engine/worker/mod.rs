@@ -11,11 +11,12 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use answer::{Answer, End, Place};
+use answer::Answer;
 
 use super::listen::recording::Recording;
 use super::listen::{Listener, Listening, Said};
 use super::relay::told;
+use super::telling::{End, Place};
 use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber};
 use crate::core::event::{
     AudioFormat, CancelReason, ClientCommand, ConversationId, ErrorEvent, Item, ItemName, NewItem,
@@ -232,11 +233,11 @@ impl Worker {
             self.responses += 1;
             let place = Place {
                 number: ResponseNumber(self.responses),
-                conversation: *self.conversation.get_or_insert_with(|| ConversationId(cx.next_id())),
+                conversation: Some(*self.conversation.get_or_insert_with(|| ConversationId(cx.next_id()))),
                 previous: self.last_item.clone(),
             };
             let answer = Answer::begin(&open.asked, open.tokens, place, cx);
-            self.last_item = Some(answer.item().into());
+            self.last_item = Some(answer.told.item.into());
             answer
         })
     }
@@ -286,7 +287,7 @@ impl Worker {
         response: Option<Box<str>>,
         cx: &mut EngineContext<'_>,
     ) {
-        let running = self.open.as_ref().and_then(|open| open.answer.as_ref()).map(|answer| answer.id);
+        let running = self.open.as_ref().and_then(|open| open.answer.as_ref()).map(|answer| answer.told.id);
         let meant = match response {
             Some(response) => running.is_some_and(|running| response.parse() == Ok(running)),
             None => self.open.is_some(),
