@@ -243,7 +243,11 @@ impl Resolver<'_> {
                 inbound_frames_max: count("audio.inbound_frames_max"),
                 chunk_bytes: count("audio.chunk_bytes"),
             },
+            store: None,
+            resume_key: [0; 32],
             room: RoomDefaults {
+                history_events_max: 256,
+                history_bytes_max: 65_536,
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },

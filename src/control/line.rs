@@ -268,9 +268,11 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Work(work) => self.pass_work(work, takers.workers.as_ref()),
+            ShardMessage::Remember(_) | ShardMessage::Recall(_) | ShardMessage::DeadLetter(_) => {}
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
             | ShardMessage::Worked(_)
+            | ShardMessage::Recalled(_)
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
                 tracing::error!("a shard sent the control plane a message that is for shards");

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use shards::core::channel::Undeliverable;
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query, RoomSummary};
 use shards::core::work::{Work, Worked};
@@ -147,6 +148,7 @@ impl Inner {
                 engine_started: false,
                 lingering: false,
             }]),
+            Query::Publish(_) => Answer::Published(Err(Undeliverable::Refused)),
             Query::Room(_) => Answer::Room(None),
             Query::Send(id, post) => {
                 let there = has(&id);

@@ -50,6 +50,19 @@ pub struct ShardConfig {
     pub reports: Option<Reports>,
     /// `worker.*`, as far as a shard is concerned.
     pub worker: Workers,
+    /// `store.*`, as far as a shard is concerned; nothing when what rooms remember ends with the process.
+    pub store: Option<Store>,
+    /// Signs what members bring when they come back: whoever has it can come back as anybody.
+    pub resume_key: [u8; 32],
+}
+
+/// `store.*`, as far as a shard is concerned.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// How long a changed room may wait before the store is told.
+    pub lag: Micros,
+    /// How long the store may take to say what it has of a room, before the room begins without it.
+    pub recall: Micros,
 }
 
 /// `jobs.*`, as far as shards are concerned.
@@ -159,6 +172,10 @@ pub struct RoomDefaults {
     pub linger: Micros,
     /// The engine of rooms that don't ask for another.
     pub engine: EngineKind,
+    /// Events that a room remembers for members that come back.
+    pub history_events_max: usize,
+    /// Bytes of them.
+    pub history_bytes_max: usize,
 }
 
 /// `realtime.*`, as far as the engine is concerned: what a model session is told, and how long it lives.
@@ -272,7 +289,12 @@ impl Default for ShardConfig {
                 coalesce: Micros::from_ms(25),
             },
             audio: Audio { inbound_frames_max: 32, chunk_bytes: 4_096 },
-            room: RoomDefaults { linger: Micros::from_s(60), engine: EngineKind::Parrot },
+            room: RoomDefaults {
+                linger: Micros::from_s(60),
+                engine: EngineKind::Parrot,
+                history_events_max: 256,
+                history_bytes_max: 65_536,
+            },
             realtime: RealtimeDefaults::default(),
             proxies: Proxies::default(),
             deflate: Deflate { enabled: false, threshold_bytes: 1_024 },
@@ -285,6 +307,8 @@ impl Default for ShardConfig {
             model_server: None,
             worker: Workers { available: false, deadline: Micros::from_s(30) },
             reports: None,
+            store: None,
+            resume_key: [0; 32],
         }
     }
 }

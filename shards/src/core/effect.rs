@@ -3,7 +3,9 @@
 use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::audit::AuditRecord;
-use super::ids::{ConnKey, RoomKey, ShardId};
+use super::channel::DeadLetter;
+use super::ids::{ConnKey, RoomKey, SessionId, ShardId};
+use super::memory::{Recalled, Remember};
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
 use super::upstream::{Line, UpstreamEnd};
@@ -88,6 +90,8 @@ pub enum Input<'a> {
     },
     /// A worker has answered a room's request, or there will be no answer.
     Worked(Box<Worked>),
+    /// Answers [`Effect::Recall`], never within that call.
+    Recalled(Box<Recalled>),
     /// End every connection within the window, politely.
     Drain {
         /// Over which the goodbyes are spread.
@@ -184,6 +188,12 @@ pub enum Effect {
     /// Carry what a room wants of workers to the control plane. When there is no room for it there, a request is answered
     /// at once, with [`Input::Worked`] and [`super::work::WorkFailure::busy`].
     Work(Box<Work>),
+    /// Ask the store for a room; answered with [`Input::Recalled`], also where nobody can say.
+    Recall(SessionId),
+    /// Carry it to the store.
+    Remember(Box<Remember>),
+    /// Carry it to the control plane, where the operator sees it.
+    DeadLetter(Box<DeadLetter>),
     /// Write down what happened, if there is room for it where that waits.
     Audit(Box<AuditRecord>),
 }

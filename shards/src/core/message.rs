@@ -2,8 +2,10 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
+use super::channel::{DeadLetter, Publication, Published, Undeliverable};
 use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
+use super::memory::{Recall, Recalled, Remember};
 use super::report::RoomReport;
 use super::time::Micros;
 use super::work::{Work, Worked};
@@ -42,6 +44,17 @@ pub enum ShardMessage<S> {
     /// From a shard to the control plane: a room has ended, for whoever works on it afterwards. When the queue is full
     /// the shard keeps it and tries again; if it is lost, so is the room's job, and that is counted.
     RoomEnded(Box<RoomReport>),
+    /// From a shard to the control plane: something for the store. When the queue is full the shard keeps it and tries
+    /// again; lost, the store lags until the room changes again.
+    Remember(Box<Remember>),
+    /// From a shard to the control plane: what has the store of a room? When the queue is full, or it is lost, the shard
+    /// goes on as if the store had failed.
+    Recall(Box<Recall>),
+    /// From the control plane to the shard that asked. Lost: as above.
+    Recalled(Box<Recalled>),
+    /// From a shard to the control plane: a publication that nobody will hear. Lost: it is counted, and can't be tried
+    /// again.
+    DeadLetter(Box<DeadLetter>),
     /// From the control plane to every shard: end all connections within the window. Lost: the node's own
     /// deadline ends the shard.
     Drain {
@@ -86,6 +99,8 @@ pub enum Query {
     CloseConnection(ConnKey, u16, String),
     /// Close every connection of the user whose tokens have this `sub`.
     DisconnectUser(Box<str>),
+    /// Publish on a channel. Asked of the shard that owns the channel's stream: [`super::route`] says which.
+    Publish(Box<Publication>),
     /// Break, so that a test sees what becomes of the node.
     #[cfg(debug_assertions)]
     Fault(Fault),
@@ -174,6 +189,11 @@ pub enum Answer {
     ConnectionClosed(bool),
     /// To [`Query::DisconnectUser`]: how many connections were told.
     UserDisconnected(usize),
+    /// To [`Query::Publish`], from the stream's owner: `shards` counts those that were sent it, `subscribers` those of the
+    /// owner. Each other shard that was sent it answers the same question with [`Answer::Delivered`].
+    Published(Result<Published, Undeliverable>),
+    /// To [`Query::Publish`], from another shard than the owner: how many subscribers it has there.
+    Delivered(usize),
 }
 
 /// A room in a list.

@@ -330,11 +330,17 @@ impl Pump {
                 ShardMessage::Ask { query: Query::Fault(fault @ Fault::Runtime), .. } => fault.panic(),
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
                 ShardMessage::Worked(worked) => self.tell(Input::Worked(worked)),
+                ShardMessage::Recalled(recalled) => self.tell(Input::Recalled(recalled)),
                 ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
                 ShardMessage::Serve(handoff) => self.wire.refuse(handoff.socket, true),
-                ShardMessage::Answer { .. } | ShardMessage::Work(_) | ShardMessage::RoomEnded(_) => {}
+                ShardMessage::Answer { .. }
+                | ShardMessage::Work(_)
+                | ShardMessage::RoomEnded(_)
+                | ShardMessage::Remember(_)
+                | ShardMessage::Recall(_)
+                | ShardMessage::DeadLetter(_) => {}
             }
         }
     }
@@ -397,6 +403,7 @@ impl Pump {
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Work(work) => self.hand_work(work),
+            Effect::Recall(_) | Effect::Remember(_) | Effect::DeadLetter(_) => {}
             Effect::Audit(record) => self.write_down(record),
         }
     }

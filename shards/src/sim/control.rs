@@ -126,6 +126,8 @@ impl World {
             Answer::RoomClosed(_) => "close room",
             Answer::ConnectionClosed(_) => "close connection",
             Answer::UserDisconnected(_) => "disconnect user",
+            Answer::Published(_) => "publish",
+            Answer::Delivered(_) => "publish elsewhere",
         };
         self.require(pending == Some((from.index(), kind)), || {
             format!("question {} was {pending:?}, answered with {kind} by {from}", id.0)

@@ -1,5 +1,6 @@
 //! Answers to the control plane.
 
+use super::super::channel::Undeliverable;
 use super::super::conn::Phase;
 use super::super::counters::Counters;
 use super::super::engine::Audience;
@@ -27,6 +28,7 @@ impl Shard {
                 Answer::ConnectionClosed(open)
             }
             Query::DisconnectUser(sub) => Answer::UserDisconnected(self.disconnect_user(now, &sub, fx)),
+            Query::Publish(_) => Answer::Published(Err(Undeliverable::Refused)),
             #[cfg(debug_assertions)]
             Query::Fault(fault) => fault.panic(),
         }

@@ -14,6 +14,7 @@ mod compression;
 mod conversation;
 mod door;
 mod drain;
+mod event_forms;
 mod heads;
 mod inbound;
 mod limits;
@@ -192,6 +193,7 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
+            Input::Recalled(_) => {}
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }

@@ -9,7 +9,7 @@ use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
 use super::super::room::Room;
 use super::super::time::Micros;
 use super::Shard;
-use super::compression::CompressedForms;
+use super::event_forms::Spread;
 
 /// Binary messages of `kind` 1 carry audio (PROTOCOL 3).
 const KIND_AUDIO: u8 = 1;
@@ -30,15 +30,6 @@ impl Spurt {
         let flags = u8::from(self.first) | u8::from(self.last) << 1;
         BinaryHeader { kind: KIND_AUDIO, flags, track: self.track.0, timestamp_ms: self.timestamp_ms }
     }
-}
-
-/// One event in the forms its listeners want; each form is encoded at most once.
-#[derive(Default)]
-struct EventForms {
-    ga: Option<Frame>,
-    beta: Option<Frame>,
-    compressed_ga: CompressedForms,
-    compressed_beta: CompressedForms,
 }
 
 impl Shard {
@@ -80,26 +71,15 @@ impl Shard {
         response: u32,
     ) {
         let listeners = self.listeners(key, to);
-        let (class, wait) = (event.class(), self.wait(event));
-        let mut forms = EventForms::default();
-        for &listener in &listeners {
-            let dialect = self.dialect(listener);
-            if !dialect.has(event) {
-                continue;
-            }
-            let (plain, compressed) = match dialect {
-                Dialect::Native | Dialect::Ga => (&mut forms.ga, &mut forms.compressed_ga),
-                Dialect::Beta => (&mut forms.beta, &mut forms.compressed_beta),
-            };
-            let plain = plain.get_or_insert_with(|| self.encode(event, seq, dialect));
-            let (frame, shape) = self.shared_form(listener, plain, compressed);
-            let message = Message { frame, at: now, seq: seq.unwrap_or(0), response, class, shape };
-            self.enqueue(listener, message, wait);
-        }
-        let compressed = forms.compressed_ga.into_iter().chain(forms.compressed_beta);
-        let compressed = compressed.filter_map(|(_, form)| form);
-        for frame in compressed.chain(forms.ga).chain(forms.beta) {
-            self.pool.recycle(frame);
+        if !listeners.is_empty() {
+            let id = self.next_event_id();
+            let mut json = std::mem::take(&mut self.json);
+            json.clear();
+            event.write(id, seq, Dialect::Native, &mut json);
+            let (class, wait) = (event.class(), self.wait(event));
+            let of = Some((event, id));
+            self.spread(now, &listeners, &Spread { json: &json, of, seq, response, class, wait });
+            self.json = json;
         }
         self.listeners = listeners;
     }

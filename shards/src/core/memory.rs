@@ -1,0 +1,80 @@
+//! What a store keeps of a room: enough to go on with it after the process, or on another box.
+
+use super::engine::{Audience, EngineKind};
+use super::event::{Class, SessionSettings};
+use super::ids::{MemberNumber, SessionId, ShardId};
+
+/// Something for the store.
+#[derive(Debug)]
+pub enum Remember {
+    /// A room has changed.
+    Room(Box<Memory>),
+    /// A room has ended: nothing of it has to be kept.
+    Forget(SessionId),
+}
+
+/// A room as a store has to keep it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// Its name.
+    pub session: SessionId,
+    /// Which numbering its events are of.
+    pub epoch: u64,
+    /// Earlier numberings, the oldest first, each with the last number that this one shares with it: what was numbered
+    /// later was lost with a process that was killed.
+    pub earlier: Vec<(u64, u64)>,
+    /// Events so far.
+    pub seq: u64,
+    /// The last member number given out.
+    pub last_member: u16,
+    /// The last number used for an item or response.
+    pub last_id: u64,
+    /// Which engine answers in it.
+    pub engine: EngineKind,
+    /// Its settings.
+    pub settings: SessionSettings,
+    /// What clients want kept with it: a JSON object.
+    pub state: Option<Box<str>>,
+    /// What clients said of their session that no setting holds: a JSON object.
+    pub extras: Option<Box<str>>,
+    /// The model that its first member asked for.
+    pub model: Option<Box<str>>,
+    /// The last `client_seq` of each member that numbers its events.
+    pub client_seqs: Vec<(MemberNumber, u64)>,
+    /// Events, in order, the last of them with the number `seq`. To the store: those since the last time, and when
+    /// they don't follow what it has, what it has is of no use any more. From the store: all that it has.
+    pub events: Vec<KeptEvent>,
+}
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptEvent {
+    /// Whom it concerned.
+    pub to: Audience,
+    /// What it is worth when a lane is full.
+    pub class: Class,
+    /// The event, as JSON in today's words, with its id and number.
+    pub json: Box<[u8]>,
+}
+
+/// A shard's question for what the store has of a room.
+#[derive(Debug)]
+pub struct Recall {
+    /// Who asks.
+    pub shard: ShardId,
+    /// The room.
+    pub session: SessionId,
+}
+
+/// What a store has of a room.
+#[derive(Debug)]
+pub struct Recalled {
+    /// The room.
+    pub session: SessionId,
+    /// What it has, and nothing when it knows no such room.
+    pub memory: Result<Option<Box<Memory>>, StoreFailed>,
+}
+
+/// The store can't say: it is broken, away, or too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreFailed;
