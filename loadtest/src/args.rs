@@ -354,7 +354,7 @@ impl Args {
 }
 
 /// Gives the `Host` and the address of `ws://HOST[:PORT]`.
-fn parse_url(url: &str) -> Result<(String, SocketAddr), String> {
+pub(crate) fn parse_url(url: &str) -> Result<(String, SocketAddr), String> {
     let wrong = |why: &str| format!("--url {url}: {why}");
     if url.starts_with("wss://") {
         return Err(wrong("TLS is not spoken here; put the load on the plain port"));
