@@ -124,6 +124,9 @@ pub(crate) struct Args {
     /// storm: come back with the resume token of the welcome
     #[arg(long)]
     resume: bool,
+    /// storm: all are cut at once, and come back one after the other over this; 0 is at once
+    #[arg(long, default_value_t = 0.0)]
+    over_s: f64,
     /// churn: conversations held in all
     #[arg(long, default_value_t = 50_000)]
     total: u64,
@@ -221,6 +224,7 @@ impl Args {
             slow_rate: self.slow_rate,
             peer: self.peer,
             resume: self.resume,
+            over_us: micros(self.over_s),
             churn_total: self.total,
             churn_frames: self.churn_frames,
             audio_rate: self.audio_rate,

@@ -290,7 +290,12 @@ impl<'a> Crowd<'a> {
                 Due::GiveUp(n, generation) => {
                     let there = self.lines[n as usize].generation == generation;
                     if there && self.members[n as usize].phase != Phase::Live {
-                        self.tally.error("attempt_timeout");
+                        let line = &self.lines[n as usize];
+                        self.tally.error(match (line.upgraded, line.asleep) {
+                            (false, _) => "handshake_timeout",
+                            (true, false) => "welcome_timeout",
+                            (true, true) => "asleep_before_the_welcome",
+                        });
                         self.lost(n, now);
                     }
                 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::events::{self, Line, Resume};
-use super::ledger::{Hearing, Heard};
+use super::ledger::{Heard, Hearing};
 use super::tally::Tally;
 
 /// A member asks so often, in messages of its own, what has been taken.

@@ -113,7 +113,8 @@ impl Plan {
 
     /// The request for a room, for somebody new or somebody who comes back.
     fn request(&self, room: u32, resume: Option<(&str, u64)>) -> String {
-        let resume = resume.map(|(token, after)| format!("&resume={token}&after={after}")).unwrap_or_default();
+        let resume =
+            resume.map(|(token, after)| format!("&resume={token}&after={after}")).unwrap_or_default();
         format!(
             "GET /ws/{}{room}?engine=relay{resume} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dm94aGFsbC1sb2FkdGVzdA==\r\n\
@@ -131,7 +132,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<(String, b
     let connections = u64::from(args.rooms) * u64::from(args.members);
     // Those that were left standing have a descriptor as well.
     if host::connections_max(descriptors) < connections + connections / 2 {
-        return Err((format!("{connections} members need more descriptors than the {descriptors} allowed"), 2));
+        return Err((
+            format!("{connections} members need more descriptors than the {descriptors} allowed"),
+            2,
+        ));
     }
     let tally = run(&args, &plan).map_err(|fault| (fault, 1))?;
     let clean = tally.is_clean();

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+/// What is longer counts as this.
+const BACK_US_MAX: u64 = 600_000_000;
+
 /// Counts of one thread; at the end of all.
 #[derive(Debug, Serialize)]
 pub(super) struct Tally {
@@ -41,7 +44,7 @@ pub(super) struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        let back_us = Histogram::new(3).expect("three digits are a precision");
+        let back_us = Histogram::new_with_bounds(1, BACK_US_MAX, 3).expect("good bounds");
         Self {
             said: 0,
             heard: 0,
@@ -88,9 +91,11 @@ impl Tally {
         ] {
             *mine += theirs;
         }
-        for (mine, theirs) in
-            [(&mut self.cuts, &other.cuts), (&mut self.closes, &other.closes), (&mut self.errors, &other.errors)]
-        {
+        for (mine, theirs) in [
+            (&mut self.cuts, &other.cuts),
+            (&mut self.closes, &other.closes),
+            (&mut self.errors, &other.errors),
+        ] {
             theirs.iter().for_each(|(name, n)| *mine.entry(name.clone()).or_default() += n);
         }
         self.restorations[0] += other.restorations[0];
