@@ -270,6 +270,8 @@ pub(super) enum Subprotocol {
     Plain,
     /// Newline-delimited JSON, binary frames with a header.
     V1,
+    /// MessagePack in binary messages, both ways with a header.
+    Msgpack,
     /// One JSON event a text frame, audio in base64, in the vendor's words of today.
     Realtime,
     /// The same in the words of its beta.
@@ -282,6 +284,7 @@ impl Subprotocol {
         for name in offered {
             match name {
                 "voxhall.v1" => return Self::V1,
+                "voxhall.v1.msgpack" => return Self::Msgpack,
                 "voxhall.v1.plain" => return Self::Plain,
                 "realtime" => return Self::realtime(beta),
                 _ => {}
@@ -301,6 +304,7 @@ impl Subprotocol {
             Self::None => None,
             Self::Plain => Some("voxhall.v1.plain"),
             Self::V1 => Some("voxhall.v1"),
+            Self::Msgpack => Some("voxhall.v1.msgpack"),
             Self::Realtime | Self::RealtimeBeta => Some("realtime"),
         }
     }
@@ -308,7 +312,7 @@ impl Subprotocol {
     /// The words of its events.
     pub(super) const fn dialect(self) -> Dialect {
         match self {
-            Self::None | Self::Plain | Self::V1 => Dialect::Native,
+            Self::None | Self::Plain | Self::V1 | Self::Msgpack => Dialect::Native,
             Self::Realtime => Dialect::Ga,
             Self::RealtimeBeta => Dialect::Beta,
         }

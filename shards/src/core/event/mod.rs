@@ -14,6 +14,9 @@ mod fields;
 mod ids;
 mod item;
 mod json;
+mod msgpack;
+#[cfg(test)]
+mod msgpack_tests;
 mod parse;
 #[cfg(test)]
 mod parse_tests;
@@ -35,6 +38,7 @@ pub use item::{
     CancelReason, Content, Item, ItemKind, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role,
     Usage,
 };
+pub use msgpack::{MsgpackBounds, json_of, msgpack_of};
 pub use parse::{Scratch, parse};
 pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};
 pub use session::{ResumeView, SessionLimits, SessionView};

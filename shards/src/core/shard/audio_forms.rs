@@ -31,7 +31,7 @@ impl AudioForm {
     const fn of(subprotocol: Subprotocol) -> Self {
         match subprotocol {
             Subprotocol::None | Subprotocol::Plain => Self::Bare,
-            Subprotocol::V1 => Self::Headed,
+            Subprotocol::V1 | Subprotocol::Msgpack => Self::Headed,
             Subprotocol::Realtime => Self::Ga,
             Subprotocol::RealtimeBeta => Self::Beta,
         }

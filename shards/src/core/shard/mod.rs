@@ -20,6 +20,7 @@ mod inbound;
 mod limits;
 mod metering;
 mod outbound;
+mod packed;
 mod places;
 mod reports;
 mod rooms;
@@ -102,6 +103,8 @@ pub struct Shard {
     arrivals: Arrivals,
     scratch: Scratch,
     json: Vec<u8>,
+    /// An event as MessagePack, or one that came so as JSON.
+    packed: Vec<u8>,
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
@@ -155,6 +158,7 @@ impl Shard {
             arrivals: Arrivals::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
+            packed: Vec::new(),
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
