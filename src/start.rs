@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::control::{self, Beside, Signals};
 use crate::jobs::Jobs;
 use crate::notify::{self, Notice};
+use crate::store::Stores;
 use crate::{audit, auth, logging, out};
 
 /// Connections without which starting makes no sense.
@@ -32,6 +33,13 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
     let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
+    let opened = config.store.as_ref().map(|store| Stores::open(store, config.cores.len())).transpose()?;
+    let (stores, voice) = opened
+        .map(|opened| {
+            config.shard.resume_key = opened.resume_key;
+            (opened.stores, opened.voice)
+        })
+        .unzip();
     let log = audit.as_ref().map(|ending| ending.audit());
     let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
     let admin_at = admin.listens_at().map_err(broken("the management address"))?;
@@ -56,7 +64,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let served = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(control::run(
             &config,
-            Beside { gate, audit: log, jobs },
+            Beside { gate, audit: log, jobs, stores },
+            voice,
             &node,
             mailbox,
             admin,
