@@ -15,6 +15,7 @@ mod logging;
 mod notify;
 mod out;
 mod start;
+mod store;
 mod worker;
 
 use std::panic::catch_unwind;

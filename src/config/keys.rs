@@ -5,7 +5,7 @@ use super::rows::{address, choice, count, derived, joined, list, number, switch}
 use super::value::{Secret, Value};
 use super::{
     audit, auth_keys, history, jobs_keys, parrot_keys, places, quotas, realtime_keys, realtime_session_keys,
-    shed, tls, worker_keys,
+    shed, store_keys, tls, worker_keys,
 };
 
 /// One key.
@@ -130,6 +130,7 @@ const FAMILIES: &[&[Key]] = &[
     auth_keys::KEYS,
     jobs_keys::KEYS,
     worker_keys::KEYS,
+    store_keys::KEYS,
     parrot_keys::KEYS,
     realtime_keys::KEYS,
     realtime_session_keys::KEYS,
@@ -411,8 +412,6 @@ pub(crate) struct Later {
 
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
 pub(crate) const LATER: &[Later] = &[
-    Later { name: "store.kind", neutral: Some("memory") },
-    Later { name: "store.", neutral: None },
     Later { name: "cluster.", neutral: None },
     Later { name: "limits.subscriptions_max", neutral: None },
 ];

@@ -20,6 +20,7 @@ mod resolve;
 mod rows;
 mod shed;
 mod spelling;
+mod store_keys;
 mod tls;
 mod value;
 mod worker_keys;
@@ -39,7 +40,8 @@ pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
 pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
-pub(crate) use value::Value;
+pub(crate) use store_keys::{StoreConfig, StorePlace};
+pub(crate) use value::{Secret, Value};
 pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
 
 /// A configuration that is valid as a whole, on this host.
@@ -67,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) audit: Option<AuditConfig>,
     /// Who is told of rooms that have ended, if anybody is.
     pub(crate) jobs: Option<JobsConfig>,
+    /// What rooms remember beyond the process, if anything.
+    pub(crate) store: Option<StoreConfig>,
     /// How workers are reached, if they are.
     pub(crate) worker: Option<WorkerConfig>,
     /// Where model sessions are had, if anywhere.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use shards::core::memory::{Recall, Recalled, StoreFailed};
 #[cfg(debug_assertions)]
 use shards::core::message::Fault;
 use shards::core::message::{Answer, AskId, Query};
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::jobs::Jobs;
+use crate::store::Stores;
 use crate::worker::Workers;
 
 /// Questions that may be open at once.
@@ -36,6 +38,8 @@ pub(crate) struct Takers {
     pub(crate) jobs: Option<Jobs>,
     /// What rooms want of workers.
     pub(crate) workers: Option<Workers>,
+    /// What rooms remember, and want to know.
+    pub(crate) stores: Option<Stores>,
 }
 
 /// What the switchboard needs of the mesh.
@@ -268,11 +272,18 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Work(work) => self.pass_work(work, takers.workers.as_ref()),
-            ShardMessage::Remember(_) | ShardMessage::Recall(_) | ShardMessage::DeadLetter(_) => {}
+            ShardMessage::Remember(told) => {
+                if let Some(stores) = &takers.stores {
+                    stores.remember(told);
+                }
+            }
+            ShardMessage::Recall(recall) => self.pass_recall(*recall, takers.stores.as_ref()),
+            ShardMessage::DeadLetter(_) => {}
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
             | ShardMessage::Worked(_)
             | ShardMessage::Recalled(_)
+            | ShardMessage::RememberAgain(_)
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
                 tracing::error!("a shard sent the control plane a message that is for shards");
@@ -292,6 +303,18 @@ impl<M: Mailbox> Switchboard<M> {
         if let Work { shard, room, order: WorkOrder::Ask(request), .. } = *refused {
             let worked = Worked { room, request: request.id, news: WorkNews::Failed(failure) };
             self.mailbox.tell(shard, ShardMessage::Worked(Box::new(worked)));
+        }
+    }
+
+    /// Where nobody can say, the room begins without.
+    fn pass_recall(&self, recall: Recall, stores: Option<&Stores>) {
+        match stores {
+            Some(stores) => stores.recall(recall),
+            None => {
+                let Recall { shard, session } = recall;
+                let recalled = Recalled { session, memory: Err(StoreFailed) };
+                self.mailbox.tell(shard, ShardMessage::Recalled(Box::new(recalled)));
+            }
         }
     }
 

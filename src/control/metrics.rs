@@ -28,6 +28,7 @@ use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
+use crate::store::{self, StoreReport, Stores};
 use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
@@ -50,6 +51,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         audit: app.audit.as_ref().map(Audit::report),
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
         workers: app.workers.as_ref().map(Workers::report),
+        store: app.stores.as_ref().map(Stores::report),
         model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
@@ -85,6 +87,8 @@ struct Scrape {
     jobs: Vec<JobsReport>,
     /// Where there are workers.
     workers: Option<WorkerReport>,
+    /// Where there is a store.
+    store: Option<StoreReport>,
     /// Where there is a model server.
     model_server: Option<Glance>,
 }
@@ -128,6 +132,7 @@ impl Collector for Scrape {
         self.audit(out)?;
         self.jobs(out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
+        self.store.iter().try_for_each(|report| store::describe(report, out))?;
         self.model_server(out)?;
         self.readings(out)?;
         self.labelled(out)?;

@@ -331,6 +331,7 @@ impl Pump {
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
                 ShardMessage::Worked(worked) => self.tell(Input::Worked(worked)),
                 ShardMessage::Recalled(recalled) => self.tell(Input::Recalled(recalled)),
+                ShardMessage::RememberAgain(session) => self.tell(Input::RememberAgain(session)),
                 ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
@@ -403,7 +404,7 @@ impl Pump {
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Work(work) => self.hand_work(work),
-            Effect::Recall(_) | Effect::Remember(_) | Effect::DeadLetter(_) => {}
+            Effect::Recall(_) | Effect::DeadLetter(_) => {}
             Effect::Audit(record) => self.write_down(record),
         }
     }

@@ -286,6 +286,7 @@ impl World {
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
             Input::Worked(worked) => self.trace.step(now, "worked", worked.request.0, &[]),
             Input::Recalled(_) => self.trace.step(now, "recalled", 0, &[]),
+            Input::RememberAgain(_) => self.trace.step(now, "remember again", 0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
             Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
         }
@@ -321,7 +322,6 @@ impl World {
             | Effect::Dial { .. }
             | Effect::UpstreamFailed(_)
             | Effect::Recall(_)
-            | Effect::Remember(_)
             | Effect::DeadLetter(_)
             | Effect::Work(_) => None,
         };
@@ -359,7 +359,7 @@ impl World {
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
             Effect::Audit(record) => self.check_record(shard, &record),
-            Effect::Recall(_) | Effect::Remember(_) | Effect::DeadLetter(_) => {}
+            Effect::Recall(_) | Effect::DeadLetter(_) => {}
             // No simulated room has workers.
             Effect::Work(work) => self.fail(format!("shard {shard} wants workers: {work:?}")),
         }

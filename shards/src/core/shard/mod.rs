@@ -203,7 +203,7 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
-            Input::Recalled(_) => {}
+            Input::Recalled(_) | Input::RememberAgain(_) => {}
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
