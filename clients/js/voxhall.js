@@ -799,7 +799,7 @@ class Reader {
 
   binary(length) {
     const from = this.skip(length);
-    return this.bytes.slice(from, from + length);
+    return Uint8Array.from(this.bytes.subarray(from, from + length));
   }
 
   text(length) {
@@ -1049,7 +1049,7 @@ class Dialer {
   }
 
   dial({ token, resume, after, on }) {
-    const { WebSocket, fetch, messagepack, subprotocol } = this.#options;
+    const { WebSocket = globalThis.WebSocket, fetch, messagepack, subprotocol } = this.#options;
     const url = this.#address(this.#next === 'sse' ? 'sse' : 'ws', resume, after);
     if (this.#next === 'sse') return new SseLine({ url, token, fetch, on });
     if (!WebSocket) throw new VoxhallError('no_websocket', 'this JavaScript has no WebSocket: use Node 22 or newer, or give one as an option');
@@ -1916,7 +1916,6 @@ class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
-      WebSocket: globalThis.WebSocket,
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,
