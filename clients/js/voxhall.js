@@ -799,7 +799,7 @@ class Reader {
 
   binary(length) {
     const from = this.skip(length);
-    return this.bytes.slice(from, from + length);
+    return Uint8Array.from(this.bytes.subarray(from, from + length));
   }
 
   text(length) {
@@ -1049,7 +1049,7 @@ class Dialer {
   }
 
   dial({ token, resume, after, on }) {
-    const { WebSocket, fetch, messagepack, subprotocol } = this.#options;
+    const { WebSocket = globalThis.WebSocket, fetch, messagepack, subprotocol } = this.#options;
     const url = this.#address(this.#next === 'sse' ? 'sse' : 'ws', resume, after);
     if (this.#next === 'sse') return new SseLine({ url, token, fetch, on });
     if (!WebSocket) throw new VoxhallError('no_websocket', 'this JavaScript has no WebSocket: use Node 22 or newer, or give one as an option');
@@ -1300,18 +1300,15 @@ function report(error) {
 
 // src/outgoing.js
 
-// The client's events in their order, each until the server is known to have taken it. They have numbers (`client_seq`),
-// so that the server can tell what it has had; settings have none, because saying them twice does no harm.
+// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
 
 
 const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
-const WITHOUT_NUMBER = new Set(['session.update']);
 
 class Outgoing {
   #entries = [];
   #bytes = 0;
   #last = 0;
-  #named = 0;
 
   constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
     this.eventsMax = eventsMax;
@@ -1331,16 +1328,14 @@ class Outgoing {
   /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
   /// out by what comes later.
   push(event) {
-    const numbered = !WITHOUT_NUMBER.has(event.type);
-    const whole = numbered ? { ...event, client_seq: this.#last + 1 } : { event_id: `update_${this.#named + 1}`, ...event };
+    const whole = { ...event, client_seq: this.#last + 1 };
     const bytes = JSON.stringify(whole).length;
     if (this.#entries.length >= this.eventsMax || this.#bytes + bytes > this.bytesMax) {
       throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
     }
-    if (numbered) this.#last += 1;
-    else this.#named += 1;
+    this.#last += 1;
     this.#bytes += bytes;
-    this.#entries.push({ seq: numbered ? this.#last : null, event: whole, bytes, sent: false });
+    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
     return this.#last;
   }
 
@@ -1359,18 +1354,7 @@ class Outgoing {
 
   /// The server has taken everything up to this number.
   taken(seq) {
-    this.#drop((entry) => entry.seq !== null && entry.seq <= seq);
-  }
-
-  /// The server has answered the event of this name, whatever it said.
-  answered(eventId) {
-    if (eventId) this.#drop((entry) => entry.sent && entry.event.event_id === eventId);
-  }
-
-  /// The server has taken the oldest settings that were sent.
-  updated() {
-    const oldest = this.#entries.find((entry) => entry.seq === null && entry.sent);
-    this.#drop((entry) => entry === oldest);
+    this.#drop((entry) => entry.seq <= seq);
   }
 
   /// What the server has not taken has to be sent again.
@@ -1378,11 +1362,9 @@ class Outgoing {
     for (const entry of this.#entries) entry.sent = false;
   }
 
-  /// Gives up what was sent and may or may not have been taken. Settings can be sent again all the same.
+  /// Gives up what was sent and may or may not have been taken.
   abandonSent() {
-    const given = this.#drop((entry) => entry.sent && entry.seq !== null);
-    this.rewind();
-    return given;
+    return this.#drop((entry) => entry.sent);
   }
 
   /// Gives up everything.
@@ -1392,8 +1374,7 @@ class Outgoing {
 
   #drop(isIt) {
     const gone = this.#entries.filter(isIt);
-    if (gone.length === 0) return [];
-    this.#entries = this.#entries.filter((entry) => !gone.includes(entry));
+    this.#entries = this.#entries.filter((entry) => !isIt(entry));
     for (const entry of gone) this.#bytes -= entry.bytes;
     return gone.map((entry) => entry.event);
   }
@@ -1652,7 +1633,6 @@ class Link extends Emitter {
   #welcomed(event) {
     const known = this.#known;
     this.#adopt(event.session ?? {});
-    this.#resume = this.session.resume?.token ?? null;
     this.#known = true;
     this.#triedFreshToken = false;
     this.#dialer.succeeded();
@@ -1660,12 +1640,13 @@ class Link extends Emitter {
     this.#phase = 'welcomed';
     this.emitToAll(event);
     if (this.#phase !== 'welcomed') return;
-    if (this.#asked && this.#resume !== null) {
+    if (this.#asked && this.session.resume) {
       this.#timers.set('hold', this.#options.silenceMs, () => this.#restored(UNANSWERED));
     } else if (known) {
       // A server without recovery says nothing more.
       this.#restored(UNANSWERED);
     } else {
+      this.#resume = this.session.resume?.token ?? null;
       this.#startOver(this.session.resume);
       this.#abandonSent();
       this.#opened();
@@ -1684,6 +1665,8 @@ class Link extends Emitter {
     this.#filling = null;
     this.#timers.clear('hold');
     if (event.state) this.roomState = event.state;
+    // Only now is the token of the welcome worth as much as the one before.
+    if (atWelcome) this.#resume = this.session.resume?.token ?? null;
     if (event.recovered) {
       this.#owed = null;
       this.#position.epoch = event.epoch ?? this.#position.epoch;
@@ -1744,7 +1727,6 @@ class Link extends Emitter {
     if (type === 'pong') this.#pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
-    else if (type === 'error') this.outgoing.answered(event.error?.event_id);
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
   }
@@ -1761,7 +1743,6 @@ class Link extends Emitter {
 
   #updated({ session }) {
     this.#adopt({ ...this.session, ...session });
-    this.outgoing.updated();
   }
 
   /// The room is right about what it is, and if it has to be made again, it should be that.
@@ -1935,7 +1916,6 @@ class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
-      WebSocket: globalThis.WebSocket,
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,

@@ -39,7 +39,6 @@ export class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
-      WebSocket: globalThis.WebSocket,
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,

@@ -32,7 +32,7 @@ export class Dialer {
   }
 
   dial({ token, resume, after, on }) {
-    const { WebSocket, fetch, messagepack, subprotocol } = this.#options;
+    const { WebSocket = globalThis.WebSocket, fetch, messagepack, subprotocol } = this.#options;
     const url = this.#address(this.#next === 'sse' ? 'sse' : 'ws', resume, after);
     if (this.#next === 'sse') return new SseLine({ url, token, fetch, on });
     if (!WebSocket) throw new VoxhallError('no_websocket', 'this JavaScript has no WebSocket: use Node 22 or newer, or give one as an option');

@@ -214,7 +214,6 @@ export class Link extends Emitter {
   #welcomed(event) {
     const known = this.#known;
     this.#adopt(event.session ?? {});
-    this.#resume = this.session.resume?.token ?? null;
     this.#known = true;
     this.#triedFreshToken = false;
     this.#dialer.succeeded();
@@ -222,12 +221,13 @@ export class Link extends Emitter {
     this.#phase = 'welcomed';
     this.emitToAll(event);
     if (this.#phase !== 'welcomed') return;
-    if (this.#asked && this.#resume !== null) {
+    if (this.#asked && this.session.resume) {
       this.#timers.set('hold', this.#options.silenceMs, () => this.#restored(UNANSWERED));
     } else if (known) {
       // A server without recovery says nothing more.
       this.#restored(UNANSWERED);
     } else {
+      this.#resume = this.session.resume?.token ?? null;
       this.#startOver(this.session.resume);
       this.#abandonSent();
       this.#opened();
@@ -246,6 +246,8 @@ export class Link extends Emitter {
     this.#filling = null;
     this.#timers.clear('hold');
     if (event.state) this.roomState = event.state;
+    // Only now is the token of the welcome worth as much as the one before.
+    if (atWelcome) this.#resume = this.session.resume?.token ?? null;
     if (event.recovered) {
       this.#owed = null;
       this.#position.epoch = event.epoch ?? this.#position.epoch;
@@ -306,7 +308,6 @@ export class Link extends Emitter {
     if (type === 'pong') this.#pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
-    else if (type === 'error') this.outgoing.answered(event.error?.event_id);
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
   }
@@ -323,7 +324,6 @@ export class Link extends Emitter {
 
   #updated({ session }) {
     this.#adopt({ ...this.session, ...session });
-    this.outgoing.updated();
   }
 
   /// The room is right about what it is, and if it has to be made again, it should be that.

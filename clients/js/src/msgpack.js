@@ -226,7 +226,7 @@ class Reader {
 
   binary(length) {
     const from = this.skip(length);
-    return this.bytes.slice(from, from + length);
+    return Uint8Array.from(this.bytes.subarray(from, from + length));
   }
 
   text(length) {

@@ -1,16 +1,13 @@
-// The client's events in their order, each until the server is known to have taken it. They have numbers (`client_seq`),
-// so that the server can tell what it has had; settings have none, because saying them twice does no harm.
+// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
 
 import { VoxhallError } from './reasons.js';
 
 export const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
-const WITHOUT_NUMBER = new Set(['session.update']);
 
 export class Outgoing {
   #entries = [];
   #bytes = 0;
   #last = 0;
-  #named = 0;
 
   constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
     this.eventsMax = eventsMax;
@@ -30,16 +27,14 @@ export class Outgoing {
   /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
   /// out by what comes later.
   push(event) {
-    const numbered = !WITHOUT_NUMBER.has(event.type);
-    const whole = numbered ? { ...event, client_seq: this.#last + 1 } : { event_id: `update_${this.#named + 1}`, ...event };
+    const whole = { ...event, client_seq: this.#last + 1 };
     const bytes = JSON.stringify(whole).length;
     if (this.#entries.length >= this.eventsMax || this.#bytes + bytes > this.bytesMax) {
       throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
     }
-    if (numbered) this.#last += 1;
-    else this.#named += 1;
+    this.#last += 1;
     this.#bytes += bytes;
-    this.#entries.push({ seq: numbered ? this.#last : null, event: whole, bytes, sent: false });
+    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
     return this.#last;
   }
 
@@ -58,18 +53,7 @@ export class Outgoing {
 
   /// The server has taken everything up to this number.
   taken(seq) {
-    this.#drop((entry) => entry.seq !== null && entry.seq <= seq);
-  }
-
-  /// The server has answered the event of this name, whatever it said.
-  answered(eventId) {
-    if (eventId) this.#drop((entry) => entry.sent && entry.event.event_id === eventId);
-  }
-
-  /// The server has taken the oldest settings that were sent.
-  updated() {
-    const oldest = this.#entries.find((entry) => entry.seq === null && entry.sent);
-    this.#drop((entry) => entry === oldest);
+    this.#drop((entry) => entry.seq <= seq);
   }
 
   /// What the server has not taken has to be sent again.
@@ -77,11 +61,9 @@ export class Outgoing {
     for (const entry of this.#entries) entry.sent = false;
   }
 
-  /// Gives up what was sent and may or may not have been taken. Settings can be sent again all the same.
+  /// Gives up what was sent and may or may not have been taken.
   abandonSent() {
-    const given = this.#drop((entry) => entry.sent && entry.seq !== null);
-    this.rewind();
-    return given;
+    return this.#drop((entry) => entry.sent);
   }
 
   /// Gives up everything.
@@ -91,8 +73,7 @@ export class Outgoing {
 
   #drop(isIt) {
     const gone = this.#entries.filter(isIt);
-    if (gone.length === 0) return [];
-    this.#entries = this.#entries.filter((entry) => !gone.includes(entry));
+    this.#entries = this.#entries.filter((entry) => !isIt(entry));
     for (const entry of gone) this.#bytes -= entry.bytes;
     return gone.map((entry) => entry.event);
   }
