@@ -4,8 +4,8 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, jobs_keys, parrot_keys, places, quotas, realtime_keys, realtime_session_keys, shed,
-    tls, worker_keys,
+    audit, auth_keys, jobs_keys, parrot_keys, places, publish_keys, quotas, realtime_keys,
+    realtime_session_keys, shed, tls, worker_keys,
 };
 
 /// One key.
@@ -129,6 +129,7 @@ const FAMILIES: &[&[Key]] = &[
     OF_THE_NODE,
     auth_keys::KEYS,
     jobs_keys::KEYS,
+    publish_keys::KEYS,
     worker_keys::KEYS,
     parrot_keys::KEYS,
     realtime_keys::KEYS,

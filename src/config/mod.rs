@@ -11,6 +11,7 @@ mod parrot_keys;
 mod places;
 mod print;
 mod proxies;
+mod publish_keys;
 mod quotas;
 mod realtime;
 mod realtime_keys;
@@ -36,6 +37,7 @@ pub(crate) use jobs_keys::JobsConfig;
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
+pub(crate) use publish_keys::PublishConfig;
 pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
 pub(crate) use value::Value;
@@ -66,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) audit: Option<AuditConfig>,
     /// Who is told of rooms that have ended, if anybody is.
     pub(crate) jobs: Option<JobsConfig>,
+    /// How much may be published from outside, and what is kept of it.
+    pub(crate) publish: PublishConfig,
     /// How workers are reached, if they are.
     pub(crate) worker: Option<WorkerConfig>,
     /// Where model sessions are had, if anywhere.

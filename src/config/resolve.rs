@@ -198,6 +198,7 @@ impl Resolver<'_> {
             auth: self.auth_config(),
             audit: self.audit_config(),
             jobs: self.jobs_config(),
+            publish: self.publish_config(),
             worker: self.worker_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),

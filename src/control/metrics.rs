@@ -26,6 +26,7 @@ use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
+use crate::publish::{self, PublishReport};
 use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
@@ -47,6 +48,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
+        publishing: app.publishing.report(),
         workers: app.workers.as_ref().map(Workers::report),
         model_server: app.model_server.as_deref().map(Glance::at),
     };
@@ -81,6 +83,8 @@ struct Scrape {
     audit: Option<AuditReport>,
     /// For each receiver of jobs.
     jobs: Vec<JobsReport>,
+    /// What was published from outside.
+    publishing: PublishReport,
     /// Where there are workers.
     workers: Option<WorkerReport>,
     /// Where there is a model server.
@@ -125,6 +129,7 @@ impl Collector for Scrape {
         self.keys(out)?;
         self.audit(out)?;
         self.jobs(out)?;
+        publish::describe(&self.publishing, out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
         self.model_server(out)?;
         self.readings(out)?;
