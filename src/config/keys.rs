@@ -4,7 +4,7 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, jobs_keys, parrot_keys, places, publish_keys, quotas, realtime_keys,
+    audit, auth_keys, channels_keys, jobs_keys, parrot_keys, places, publish_keys, quotas, realtime_keys,
     realtime_session_keys, shed, tls, worker_keys,
 };
 
@@ -132,6 +132,7 @@ const FAMILIES: &[&[Key]] = &[
     publish_keys::KEYS,
     worker_keys::KEYS,
     parrot_keys::KEYS,
+    channels_keys::KEYS,
     realtime_keys::KEYS,
     realtime_session_keys::KEYS,
 ];
@@ -232,6 +233,7 @@ const OF_THE_NODE: &[Key] = &[
     quotas::CONNECTIONS_PER_IP_MAX,
     quotas::ROOMS_MAX,
     number("limits.members_per_room_max", "members", 64, (1, 65_535), "Members of one room."),
+    channels_keys::SUBSCRIPTIONS_MAX,
     number(
         "limits.message_bytes_max",
         "bytes",
@@ -413,7 +415,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "store.kind", neutral: Some("memory") },
     Later { name: "store.", neutral: None },
     Later { name: "cluster.", neutral: None },
-    Later { name: "limits.subscriptions_max", neutral: None },
     Later { name: "room.history_events_max", neutral: None },
     Later { name: "room.history_bytes_max", neutral: None },
 ];

@@ -35,6 +35,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_auth();
     resolver.check_jobs();
     resolver.check_worker();
+    resolver.check_channels();
     resolver.check_parrot();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
@@ -223,6 +224,7 @@ impl Resolver<'_> {
                 connections_per_ip_max: count("limits.connections_per_ip_max"),
                 rooms_max: count("limits.rooms_max"),
                 members_per_room_max: count("limits.members_per_room_max"),
+                subscriptions_max: count("limits.subscriptions_max"),
                 messages_per_s: self.number("limits.messages_per_s"),
                 messages_burst: self.number("limits.messages_burst"),
                 bytes_per_s: self.number("limits.bytes_per_s"),
@@ -245,6 +247,7 @@ impl Resolver<'_> {
                 chunk_bytes: count("audio.chunk_bytes"),
             },
             store: None,
+            channels: self.channels(),
             resume_key: [0; 32],
             room: RoomDefaults {
                 history_events_max: 256,

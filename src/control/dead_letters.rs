@@ -12,12 +12,12 @@ use humantime::format_rfc3339_millis;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use shards::core::SessionId;
-use shards::core::channel::{Publication, Publisher, Undeliverable};
+use shards::core::channel::{Publication, Publisher, UNDELIVERABLES};
 
 use super::App;
 use super::problem::Problem;
 use super::publications::{carried_out, one};
-use crate::publish::{Given, Letter, NoLetter, REASONS, Wanted, name};
+use crate::publish::{Given, Letter, NoLetter, Wanted};
 
 /// Letters in a list unless the caller says otherwise, and at most.
 const LETTERS: usize = 100;
@@ -56,6 +56,8 @@ pub(crate) async fn retry(State(app): State<App>, path: PathText) -> Response {
         body["dead_letter"] = id.into();
         if given.status == 200 {
             retry.went_out();
+        } else if UNDELIVERABLES.iter().any(|reason| body["reason"] == *reason) {
+            retry.refused();
         }
         Arc::new(Given { status: given.status, json: body.to_string() })
     })
@@ -82,7 +84,7 @@ fn refusal(id: &str, why: NoLetter) -> Problem {
     }
 }
 
-fn which(parameters: &HashMap<String, String>) -> Result<(usize, Option<Undeliverable>), Problem> {
+fn which(parameters: &HashMap<String, String>) -> Result<(usize, Option<&'static str>), Problem> {
     let (mut limit, mut reason) = (LETTERS, None);
     for (name, value) in parameters {
         match name.as_str() {
@@ -93,11 +95,10 @@ fn which(parameters: &HashMap<String, String>) -> Result<(usize, Option<Undelive
                 })?;
             }
             "reason" => {
-                let known = REASONS.iter().find(|(_, name)| name == value);
-                let names = REASONS.map(|(_, name)| name).join(", ");
-                let (known, _) =
-                    known.ok_or_else(|| Problem::field("reason", format!("\"reason\" is one of {names}")))?;
-                reason = Some(*known);
+                let known = UNDELIVERABLES.into_iter().find(|known| known == value);
+                let names = UNDELIVERABLES.join(", ");
+                let wrong = || Problem::field("reason", format!("\"reason\" is one of {names}"));
+                reason = Some(known.ok_or_else(wrong)?);
             }
             _ => {
                 let detail = format!("there is no parameter {name:?}; there are limit and reason");
@@ -139,7 +140,7 @@ fn shown(id: &str, letter: &Letter) -> Box<RawValue> {
     let shown = Shown {
         id,
         at: format_rfc3339_millis(letter.at).to_string(),
-        reason: name(letter.reason),
+        reason: letter.reason.name(),
         channel,
         data: serde_json::from_str(data).unwrap_or(RawValue::NULL),
         dedupe: dedupe.as_deref(),

@@ -334,6 +334,7 @@ impl<M: Mailbox> Switchboard<M> {
             | ShardMessage::Ask { .. }
             | ShardMessage::Worked(_)
             | ShardMessage::Recalled(_)
+            | ShardMessage::Parcel { .. }
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
                 tracing::error!("a shard sent the control plane a message that is for shards");

@@ -13,6 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use shards::core::channel::UNDELIVERABLES;
 use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UPSTREAM_ENDS};
 use shards::core::message::{Answer, Query};
 use shards::core::usage::OUTCOMES;
@@ -132,6 +133,7 @@ impl Collector for Scrape {
         publish::describe(&self.publishing, out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
         self.model_server(out)?;
+        self.dead_letters(out)?;
         self.readings(out)?;
         self.labelled(out)?;
         self.responses(out)?;
@@ -254,6 +256,17 @@ impl Scrape {
         }
         let help = "From an engine's asking for a model session to its being open";
         self.histogram(out, "voxhall_upstream_connect_seconds", help, 1e6, |c| &c.upstreams.connect_us)
+    }
+
+    fn dead_letters(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Publications that could not be delivered, by reason";
+        let mut family = out.encode_descriptor("voxhall_dead_letters", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (reason, count) in UNDELIVERABLES.iter().zip(counters.channels.dead_letters) {
+                count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
+            }
+        }
+        Ok(())
     }
 
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

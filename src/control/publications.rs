@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::value::RawValue;
-use shards::core::channel::{Publication, Publisher};
+use shards::core::channel::{ChannelName, Publication, Publisher};
 use shards::core::{Micros, SessionId};
 use tokio::time::Instant;
 
@@ -27,8 +27,6 @@ const BATCH: Duration = Duration::from_secs(15);
 const WINDOW: usize = 64;
 /// Longest idempotency or dedupe key.
 const KEY_BYTES_MAX: usize = 255;
-/// Longest name of a channel.
-const CHANNEL_BYTES_MAX: usize = 512;
 /// Longest time in which something may be delivered: a year.
 const TTL_S_MAX: f64 = 31_536_000.0;
 
@@ -234,11 +232,10 @@ fn asked_event(app: &App, headers: &HeaderMap, body: Body) -> Result<Wanted, Pro
     let channel = channel(&format!("events:{kind}"))?;
     let session = fields.get("session_id").cloned();
     let session = session.map(|id| session_id(&id)).transpose()?;
-    let mut data = String::from("{");
+    // As the feed shows it.
+    let mut data = format!("{{\"event\":{}", serde_json::to_string(&kind).expect("a text is JSON"));
     for (field, value) in &fields {
-        if data.len() > 1 {
-            data.push(',');
-        }
+        data.push(',');
         data.push_str(&serde_json::to_string(field).expect("a text is JSON"));
         data.push(':');
         data.push_str(value.get());
@@ -283,14 +280,9 @@ fn missing(field: &'static str) -> Problem {
 }
 
 fn channel(text: &str) -> Result<Box<str>, Problem> {
-    let wrong = |segment: &str| segment.is_empty() || segment.contains(|c: char| c == '*' || c.is_control());
-    if text.len() > CHANNEL_BYTES_MAX || text.split(':').any(wrong) {
-        let detail = format!(
-            "a channel is at most {CHANNEL_BYTES_MAX} bytes of segments between colons, none of them empty or with a *"
-        );
-        return Err(Problem::field("channel", detail));
-    }
-    Ok(text.into())
+    let name = ChannelName::parse(text);
+    let name = name.map_err(|bad| Problem::field("channel", format!("this is no channel: {bad}")))?;
+    Ok(name.as_str().into())
 }
 
 fn ttl(seconds: f64) -> Result<Micros, Problem> {

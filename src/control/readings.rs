@@ -2,6 +2,7 @@
 //!
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
+use shards::core::channel::ChannelCounters;
 use shards::core::counters::{Counters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
@@ -53,13 +54,14 @@ macro_rules! table {
 /// The plain numbers of a shard; labelled ones and histograms are read from [`Counters`] itself.
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
+    all.extend(channels(&counters.channels));
     all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
     all
 }
 
 table! {
-    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, upstreams, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -107,6 +109,21 @@ table! {
     Counter, blocks_allocated, "voxhall_blocks_allocated", "Blocks the frame pool took from the allocator";
     Gauge, timers, "voxhall_timers", "Timers set";
     Gauge, state_bytes, "voxhall_state_bytes", "Bytes of bookkeeping for connections and rooms";
+}
+
+table! {
+    channels(ChannelCounters), named "channel_", without [dead_letters]:
+    Gauge, subscriptions, "voxhall_channel_subscriptions", "Subscriptions of connections to channels";
+    Gauge, streams, "voxhall_channel_streams", "Streams of channels that the shard owns";
+    Gauge, history_bytes, "voxhall_channel_history_bytes", "Bytes that those streams remember";
+    Counter, published, "voxhall_channel_published", "Publications taken by the shard that owns their stream";
+    Counter, duplicates, "voxhall_channel_duplicates", "Publications repeated within their window, and not delivered again";
+    Counter, delivered, "voxhall_channel_delivered", "Channel messages put into lanes as they came";
+    Counter, recovered, "voxhall_channel_recovered", "Channel messages told to subscribers that had missed them";
+    Counter, not_recovered, "voxhall_channel_not_recovered", "Subscribers that could not be told what they had missed";
+    Counter, gaps, "voxhall_channel_gaps", "Subscribers told of messages that were lost between shards";
+    Counter, parcels_sent, "voxhall_channel_parcels_sent", "Messages about channels sent to other shards";
+    Gauge, parcels_waiting, "voxhall_channel_parcels_waiting", "Messages about channels that wait for room on their way to other shards";
 }
 
 table! {

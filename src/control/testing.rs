@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use shards::core::channel::{DeadLetter, Publication, Published};
+use shards::core::channel::{DeadLetter, Publication, Published, Undeliverable};
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query, RoomSummary};
 use shards::core::work::{Work, Worked};
@@ -20,7 +20,14 @@ use super::line::{Line, Mailbox, Switchboard};
 use super::public::Door;
 use super::{App, Beside, Plane};
 use crate::config::{FlagSetting, RawConfig};
-use crate::publish::REASONS;
+
+const REASONS: [Undeliverable; 5] = [
+    Undeliverable::Expired,
+    Undeliverable::Refused,
+    Undeliverable::RateLimited,
+    Undeliverable::NoSubscriber,
+    Undeliverable::Overloaded,
+];
 
 /// Shards that answer at once, unless told to be silent, full or slow. Each lists one room, `room-<shard>`, and knows every room of such a name.
 #[derive(Clone)]
@@ -186,7 +193,7 @@ impl Inner {
     /// goes to every shard; the others answer before the owner does.
     fn publish(&mut self, owner: ShardId, publication: Publication) -> Answer {
         let last = publication.channel.rsplit(':').next().unwrap_or_default();
-        let reason = REASONS.iter().find(|(_, name)| *name == last).map(|(reason, _)| *reason);
+        let reason = REASONS.into_iter().find(|reason| reason.name() == last);
         self.published.push((owner, publication.clone()));
         if let Some(reason) = reason.filter(|_| !self.healed) {
             let letter = DeadLetter { publication, reason };

@@ -5,7 +5,6 @@ use serde_json::json;
 use shards::core::channel::Undeliverable;
 
 use super::keys::Given;
-use super::letters::name;
 use crate::control::{AskError, NotPublished, Problem, Reach};
 
 /// Everything that can become of a publication, for metrics.
@@ -29,7 +28,7 @@ pub(super) fn outcome_name(outcome: &Result<Reach, NotPublished>) -> &'static st
     match outcome {
         Ok(reach) if reach.published.duplicate => "duplicate",
         Ok(_) => "published",
-        Err(NotPublished::Undeliverable(reason)) => name(*reason),
+        Err(NotPublished::Undeliverable(reason)) => reason.name(),
         Err(NotPublished::Unanswered(_)) => UNANSWERED,
     }
 }
@@ -45,7 +44,7 @@ pub(super) fn given(outcome: &Result<Reach, NotPublished>) -> Given {
         }
         Err(NotPublished::Undeliverable(reason)) => {
             let (status, detail) = refusal(*reason);
-            Problem::new(status, detail).because(name(*reason)).given()
+            Problem::new(status, detail).because(reason.name()).given()
         }
         Err(NotPublished::Unanswered(error)) => {
             let detail = match error {

@@ -6,28 +6,10 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use shards::core::channel::{DeadLetter, Publication, Undeliverable};
+use shards::core::channel::{DeadLetter, Publication, UNDELIVERABLES, Undeliverable};
 
 /// What a letter costs beside its texts.
 const LETTER_BYTES: usize = 256;
-
-/// Every reason, as it is written in answers and metrics.
-pub(crate) const REASONS: [(Undeliverable, &str); 5] = [
-    (Undeliverable::Expired, "expired"),
-    (Undeliverable::Refused, "refused"),
-    (Undeliverable::RateLimited, "rate_limited"),
-    (Undeliverable::NoSubscriber, "no_subscriber"),
-    (Undeliverable::Overloaded, "overloaded"),
-];
-
-/// As it is written.
-pub(crate) fn name(reason: Undeliverable) -> &'static str {
-    REASONS[place(reason)].1
-}
-
-fn place(reason: Undeliverable) -> usize {
-    REASONS.iter().position(|(known, _)| *known == reason).expect("every reason is named")
-}
 
 /// The dead letters, for everybody on the control plane.
 #[derive(Clone, Debug)]
@@ -48,6 +30,8 @@ pub(crate) struct Letter {
     pub(crate) retries: u32,
     /// Whether it is just being tried again.
     pub(crate) retrying: bool,
+    /// Whether a shard has yet to say that it could not be delivered again either: that is this letter, and no new one.
+    echo_due: bool,
 }
 
 #[derive(Debug)]
@@ -65,8 +49,8 @@ struct Kept {
 /// How the dead letters stand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LetterCounts {
-    /// Those that came, by reason in the order of [`REASONS`].
-    pub(crate) came: [u64; REASONS.len()],
+    /// Those that came, by reason.
+    pub(crate) came: [u64; UNDELIVERABLES.len()],
     /// Those that are kept.
     pub(crate) kept: u64,
     /// Their bytes.
@@ -113,9 +97,9 @@ impl Letters {
     }
 
     /// The latest first: those of the reason, at most so many, and how many there are of it in all.
-    pub(crate) fn list(&self, reason: Option<Undeliverable>, limit: usize) -> (Vec<(String, Letter)>, usize) {
+    pub(crate) fn list(&self, reason: Option<&str>, limit: usize) -> (Vec<(String, Letter)>, usize) {
         let kept = self.lock();
-        let wanted = |letter: &&Letter| reason.is_none_or(|reason| letter.reason == reason);
+        let wanted = |letter: &&Letter| reason.is_none_or(|reason| letter.reason.name() == reason);
         let all = kept.letters.iter().rev().filter(wanted);
         let total = all.clone().count();
         (all.take(limit).map(|letter| (kept.id(letter.number), letter.clone())).collect(), total)
@@ -129,9 +113,9 @@ impl Letters {
         let mut kept = self.lock();
         let at = kept.find(id)?;
         let letter = &mut kept.letters[at];
-        letter.retrying = true;
+        (letter.retrying, letter.echo_due) = (true, true);
         let (number, publication) = (letter.number, letter.publication.clone());
-        Ok(Retry { letters: self.clone(), number, publication })
+        Ok(Retry { letters: self.clone(), number, comes_back: false, publication })
     }
 
     /// Removes a letter.
@@ -157,16 +141,23 @@ impl Letters {
     }
 }
 
-/// A letter that is being tried again. Dropped without [`Self::went_out`] it is kept as it was.
+/// A letter that is being tried again. Dropped without [`Self::went_out`] it is kept.
 #[derive(Debug)]
 pub(crate) struct Retry {
     letters: Letters,
     number: u64,
+    /// Whether a shard has refused it, and sends it back as a letter.
+    comes_back: bool,
     /// What to publish.
     pub(crate) publication: Publication,
 }
 
 impl Retry {
+    /// A shard has refused it again.
+    pub(crate) fn refused(mut self) {
+        self.comes_back = true;
+    }
+
     /// It went out: the letter is gone.
     pub(crate) fn went_out(self) {
         let mut kept = self.letters.lock();
@@ -183,6 +174,7 @@ impl Drop for Retry {
         if let Some(at) = kept.place(self.number) {
             let letter = &mut kept.letters[at];
             letter.retrying = false;
+            letter.echo_due &= self.comes_back;
             letter.retries += 1;
             kept.counts.failed_again += 1;
         }
@@ -192,14 +184,22 @@ impl Drop for Retry {
 impl Kept {
     fn take(&mut self, letter: DeadLetter, now: SystemTime) {
         let DeadLetter { publication, reason } = letter;
-        self.counts.came[place(reason)] += 1;
-        let again = |kept: &&mut Letter| kept.retrying && is_same(&kept.publication, &publication);
+        self.counts.came[reason as usize] += 1;
+        let again = |kept: &&mut Letter| kept.echo_due && is_same(&kept.publication, &publication);
         if let Some(kept) = self.letters.iter_mut().find(again) {
-            (kept.reason, kept.at) = (reason, now);
+            (kept.reason, kept.at, kept.echo_due) = (reason, now, false);
             return;
         }
         self.last += 1;
-        let letter = Letter { number: self.last, at: now, publication, reason, retries: 0, retrying: false };
+        let letter = Letter {
+            number: self.last,
+            at: now,
+            publication,
+            reason,
+            retries: 0,
+            retrying: false,
+            echo_due: false,
+        };
         self.bytes += bytes(&letter.publication);
         self.letters.push_back(letter);
         while self.letters.len() > self.letters_max || self.bytes > self.bytes_max {
@@ -282,21 +282,27 @@ mod tests {
         let letters = Letters::new(10, 100_000);
         letters.take(letter("1", Undeliverable::NoSubscriber));
         letters.take(letter("1", Undeliverable::NoSubscriber));
-        let (list, total) = letters.list(Some(Undeliverable::NoSubscriber), 1);
+        let (list, total) = letters.list(Some("no_subscriber"), 1);
         assert_eq!((list.len(), total), (1, 2));
         let id = list[0].0.clone();
         let retry = letters.begin_retry(&id).expect("it is there");
         assert_eq!(letters.begin_retry(&id).err(), Some(NoLetter::Busy));
         assert_eq!(letters.remove(&id), Err(NoLetter::Busy));
+        // The shard's letter may come before its answer or behind it.
+        letters.take(letter("1", Undeliverable::Expired));
+        retry.refused();
+        letters.begin_retry(&id).expect("it is there").refused();
         letters.take(letter("1", Undeliverable::RateLimited));
-        drop(retry);
+        drop(letters.begin_retry(&id).expect("no answer: nothing comes back"));
         let (list, _) = letters.list(None, 10);
         let seen: Vec<_> = list.iter().map(|(_, letter)| (letter.reason, letter.retries)).collect();
-        assert_eq!(seen, [(Undeliverable::RateLimited, 1), (Undeliverable::NoSubscriber, 0)]);
+        assert_eq!(seen, [(Undeliverable::RateLimited, 3), (Undeliverable::NoSubscriber, 0)]);
+        letters.take(letter("1", Undeliverable::RateLimited));
+        assert_eq!(letters.counts().kept, 3, "another one");
         letters.begin_retry(&id).expect("it is there").went_out();
         assert_eq!(letters.begin_retry(&id).err(), Some(NoLetter::Unknown));
         let counts = letters.counts();
-        assert_eq!((counts.kept, counts.retried, counts.failed_again), (1, 1, 1));
+        assert_eq!((counts.kept, counts.retried, counts.failed_again), (2, 1, 3));
         assert!(counts.bytes > 0);
     }
 

@@ -12,14 +12,13 @@ mod report;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use shards::core::channel::Publication;
-use shards::core::{ShardId, route};
+use shards::core::channel::{DeadLetter, Publication, Undeliverable, owner};
 use tokio::time::Instant;
 
 pub(crate) use answer::{OUTCOMES, misused, still_running};
 pub(crate) use command::{PublishOptions, run};
 pub(crate) use keys::{Claim, Given, KeyCounts, Keys};
-pub(crate) use letters::{Letter, LetterCounts, Letters, NoLetter, REASONS, name};
+pub(crate) use letters::{Letter, LetterCounts, Letters, NoLetter};
 pub(crate) use report::describe;
 
 use crate::config::PublishConfig;
@@ -50,8 +49,8 @@ pub(crate) struct Wanted {
 /// A publication on its way.
 #[derive(Debug)]
 pub(crate) enum InFlight {
-    /// Its owner was asked.
-    Asked(Awaited, Option<Ticket>),
+    /// Its owner was asked. The publication is here if it has to be heard by somebody.
+    Asked(Awaited, Option<Ticket>, Option<Box<Publication>>),
     /// Another request with its key is on its way.
     Behind(Waiting, Wanted),
     /// It is over.
@@ -91,8 +90,10 @@ impl Publishing {
             Some(Claim::Misused) => return InFlight::Over(Arc::new(answer::misused())),
         };
         let owner = owner(&wanted.publication.channel, line.shards().count() as u16);
-        match line.publish(owner, wanted.publication, deadline).await {
-            Ok(awaited) => InFlight::Asked(awaited, ticket),
+        let publication = wanted.publication;
+        let to_be_heard = publication.needs_subscriber.then(|| Box::new(publication.clone()));
+        match line.publish(owner, publication, deadline).await {
+            Ok(awaited) => InFlight::Asked(awaited, ticket, to_be_heard),
             Err(error) => InFlight::Over(self.settle(Err(NotPublished::Unanswered(error)), ticket)),
         }
     }
@@ -102,8 +103,9 @@ impl Publishing {
         loop {
             match begun {
                 InFlight::Over(given) => return given,
-                InFlight::Asked(awaited, ticket) => {
-                    return self.settle(awaited.outcome(deadline).await, ticket);
+                InFlight::Asked(awaited, ticket, to_be_heard) => {
+                    let outcome = self.heard(awaited.outcome(deadline).await, to_be_heard);
+                    return self.settle(outcome, ticket);
                 }
                 InFlight::Behind(waiting, wanted) => {
                     if let Some(given) = waiting.answer(deadline).await {
@@ -133,6 +135,21 @@ impl Publishing {
         }
     }
 
+    /// Its owner can't always know whether another shard has a subscriber; the shards' answers say so.
+    fn heard(
+        &self,
+        outcome: Result<Reach, NotPublished>,
+        to_be_heard: Option<Box<Publication>>,
+    ) -> Result<Reach, NotPublished> {
+        let (Some(publication), Ok(reach)) = (to_be_heard, &outcome) else { return outcome };
+        if reach.silent > 0 || reach.published.duplicate || reach.published.subscribers > 0 {
+            return outcome;
+        }
+        let reason = Undeliverable::NoSubscriber;
+        self.letters.take(DeadLetter { publication: *publication, reason });
+        Err(NotPublished::Undeliverable(reason))
+    }
+
     fn settle(&self, outcome: Result<Reach, NotPublished>, ticket: Option<Ticket>) -> Arc<Given> {
         self.count(answer::outcome_name(&outcome));
         let given = Arc::new(answer::given(&outcome));
@@ -145,21 +162,5 @@ impl Publishing {
     fn count(&self, outcome: &str) {
         let place = OUTCOMES.iter().position(|known| *known == outcome).expect("every outcome is named");
         self.outcomes[place].fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// The shard that owns the channel's stream.
-fn owner(channel: &str, shards: u16) -> ShardId {
-    route::owner(stream(channel), shards)
-}
-
-/// What has one order and one owner: of `system` and `events` the whole namespace, of the others what their second
-/// segment names.
-fn stream(channel: &str) -> &str {
-    let mut ends = channel.match_indices(':').map(|(at, _)| at);
-    let first = ends.next().unwrap_or(channel.len());
-    match &channel[..first] {
-        namespace @ ("system" | "events") => namespace,
-        _ => &channel[..ends.next().unwrap_or(channel.len())],
     }
 }

@@ -4,8 +4,9 @@ use std::fmt;
 
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use shards::core::channel::UNDELIVERABLES;
 
-use super::{OUTCOMES, PublishReport, REASONS};
+use super::{OUTCOMES, PublishReport};
 
 /// Writes it down.
 pub(crate) fn describe(report: &PublishReport, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -17,9 +18,10 @@ pub(crate) fn describe(report: &PublishReport, out: &mut DescriptorEncoder<'_>) 
             .encode_family(&[("outcome", *outcome)])?
             .encode_counter::<NoLabelSet, u64, u64>(count, None)?;
     }
-    let help = "Publications that could not be delivered and came to the control plane";
-    let mut family = out.encode_descriptor("voxhall_dead_letters", help, None, MetricType::Counter)?;
-    for ((_, reason), count) in REASONS.iter().zip(letters.came) {
+    let help = "Dead letters that came to the control plane";
+    let mut family =
+        out.encode_descriptor("voxhall_dead_letters_received", help, None, MetricType::Counter)?;
+    for (reason, count) in UNDELIVERABLES.iter().zip(letters.came) {
         family.encode_family(&[("reason", *reason)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
     }
     for (name, help, count) in [

@@ -6,6 +6,7 @@ mod upstreams;
 pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
 pub(super) use upstreams::{HUNG_UP, end_of};
 
+use super::channel::ChannelCounters;
 use super::usage::ResponseCounters;
 
 /// Upper bounds of `ws_outbox_batch_size`.
@@ -254,6 +255,8 @@ pub struct Counters {
     pub shedding: [bool; SHED_CAUSES.len()],
     /// Bytes of the shard's own bookkeeping for connections and rooms (gauge).
     pub state_bytes: u64,
+    /// Channels.
+    pub channels: ChannelCounters,
     /// Upstream sessions. They are no clients: nothing above counts them.
     pub upstreams: UpstreamCounters,
     /// What the runtime under the shard counts.
@@ -361,6 +364,7 @@ impl Default for Counters {
             timers: 0,
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
+            channels: ChannelCounters::default(),
             upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),
         }

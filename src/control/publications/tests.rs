@@ -94,9 +94,9 @@ fn wrong_publications_are_told_what_is_wrong() {
             ("{}", 400, "channel", "missing"),
             (r#"{"channel":"a:b"}"#, 400, "data", "missing"),
             (r#"{"channel":7,"data":1}"#, 400, "channel", "a text"),
-            (r#"{"channel":"a:*","data":1}"#, 400, "channel", "*"),
+            (r#"{"channel":"a:*","data":1}"#, 400, "channel", "'*'"),
             (r#"{"channel":"a::b","data":1}"#, 400, "channel", "empty"),
-            (r#"{"channel":"","data":1}"#, 400, "channel", ""),
+            (r#"{"channel":"","data":1}"#, 400, "channel", "1 to 16 segments"),
             (r#"{"channel":"a:b","data":[[[[[]]]]]}"#, 400, "data", "json_depth_max = 4"),
             (r#"{"channel":"a:b","data":1,"ttl_s":0}"#, 400, "ttl_s", "more than 0"),
             (r#"{"channel":"a:b","data":1,"ttl_s":1e300}"#, 400, "ttl_s", "at most"),
@@ -257,14 +257,14 @@ fn the_keys_of_a_batch_hold_for_its_items_and_for_the_whole() {
 fn an_event_is_its_fields_on_the_channel_of_its_type() {
     with_app(FakeMesh::new(1), &[], |app, mesh| async move {
         for (body, channel, data, session) in [
-            (r#"{"type":"job.done","id": 7}"#, "events:job.done", r#"{"id":7}"#, None),
+            (r#"{"type":"job.done","id": 7}"#, "events:job.done", r#"{"event":"job.done","id":7}"#, None),
             (
                 r#"{"event":"job.done","type":"pdf","session_id":"s"}"#,
                 "events:job.done",
-                r#"{"session_id":"s","type":"pdf"}"#,
+                r#"{"event":"job.done","session_id":"s","type":"pdf"}"#,
                 Some("s"),
             ),
-            (r#"{"type":"empty"}"#, "events:empty", "{}", None),
+            (r#"{"type":"empty"}"#, "events:empty", r#"{"event":"empty"}"#, None),
         ] {
             assert_eq!(post(&app, EVENTS, body).await.0, 200, "{body}");
             let (_, publication) = mesh.published().pop().expect("published");

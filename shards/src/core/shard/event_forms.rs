@@ -53,7 +53,11 @@ impl Shard {
             let (frame, shape) = self.shared_form(listener, plain, compressed);
             let Spread { response, class, .. } = *event;
             let message = Message { frame, at: now, seq: event.seq.unwrap_or(0), response, class, shape };
-            self.enqueue(listener, message, event.wait);
+            if event.of.is_some_and(|(of, _)| of.goes_first()) {
+                self.enqueue_first(listener, message);
+            } else {
+                self.enqueue(listener, message, event.wait);
+            }
         }
         let compressed = forms.compressed_json.into_iter().chain(forms.compressed_beta);
         let compressed = compressed.filter_map(|(_, form)| form);
