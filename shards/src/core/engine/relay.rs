@@ -69,6 +69,7 @@ pub(super) fn answer(
         ClientCommand::Append
         | ClientCommand::SessionUpdate(_)
         | ClientCommand::RoomSend { .. }
+        | ClientCommand::Channel(_)
         | ClientCommand::Ping { .. } => {}
     }
 }

@@ -7,6 +7,7 @@
 mod admin;
 mod audio_forms;
 mod audit;
+mod channels;
 mod client;
 mod closing;
 mod compatible;
@@ -21,12 +22,15 @@ mod limits;
 mod metering;
 mod outbound;
 mod packed;
+mod parcels;
 mod places;
+mod publishing;
 mod recalling;
 mod recovery;
 mod reports;
 mod rooms;
 mod shedding;
+mod subscribing;
 mod timers;
 mod upstream_conns;
 mod upstream_dials;
@@ -65,6 +69,7 @@ use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
 use super::work::Work;
+use channels::ChannelDesk;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -125,6 +130,7 @@ pub struct Shard {
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
     upstreams: Upstreams,
+    channels: ChannelDesk,
 }
 
 impl Shard {
@@ -137,6 +143,7 @@ impl Shard {
     /// A shard without connections that shares what its node may give out. Where others take and give back too, the
     /// same seed and inputs give the same effects as long as they do so at the same moments.
     pub fn among(id: ShardId, config: Arc<ShardConfig>, quotas: Arc<Quotas>, seed: u64) -> Self {
+        let channels = ChannelDesk::new(&config, id, seed);
         Self {
             id,
             quotas,
@@ -178,6 +185,7 @@ impl Shard {
             last_event: u64::from(id.0) << 48,
             draining: None,
             upstreams: Upstreams::of(id),
+            channels,
         }
     }
 
@@ -199,11 +207,12 @@ impl Shard {
             Input::Dialled { room, line, outcome } => self.dialled(now, room, line, outcome, fx),
             Input::Connected { conn, outcome } => self.connected(now, conn, outcome, fx),
             Input::Ask { id, query } => {
-                let answer = self.answer(now, query, fx);
+                let answer = self.answer(now, id, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
             Input::Recalled(_) | Input::RememberAgain(_) => {}
+            Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
@@ -233,6 +242,7 @@ impl Shard {
         }
         self.dirty = dirty;
         self.send_works(fx);
+        self.send_letters(fx);
     }
 
     /// Whether another turn has work to do already.

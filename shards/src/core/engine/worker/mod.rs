@@ -151,6 +151,7 @@ impl Worker {
             ClientCommand::Append
             | ClientCommand::SessionUpdate(_)
             | ClientCommand::RoomSend { .. }
+            | ClientCommand::Channel(_)
             | ClientCommand::Ping { .. } => {}
         }
     }
