@@ -24,6 +24,7 @@ mod scan;
 mod server;
 mod session;
 mod settings;
+mod several;
 mod write;
 mod write_metrics;
 mod write_response;
@@ -45,6 +46,7 @@ pub use session::{ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
 };
+pub use several::split;
 
 pub(in crate::core) use extras::merge as merge_extras;
 pub(in crate::core) use write_response::{AUDIO_DELTA_END, audio_delta_head};

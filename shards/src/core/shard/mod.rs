@@ -22,9 +22,12 @@ mod metering;
 mod outbound;
 mod packed;
 mod places;
+mod posted;
+mod posts;
 mod reports;
 mod rooms;
 mod shedding;
+mod streams;
 mod timers;
 mod upstream_conns;
 mod upstream_dials;
@@ -34,7 +37,7 @@ mod upstreams;
 mod works;
 
 use ::core::hint::black_box;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -61,7 +64,9 @@ use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::uplink::Stream;
 use super::work::Work;
+use posts::Posts;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -120,6 +125,9 @@ pub struct Shard {
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
     upstreams: Upstreams,
+    /// What connections have that hear a stream of events.
+    streams: BTreeMap<ConnKey, Stream>,
+    posts: Posts,
 }
 
 impl Shard {
@@ -172,6 +180,8 @@ impl Shard {
             last_event: u64::from(id.0) << 48,
             draining: None,
             upstreams: Upstreams::of(id),
+            streams: BTreeMap::new(),
+            posts: Posts::default(),
         }
     }
 
