@@ -38,6 +38,7 @@ pub mod spare;
 pub mod time;
 pub mod timer;
 mod upgrades;
+mod uplink;
 pub mod upstream;
 mod upstream_conn;
 pub mod usage;

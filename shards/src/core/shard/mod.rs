@@ -21,12 +21,16 @@ mod inbound;
 mod limits;
 mod metering;
 mod outbound;
+mod packed;
 mod parcels;
 mod places;
+mod posted;
+mod posts;
 mod publishing;
 mod reports;
 mod rooms;
 mod shedding;
+mod streams;
 mod subscribing;
 mod timers;
 mod upstream_conns;
@@ -37,7 +41,7 @@ mod upstreams;
 mod works;
 
 use ::core::hint::black_box;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -64,8 +68,10 @@ use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::uplink::Stream;
 use super::work::Work;
 use channels::ChannelDesk;
+use posts::Posts;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -107,6 +113,8 @@ pub struct Shard {
     arrivals: Arrivals,
     scratch: Scratch,
     json: Vec<u8>,
+    /// An event as MessagePack, or one that came so as JSON.
+    packed: Vec<u8>,
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
@@ -123,6 +131,9 @@ pub struct Shard {
     draining: Option<Micros>,
     upstreams: Upstreams,
     channels: ChannelDesk,
+    /// What connections have that hear a stream of events.
+    streams: BTreeMap<ConnKey, Stream>,
+    posts: Posts,
 }
 
 impl Shard {
@@ -162,6 +173,7 @@ impl Shard {
             arrivals: Arrivals::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
+            packed: Vec::new(),
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
@@ -176,6 +188,8 @@ impl Shard {
             draining: None,
             upstreams: Upstreams::of(id),
             channels,
+            streams: BTreeMap::new(),
+            posts: Posts::default(),
         }
     }
 
