@@ -70,6 +70,8 @@ table! {
     Gauge, heads, "voxhall_heads", "Request heads being read";
     Counter, opened, "websocket_connections", "WebSocket connections opened";
     Gauge, open, "websocket_connections", "WebSocket connections open";
+    Gauge, streams, "voxhall_sse_connections", "Streams of server-sent events open, also counted among the connections";
+    Counter, posts, "voxhall_sse_posts", "Requests that brought events for a member that hears a stream";
     Counter, closed, "voxhall_closed", "WebSocket connections closed";
     Gauge, rooms, "voxhall_rooms", "Rooms, lingering ones included";
     Gauge, rooms_lingering, "voxhall_rooms_lingering", "Rooms that wait for a member to come back";

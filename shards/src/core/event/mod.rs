@@ -25,6 +25,7 @@ mod scan;
 mod server;
 mod session;
 mod settings;
+mod several;
 mod write;
 mod write_metrics;
 mod write_response;
@@ -47,6 +48,7 @@ pub use session::{RestoredView, ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
 };
+pub use several::split;
 
 pub(in crate::core) use extras::merge as merge_extras;
 pub(in crate::core) use write_response::{AUDIO_DELTA_END, audio_delta_head};

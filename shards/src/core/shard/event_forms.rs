@@ -1,5 +1,5 @@
-//! The forms in which an event goes to connections: as JSON in the words of either dialect or as MessagePack, compressed or
-//! not. Each form that has a listener is made once, and shared by every lane.
+//! The forms in which an event goes to connections: as JSON in the words of either dialect, as MessagePack, or
+//! as events of a stream; compressed or not. Each form that has a listener is made once, and shared by every lane.
 
 use tungstenite::protocol::frame::coding::OpCode;
 
@@ -40,6 +40,10 @@ pub(super) enum EventForm {
     Beta,
     /// A binary message of MessagePack behind its header.
     Msgpack,
+    /// An event of a stream, as a chunk.
+    Chunk,
+    /// The same without chunks.
+    Bare,
 }
 
 impl EventForm {
@@ -48,13 +52,15 @@ impl EventForm {
             Subprotocol::None | Subprotocol::Plain | Subprotocol::V1 | Subprotocol::Realtime => Self::Json,
             Subprotocol::RealtimeBeta => Self::Beta,
             Subprotocol::Msgpack => Self::Msgpack,
+            Subprotocol::Sse { chunked: true } => Self::Chunk,
+            Subprotocol::Sse { chunked: false } => Self::Bare,
         }
     }
 
     /// What its messages are.
     pub(super) const fn opcode(self) -> OpCode {
         match self {
-            Self::Json | Self::Beta => TEXT,
+            Self::Json | Self::Beta | Self::Chunk | Self::Bare => TEXT,
             Self::Msgpack => BINARY,
         }
     }
@@ -63,8 +69,8 @@ impl EventForm {
 /// One event in the forms its listeners want, by [`EventForm`].
 #[derive(Default)]
 struct EventForms {
-    plain: [Option<Frame>; 3],
-    compressed: [CompressedForms; 3],
+    plain: [Option<Frame>; 5],
+    compressed: [CompressedForms; 5],
 }
 
 impl Shard {
@@ -109,14 +115,14 @@ impl Shard {
             Some((of, id)) if form == EventForm::Beta => {
                 let mut words = Vec::new();
                 of.write(id, event.seq, dialect, &mut words);
-                self.seal_event(&words, form)
+                self.seal_event(&words, event.seq, form)
             }
-            _ => self.seal_event(event.json, form),
+            _ => self.seal_event(event.json, event.seq, form),
         }
     }
 
     /// An event as a message of this form, made of its JSON.
-    pub(super) fn seal_event(&mut self, json: &[u8], form: EventForm) -> Frame {
+    pub(super) fn seal_event(&mut self, json: &[u8], seq: Option<u64>, form: EventForm) -> Frame {
         self.counters.events_encoded += 1;
         match form {
             EventForm::Json | EventForm::Beta => self.pool.copy(json).seal(TEXT),
@@ -129,6 +135,7 @@ impl Shard {
                 self.packed = packed;
                 frame
             }
+            EventForm::Chunk | EventForm::Bare => self.stream_event(json, seq, form == EventForm::Chunk),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What arrives on an open WebSocket: messages, control frames, and the end of receiving.
+//! What arrives on an open connection: messages, control frames, and the end of receiving.
 
 use super::super::conn::{Conn, Goodbye, Open, Phase, Seat, Subprotocol};
 use super::super::effect::{Ended, ReceiveMode};
@@ -23,6 +23,8 @@ impl Shard {
         conn.heard = now;
         match &mut conn.phase {
             Phase::Head(_) => self.head_bytes(now, key, bytes, fx),
+            Phase::Post(_) => self.post_bytes(now, key, bytes, fx),
+            Phase::Open(open) if open.subprotocol.is_stream() => self.stray_bytes(now, key, bytes, fx),
             Phase::Open(open) => {
                 open.pinged = false;
                 if conn.paused {

@@ -24,12 +24,15 @@ mod outbound;
 mod packed;
 mod parcels;
 mod places;
+mod posted;
+mod posts;
 mod publishing;
 mod recalling;
 mod recovery;
 mod reports;
 mod rooms;
 mod shedding;
+mod streams;
 mod subscribing;
 mod timers;
 mod upstream_conns;
@@ -41,7 +44,7 @@ mod welcome;
 mod works;
 
 use ::core::hint::black_box;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -68,8 +71,10 @@ use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::uplink::Stream;
 use super::work::Work;
 use channels::ChannelDesk;
+use posts::Posts;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -131,6 +136,9 @@ pub struct Shard {
     draining: Option<Micros>,
     upstreams: Upstreams,
     channels: ChannelDesk,
+    /// What connections have that hear a stream of events.
+    streams: BTreeMap<ConnKey, Stream>,
+    posts: Posts,
 }
 
 impl Shard {
@@ -186,6 +194,8 @@ impl Shard {
             draining: None,
             upstreams: Upstreams::of(id),
             channels,
+            streams: BTreeMap::new(),
+            posts: Posts::default(),
         }
     }
 

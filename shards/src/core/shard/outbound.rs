@@ -41,7 +41,7 @@ impl Shard {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
         event.write(id, None, dialect, &mut json);
-        let frame = self.seal_event(&json, form);
+        let frame = self.seal_event(&json, None, form);
         self.json = json;
         let (frame, shape) = self.only_form(key, form.opcode(), frame);
         let message = Message::new(frame, now, event.class(), shape);
