@@ -20,8 +20,10 @@ import steps
 from match import differs
 from wire import CLOSE, PING, PONG, Request, Wire, events_of, events_of_post
 
-# How long a step may take before the case has failed. Nothing waits for it in a case that passes.
+# How long a step may take before the case has failed, and what is left once the runner is done. Nothing waits for it in a case
+# that passes.
 PATIENCE_S = 20
+END_S = 5
 
 
 class Fault(Exception):
@@ -49,9 +51,10 @@ class Server:
         say({"port": server.sockets[0].getsockname()[1]})
         await self._obey()
         try:
-            await asyncio.wait_for(self.done.wait(), PATIENCE_S)
+            await asyncio.wait_for(self.done.wait(), END_S)
         except TimeoutError:
-            self.faults.append(f"{self.arrived} connections came and {self.playing} stand, of {len(self.script)} in the case")
+            came = f"{self.arrived} of {len(self.script)} connections of the case came, and {self.playing} are not through"
+            self.faults.append(came)
         server.close()
         verdict = {"pass": not self.faults, "faults": self.faults, "received": self.received}
         say({"verdict": verdict})
@@ -88,14 +91,19 @@ class Server:
     async def _take_post(self, wire: Wire) -> None:
         """A client's events by the uplink of the fallback."""
         body = await wire.reader.readexactly(int(wire.request.headers.get("content-length", "0")))
+        if wire.request.query.get("id") != f"conn_{self.arrived}":
+            self.faults.append(f"a POST names the connection {wire.request.query.get('id')}, not conn_{self.arrived}")
         answer = self.posts.pop(0) if self.posts else {}
         if answer.get("cut"):
             wire.cut(answer["cut"])
+        events = events_of_post(body)
         if answer.get("taken", "status" not in answer and "cut" not in answer):
-            for event in events_of_post(body):
+            for event in events:
                 self.take(event)
         if not wire.over:
-            await wire.refuse(answer.get("status", 202), answer.get("headers", {}))
+            last = max((event.get("client_seq", 0) for event in events), default=0)
+            said = json.dumps({"accepted": len(events), "client_seq": last})
+            await wire.refuse(answer.get("status", 200), answer.get("headers", {}), said)
 
     def take(self, event: dict[str, Any]) -> None:
         """Something from the client; `ping` is not worth noting unless the case asks for it."""
@@ -232,8 +240,19 @@ def asked(request: Request) -> dict[str, Any]:
         "transport": request.transport,
         "subprotocol": request.subprotocol,
         "headers": request.headers,
+        "token": token_of(request),
         **request.query,
     }
+
+
+def token_of(request: Request) -> str | None:
+    """Wherever it is brought."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme == "Bearer":
+        return token
+    offered = request.headers.get("sec-websocket-protocol", "").split(",")
+    bearers = [word.strip().removeprefix("bearer.") for word in offered if word.strip().startswith("bearer.")]
+    return bearers[0] if bearers else request.query.get("token")
 
 
 def say(line: dict[str, Any]) -> None:

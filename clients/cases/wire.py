@@ -132,11 +132,15 @@ class Wire:
         return payload in self.pongs
 
     async def goodbye(self, payload: bytes) -> None:
-        """A close frame; whatever comes back is read until the end."""
-        if self.request.transport == "websocket" and not self.over:
+        """A close frame, or what a stream of events has in its place."""
+        if self.request.transport == "websocket":
             await self.frame(CLOSE, payload)
-        elif not self.over:
-            self.writer.close()
+            return
+        if payload:
+            said = {"code": struct.unpack(">H", payload[:2])[0], "reason": payload[2:].decode()}
+            await self.put(f"event: close\ndata: {json.dumps(said)}\n\n".encode())
+        self.over = True
+        self.writer.close()
 
     # What it ought not to do.
 

@@ -249,7 +249,7 @@ class Client:
             self._dialer.failed()
         if outcome.code in FINAL:
             raise Ended(self._why_away, code=outcome.code)
-        return 0.0 if outcome.moves else self._backoff.next_s()
+        return 0.0 if outcome.moves else self._backoff.next_s(outcome.retry_after_s)
 
     async def _open(self, deadline: asyncio.Task[None]) -> Link:
         opening = asyncio.create_task(self._dial())

@@ -58,11 +58,24 @@ def _audio(flags: int, track: int, timestamp_ms: int, payload: bytes) -> Audio:
     return Audio(payload, bool(flags & 1), bool(flags & 2), track, timestamp_ms)
 
 
+def _with_audio(event: Event) -> list[Item]:
+    """An event, and the audio in it: where no bytes go, it comes as text."""
+    if event["type"] != "response.output_audio.delta":
+        return [event]
+    try:
+        return [event, Audio(base64.b64decode(event["delta"], validate=True))]
+    except (KeyError, TypeError, ValueError):
+        raise Unreadable("audio that is no base64") from None
+
+
 class Codec:
     """JSON, one event a message; audio bare. That is `voxhall.v1.plain`, and what is spoken without a subprotocol."""
 
     def read(self, message: str | bytes) -> list[Item]:
-        return [_json(message)] if isinstance(message, str) else [Audio(message)]
+        if isinstance(message, bytes):
+            return [Audio(message)]
+        # Empty is a sign of life, on a stream of events.
+        return _with_audio(_json(message)) if message else []
 
     def event(self, event: Event) -> str | bytes:
         return json.dumps(event, separators=(",", ":"))
@@ -100,14 +113,16 @@ class Packed(Batches):
         if kind != _KIND_EVENTS:
             return super()._read(kind, piece)
         unpacker = self._msgpack.Unpacker(max_buffer_size=0)
+        unpacker.feed(piece.payload)
+        events: list[Item] = []
+        taken = 0
         try:
-            unpacker.feed(piece.payload)
-            events: list[Item] = [_event(value) for value in unpacker]
-            if unpacker.tell() != len(piece.payload):
-                raise Unreadable("half an event")
-            return events
+            while taken < len(piece.payload):
+                events.append(_event(unpacker.unpack()))
+                taken = unpacker.tell()
         except (ValueError, self._msgpack.UnpackException) as error:
             raise Unreadable(f"no MessagePack: {error}") from None
+        return events
 
     def event(self, event: Event) -> str | bytes:
         packed: bytes = self._msgpack.packb(event)

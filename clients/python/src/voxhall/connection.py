@@ -20,6 +20,9 @@ STABLE_S = 10.0
 PING_S = 20.0
 SILENCE_S = 10.0
 
+# Events that go in one request, where they go in requests.
+TOGETHER_MAX = 64
+
 CUT = 1006
 # Codes of our own, for whoever reads the server's log.
 MOVING = 4001
@@ -34,6 +37,8 @@ class Outcome:
     reason: str
     goodbye: int | None = None
     """The code to leave with, where it is this side that leaves."""
+    retry_after_s: float = 0.0
+    """When to come back at the earliest."""
 
     @property
     def moves(self) -> bool:
@@ -108,7 +113,7 @@ class Connection:
         try:
             outcome = await work
         except LinkClosed as closed:
-            outcome = Outcome(closed.code, closed.reason)
+            outcome = Outcome(closed.code, closed.reason, retry_after_s=closed.retry_after_s or 0.0)
         except Unreadable as unreadable:
             outcome = Outcome(CUT, str(unreadable), goodbye=UNREADABLE)
         except Exception as error:
@@ -135,6 +140,7 @@ class Connection:
         taken = self._session.take(event)
         self._replies.extend(taken.replies)
         if event["type"] == "session.created":
+            self._link.identify(str(self._session.welcome.get("id", "")))
             self._welcomed.set()
         elif event["type"] == "session.draining":
             self._start(self._move(event.get("reconnect_in_ms")))
@@ -150,21 +156,22 @@ class Connection:
             await self._more.wait()
 
     async def _send_waiting(self) -> None:
-        while True:
-            if self._replies:
-                await self._link.send(self._codec.event(self._replies.popleft()))
-            elif (waiting := self._session.pop()) is not None:
-                await self._send(waiting)
-            else:
-                return
+        while messages := self._take_waiting():
+            confirmed = await self._link.send(messages)
+            if confirmed is not None:
+                self._session.confirm(confirmed)
 
-    async def _send(self, waiting: Event | bytes) -> None:
-        if not isinstance(waiting, bytes):
-            await self._link.send(self._codec.event(waiting))
-        elif self._link.takes_bytes:
-            await self._link.send(self._codec.audio(waiting))
-        else:
-            await self._link.send(self._codec.event(append_event(waiting)))
+    def _take_waiting(self) -> list[str | bytes]:
+        """What is next to be sent, and can go together."""
+        messages = [self._codec.event(self._replies.popleft()) for _ in range(len(self._replies))]
+        while len(messages) < TOGETHER_MAX and (waiting := self._session.pop()) is not None:
+            messages.append(self._form(waiting))
+        return messages
+
+    def _form(self, waiting: Event | bytes) -> str | bytes:
+        if isinstance(waiting, bytes) and self._link.takes_bytes:
+            return self._codec.audio(waiting)
+        return self._codec.event(append_event(waiting) if isinstance(waiting, bytes) else waiting)
 
     async def _expect_welcome(self, deadline: asyncio.Task[None]) -> Outcome | None:
         welcome = asyncio.create_task(self._welcomed.wait())

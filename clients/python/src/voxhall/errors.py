@@ -24,9 +24,9 @@ class Ended(VoxhallError):
 class LinkClosed(Exception):
     """A connection is over; 1006 where nobody said goodbye."""
 
-    def __init__(self, code: int, reason: str = ""):
+    def __init__(self, code: int, reason: str = "", retry_after_s: float | None = None):
         super().__init__(f"closed with {code} {reason}".rstrip())
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.retry_after_s = code, reason, retry_after_s
 
 
 class LinkRefused(Exception):

@@ -43,8 +43,12 @@ class Link(Protocol):
     async def receive(self) -> str | bytes:
         """The next message."""
 
-    async def send(self, message: str | bytes) -> None:
-        """Sends a message; returns when there is room for more."""
+    def identify(self, connection: str) -> None:
+        """The server has given the connection this id."""
+
+    async def send(self, messages: list[str | bytes]) -> int | None:
+        """Sends messages in order; returns when there is room for more. Gives the last `client_seq` that was taken, where the
+        link itself tells."""
 
     async def close(self, code: int, reason: str = "") -> None:
         """Says goodbye, and ends it."""
@@ -96,9 +100,14 @@ class WebSocketLink:
         except ConnectionClosed as closed:
             raise _closed(closed) from None
 
-    async def send(self, message: str | bytes) -> None:
+    def identify(self, connection: str) -> None:
+        pass
+
+    async def send(self, messages: list[str | bytes]) -> int | None:
         try:
-            await self._socket.send(message)
+            for message in messages:
+                await self._socket.send(message)
+            return None
         except ConnectionClosed as closed:
             raise _closed(closed) from None
 

@@ -76,7 +76,7 @@ class Subscription:
 
     after: str | int | None = None
     """The position of its last message."""
-    ids: deque[str] = field(default_factory=lambda: deque(maxlen=512))
+    ids: deque[str | int] = field(default_factory=lambda: deque(maxlen=512))
 
 
 class Session:
@@ -94,7 +94,8 @@ class Session:
         self._queue_max = queue_max
         self._client_seq = 0
         self._token: str | None = None
-        self._welcome: Event = {}
+        self.welcome: Event = {}
+        """The `session` of the present connection's welcome."""
         self._numbers = Numbers()
         self._held: list[Event] | None = None
 
@@ -106,12 +107,6 @@ class Session:
             return {}
         return {"resume": self._token, "after": str(self._numbers.position)}
 
-    @property
-    def token(self) -> str | None:
-        """The latest resume token: that of the present connection, if it has one."""
-        present = _resume(self._welcome).get("token")
-        return present if isinstance(present, str) else self._token
-
     def begin(self) -> None:
         """A connection stands, and has said nothing yet."""
         self.phase = Phase.GREETING
@@ -119,7 +114,7 @@ class Session:
     def lose(self) -> None:
         """It is over."""
         self.phase = Phase.AWAY
-        self._welcome = {}
+        self.welcome = {}
         # Speech that is late is of no use.
         self.unsent = deque(one for one in self.unsent if not isinstance(one, bytes))
 
@@ -131,7 +126,7 @@ class Session:
         kind = event["type"]
         if self.phase is Phase.RESTORING and kind != "session.restored":
             unanswered = {"type": "session.restored", "recovered": False, "reason": "unanswered"}
-            self._restored({**unanswered, "seq": _resume(self._welcome).get("seq", 0)}, taken)
+            self._restored({**unanswered, "seq": _resume(self.welcome).get("seq", 0)}, taken)
         if kind == "session.created":
             self._created(event, taken)
         elif kind == "session.restored":
@@ -149,7 +144,7 @@ class Session:
     def _created(self, event: Event, taken: Taken) -> None:
         session = event.get("session")
         session = session if isinstance(session, dict) else {}
-        self._welcome = session
+        self.welcome = session
         taken.events.append(event)
         if self._token is not None:
             self.phase = Phase.RESTORING
@@ -159,29 +154,27 @@ class Session:
         self._go_live(None, taken)
 
     def _restored(self, event: Event, taken: Taken) -> None:
-        held, self._held = self._held, None
+        held, self._held = self._held or [], None
         coming_back = self.phase is Phase.RESTORING
-        if event.get("recovered") is not True:
-            # What was held back will not come again. It is the user's before the news that something is missing.
-            fresh = (one for one in held or [] if self._numbers.is_new(one["seq"]))
-            taken.events.extend(fresh)
-            self._numbers.begin_at(_int(event.get("seq"), self._numbers.position))
+        recovered = event.get("recovered") is True
+        # What was held back comes again, or is all that there is. Of an earlier numbering it precedes the news.
+        held = [] if recovered else [one for one in held if self._numbers.is_new(one["seq"])]
+        if not recovered and coming_back:
+            self._numbers.begin_at(_int(event.get("seq"), 0))
         if isinstance(event.get("state"), dict):
             self.state = event["state"]
-        taken.events.append(event)
+        taken.events.extend([*held, event] if coming_back else [event, *held])
         if coming_back:
             self._adopt()
             confirmed = event.get("client_seq")
-            if event.get("recovered") is True:
-                confirmed = _int(confirmed, 0)
-            self._go_live(confirmed if isinstance(confirmed, int) else None, taken)
+            self._go_live(_int(confirmed, 0) if recovered or confirmed is not None else None, taken)
 
     def _adopt(self) -> None:
         """From now on the present connection is the one to come back from."""
-        token = _resume(self._welcome).get("token")
+        token = _resume(self.welcome).get("token")
         self._token = token if isinstance(token, str) else None
-        self.id = self._welcome.get("id", self.id)
-        self.member = self._welcome.get("member", self.member)
+        self.id = self.welcome.get("id", self.id)
+        self.member = self.welcome.get("member", self.member)
 
     def _go_live(self, confirmed: int | None, taken: Taken) -> None:
         self.phase = Phase.LIVE
@@ -191,11 +184,14 @@ class Session:
         for channel, subscription in self.subscriptions.items():
             taken.replies.append(subscribe_event(channel, subscription.after))
         if confirmed is None:
+            # Somebody new, as the server sees it, whose numbers begin at 1.
             if self._sent:
                 taken.events.append({"type": "client.unconfirmed", "events": list(self._sent)})
             self._sent.clear()
+            self._client_seq = 0
+            self.unsent = deque(self._number(event) for event in self.unsent)
         else:
-            self._confirm(confirmed)
+            self.confirm(confirmed)
             self.unsent.extendleft(reversed(self._sent))
             self._sent.clear()
 
@@ -212,19 +208,21 @@ class Session:
             self._held = None
 
     def _channel(self, event: Event) -> bool:
-        """Whether a message of a channel is new, as far as ids tell."""
-        if event["type"] != "channel.message":
-            return True
+        """Whether an event of a channel is new, as far as ids tell. Notes where its subscriptions stand."""
         position, channel = event.get("id", event.get("seq")), event.get("channel")
         if not isinstance(channel, str) or position is None:
             return True
-        new = True
-        for pattern, subscription in self.subscriptions.items():
-            if matches(pattern, channel):
-                new = str(position) not in subscription.ids
-                subscription.ids.append(str(position))
-                subscription.after = position
-        return new
+        if event["type"] == "channel.subscribed" and channel in self.subscriptions:
+            self.subscriptions[channel].after = position
+        if event["type"] != "channel.message":
+            return True
+        theirs = [one for pattern, one in self.subscriptions.items() if matches(pattern, channel)]
+        fresh = [one for one in theirs if position not in one.ids]
+        for subscription in fresh:
+            subscription.ids.append(position)
+            subscription.after = position
+        # A token may subscribe too, and then nobody here has asked for it.
+        return bool(fresh) or not theirs
 
     def _learn(self, event: Event, taken: Taken) -> None:
         kind = event["type"]
@@ -233,7 +231,7 @@ class Session:
             if isinstance(session, dict) and isinstance(session.get("state"), dict):
                 self.state = session["state"]
         elif kind == "pong":
-            self._confirm(_int(event.get("t"), 0))
+            self.confirm(_int(event.get("t"), 0))
         elif kind == "outbox.dropped" and event.get("class") != "audio":
             self._ask_for(event.get("first_seq"), taken)
 
@@ -267,8 +265,13 @@ class Session:
         """Numbers an event, and lets it wait for its turn."""
         if self.phase is not Phase.LIVE and len(self.unsent) >= self._queue_max:
             raise QueueFull(f"{len(self.unsent)} events wait for a connection")
+        self.unsent.append(self._number(event))
+
+    def _number(self, event: Event | bytes) -> Event | bytes:
+        if isinstance(event, bytes):
+            return event
         self._client_seq += 1
-        self.unsent.append({**event, "client_seq": self._client_seq})
+        return {**event, "client_seq": self._client_seq}
 
     @property
     def is_crowded(self) -> bool:
@@ -297,7 +300,8 @@ class Session:
         last = self._sent[-1]["client_seq"] if self._sent else 0
         return {"type": "ping", "t": last}
 
-    def _confirm(self, client_seq: int) -> None:
+    def confirm(self, client_seq: int) -> None:
+        """The server has taken the user's events up to this one."""
         while self._sent and self._sent[0]["client_seq"] <= client_seq:
             self._sent.popleft()
 

@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 from .errors import LinkClosed, LinkFailed, LinkRefused
 from .links import Address, seconds_of
 
-HEAD_BYTES_MAX = 65536
+# More of an answer is not read where it is no stream.
+BODY_BYTES_MAX = 65536
+# A request that failed on the way is made so often, before the whole connection is given up.
+ATTEMPTS = 3
 
 
 class Answer:
@@ -71,7 +74,7 @@ async def ask(
 
 async def _whole(answer: Answer) -> bytes:
     body = b""
-    while len(body) < HEAD_BYTES_MAX and (piece := await answer.read()):
+    while len(body) < BODY_BYTES_MAX and (piece := await answer.read()):
         body += piece
     return body
 
@@ -82,13 +85,20 @@ class EventStreamLink:
     subprotocol = ""
     takes_bytes = False
 
-    def __init__(self, answer: Answer, writer: asyncio.StreamWriter, uplink: str, headers: Mapping[str, str]):
+    def __init__(
+        self,
+        answer: Answer,
+        writer: asyncio.StreamWriter,
+        address: Address,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None,
+    ):
         self._answer, self._writer = answer, writer
-        self._uplink, self._headers = uplink, dict(headers)
-        self._tls: ssl.SSLContext | None = None
+        self._address, self._headers, self._tls = address, dict(headers), tls
         self._buffer = b""
+        self._kind = ""
         self._data: list[str] = []
-        self._token: str | None = None
+        self._id = ""
 
     @classmethod
     async def open(
@@ -108,9 +118,7 @@ class EventStreamLink:
         except BaseException:
             writer.close()
             raise
-        link = cls(answer, writer, address.url("sse", {}), headers)
-        link._tls = tls
-        return link
+        return cls(answer, writer, address, headers, tls)
 
     async def receive(self) -> str | bytes:
         try:
@@ -133,29 +141,46 @@ class EventStreamLink:
         name, _, value = line.partition(":")
         if name == "data":
             self._data.append(value.removeprefix(" "))
-        if line or not self._data:
-            # Comments too: they say that the server is there.
+        elif name == "event":
+            self._kind = value.removeprefix(" ")
+        if line:
+            # A comment is an empty message: it says that the server is there.
             return "" if line.startswith(":") else None
-        message = "\n".join(self._data)
-        self._data = []
-        return message
+        message, kind = "\n".join(self._data), self._kind
+        self._data, self._kind = [], ""
+        if kind == "close":
+            said = json.loads(message)
+            raise LinkClosed(int(said.get("code", 1006)), str(said.get("reason", "")))
+        return message or None
 
-    def uplink_with(self, token: str | None) -> None:
-        """Which member speaks."""
-        self._token = token
+    def identify(self, connection: str) -> None:
+        self._id = connection
 
-    async def send(self, message: str | bytes) -> None:
-        body = message.encode() if isinstance(message, str) else message
-        query = "" if self._token is None else "?resume=" + self._token
+    async def send(self, messages: list[str | bytes]) -> int | None:
+        """What was sent and may not have arrived is sent again: its numbers tell the server."""
+        body = b"\n".join(one.encode() if isinstance(one, str) else one for one in messages)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._post(body)
+            except (LinkFailed, OSError, EOFError, ValueError) as error:
+                if attempt == ATTEMPTS:
+                    self.abort()
+                    raise LinkClosed(1006, f"the uplink: {error}") from None
+        return None
+
+    async def _post(self, body: bytes) -> int | None:
+        url = self._address.url("sse", {"id": self._id})
+        answer, writer = await ask("POST", url, self._headers, body, self._tls)
         try:
-            answer, writer = await ask("POST", self._uplink + query, self._headers, body, self._tls)
+            said = await _whole(answer)
+        finally:
             writer.close()
-        except LinkFailed as failed:
-            self.abort()
-            raise LinkClosed(1006, str(failed)) from None
         if answer.status >= 400:
             self.abort()
-            raise LinkClosed(1006, f"the uplink was refused with {answer.status}")
+            reason = f"the uplink was refused with {answer.status}"
+            raise LinkClosed(1006, reason, seconds_of(answer.headers.get("retry-after")))
+        taken = json.loads(said).get("client_seq") if said.startswith(b"{") else None
+        return taken if isinstance(taken, int) else None
 
     async def close(self, code: int, reason: str = "") -> None:
         self._writer.close()
