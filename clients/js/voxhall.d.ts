@@ -10,7 +10,7 @@ export interface ServerEvent {
 
 export interface Resume {
   token: string;
-  epoch: string;
+  epoch: number;
   seq: number;
 }
 
@@ -44,11 +44,15 @@ interface Of<T extends string> extends ServerEvent {
 export interface SessionRestored extends Of<'session.restored'> {
   /** Whether every event that was missed follows. */
   recovered: boolean;
-  state?: RoomState;
+  state?: RoomState | null;
   missed?: number;
   /** Why not; `unanswered` and `overflow` are the client's own words. */
   reason?: string;
-  epoch?: string;
+  epoch?: number;
+  /** The last event of this member that the room has taken. */
+  client_seq?: number;
+  /** Whether the room was brought back from its store. */
+  restarted?: boolean;
 }
 
 export interface OutboxDropped extends Of<'outbox.dropped'> {
@@ -138,8 +142,8 @@ export interface ClientSignals {
   rtt: number;
   /** An event went over the wire. */
   sent: ClientEvent;
-  /** Events after the number `after` are lost to this client. */
-  gap: { after: number; reason: string };
+  /** Something is lost to this client: the room's events after the number `after`, or messages of a channel. */
+  gap: { channel: string | null; after: number | null; reason: string };
 }
 
 type Events = ServerEvents & ClientSignals;

@@ -1143,6 +1143,8 @@ function matches(pattern, channel) {
 
 class Subscription {
   #seen = new Set();
+  /// A pattern may name several streams, which have no common position: the server says which. Nothing before it has.
+  oneStream = null;
 
   constructor(channel, after, handler) {
     this.channel = channel;
@@ -1151,7 +1153,15 @@ class Subscription {
   }
 
   get request() {
-    return { type: 'channel.subscribe', channel: this.channel, ...(this.after === null ? {} : { after: this.after }) };
+    const after = this.oneStream === false ? null : this.after;
+    return { type: 'channel.subscribe', channel: this.channel, ...(after === null ? {} : { after }) };
+  }
+
+  /// The subscription has begun, or something of it is lost. The position is behind what was missed, if that is still to
+  /// come.
+  begun({ id, recovered, missed }) {
+    this.oneStream = id !== undefined;
+    if (this.oneStream && !(recovered && missed > 0)) this.after = id;
   }
 
   /// Whether the message is new here.
@@ -1193,6 +1203,15 @@ class Subscriptions {
   /// What to ask on a new connection.
   get requests() {
     return [...this.#all.values()].map((subscription) => subscription.request);
+  }
+
+  begun(event) {
+    this.#all.get(event.channel)?.begun(event);
+  }
+
+  /// Those of which nobody can say what was missed while there was no connection.
+  get withoutPosition() {
+    return [...this.#all.values()].filter(({ oneStream }) => oneStream === false).map(({ channel }) => channel);
   }
 
   /// The handlers of a message; nothing when every subscription that it is for has had it.
@@ -1433,6 +1452,7 @@ const HELD_MAX = 1024;
 // A client of its own accord: between 4000 and 4999.
 const LEAVING_DRAINED = 4001;
 const LEAVING_SILENT = 4003;
+const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
 const UNANSWERED = { type: 'session.restored', recovered: false, reason: 'unanswered' };
@@ -1455,6 +1475,7 @@ class Link extends Emitter {
   /// What is asked for again: `{after, held, again}`; and from where, when the connection ended before it came.
   #filling = null;
   #owed = null;
+  #fills = 0;
   #notBefore = 0;
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
@@ -1664,7 +1685,7 @@ class Link extends Emitter {
     const again = this.#filling?.again;
     this.#filling = null;
     this.#timers.clear('hold');
-    if (event.state) this.roomState = event.state;
+    if (event.state !== undefined) this.roomState = event.state;
     // Only now is the token of the welcome worth as much as the one before.
     if (atWelcome) this.#resume = this.session.resume?.token ?? null;
     if (event.recovered) {
@@ -1675,7 +1696,7 @@ class Link extends Emitter {
       this.#startOver({ epoch: event.epoch ?? epoch, seq: event.seq ?? seq });
     }
     this.emitToAll(event);
-    if (!event.recovered) this.emit('gap', { after, reason: event.reason ?? 'unknown' });
+    if (!event.recovered) this.emit('gap', { channel: null, after, reason: event.reason ?? 'unknown' });
     if (atWelcome) this.#settleOutgoing(event);
     // What was held back comes again where it is recovered; otherwise it is all there is.
     if (!event.recovered) for (const kept of held) this.#deliver(kept);
@@ -1703,6 +1724,7 @@ class Link extends Emitter {
     this.#phase = 'open';
     this.#timers.set('stable', this.#options.stableMs, () => this.#backoff.reset());
     this.transmit(this.subscriptions.requests);
+    for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
     this.#tellState('open');
     if (!this.isOpen) return;
     this.#heard();
@@ -1727,6 +1749,8 @@ class Link extends Emitter {
     if (type === 'pong') this.#pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
+    else if (type === 'channel.subscribed') this.subscriptions.begun(event);
+    else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
   }
@@ -1748,7 +1772,7 @@ class Link extends Emitter {
   /// The room is right about what it is, and if it has to be made again, it should be that.
   #adopt(session) {
     this.session = session;
-    this.roomState = session.state ?? this.roomState;
+    this.roomState = session.state ?? null;
     for (const key of ['engine', 'format', 'rate']) if (session[key] !== undefined) this.change({ [key]: session[key] });
   }
 
@@ -1770,10 +1794,19 @@ class Link extends Emitter {
 
   #fill(after) {
     if (!this.isOpen) return;
-    this.#filling = { after, held: [] };
+    this.#fills += 1;
+    this.#filling = { after, held: this.#filling?.held ?? [], name: `fill_${this.#fills}` };
     this.#owed = Math.min(after, this.#owed ?? after);
     this.#timers.set('hold', this.#options.silenceMs, () => this.#restored(UNANSWERED));
-    this.transmit([{ type: 'session.update', after }]);
+    this.transmit([{ type: 'session.update', event_id: this.#filling.name, after }]);
+  }
+
+  /// One replay at a time: while another is on its way, the question has to be asked again. Otherwise there is no answer.
+  #notFilled({ retryable }) {
+    const { after } = this.#filling;
+    if (retryable) this.#timers.set('hold', REFILL_MS, () => this.#fill(after));
+    else this.#restored(UNANSWERED);
+    return retryable;
   }
 
   // A connection ends.

@@ -41,6 +41,8 @@ const counters = {
   roomState: null,
   lastResponse: null,
 };
+// Not part of what is counted.
+Object.defineProperty(counters, 'client', { value: client });
 window.voxhall = counters;
 
 const view = {

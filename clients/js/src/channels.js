@@ -16,6 +16,8 @@ export function matches(pattern, channel) {
 
 class Subscription {
   #seen = new Set();
+  /// A pattern may name several streams, which have no common position: the server says which. Nothing before it has.
+  oneStream = null;
 
   constructor(channel, after, handler) {
     this.channel = channel;
@@ -24,7 +26,15 @@ class Subscription {
   }
 
   get request() {
-    return { type: 'channel.subscribe', channel: this.channel, ...(this.after === null ? {} : { after: this.after }) };
+    const after = this.oneStream === false ? null : this.after;
+    return { type: 'channel.subscribe', channel: this.channel, ...(after === null ? {} : { after }) };
+  }
+
+  /// The subscription has begun, or something of it is lost. The position is behind what was missed, if that is still to
+  /// come.
+  begun({ id, recovered, missed }) {
+    this.oneStream = id !== undefined;
+    if (this.oneStream && !(recovered && missed > 0)) this.after = id;
   }
 
   /// Whether the message is new here.
@@ -66,6 +76,15 @@ export class Subscriptions {
   /// What to ask on a new connection.
   get requests() {
     return [...this.#all.values()].map((subscription) => subscription.request);
+  }
+
+  begun(event) {
+    this.#all.get(event.channel)?.begun(event);
+  }
+
+  /// Those of which nobody can say what was missed while there was no connection.
+  get withoutPosition() {
+    return [...this.#all.values()].filter(({ oneStream }) => oneStream === false).map(({ channel }) => channel);
   }
 
   /// The handlers of a message; nothing when every subscription that it is for has had it.

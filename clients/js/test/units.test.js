@@ -229,6 +229,13 @@ describe('channels', () => {
     assert.deepEqual(all.requests, [{ type: 'channel.subscribe', channel: 'a:*', after: 'm2' }]);
     assert.equal(all.take({ channel: 'a:b', id: 'm2' }), null);
     assert.deepEqual(all.take({ channel: 'other', id: 'm2' }), [], 'what the server subscribed to is the user’s');
+    all.begun({ channel: 'a:*', id: 'm5' });
+    assert.equal(all.requests[0].after, 'm5', 'nothing before it is missed');
+    all.begun({ channel: 'a:*', id: 'm9', recovered: true, missed: 2 });
+    assert.equal(all.requests[0].after, 'm5', 'two messages before it are still to come');
+    all.begun({ channel: 'a:*' });
+    assert.deepEqual(all.requests, [{ type: 'channel.subscribe', channel: 'a:*' }], 'several streams have no position');
+    assert.deepEqual(all.withoutPosition, ['a:*']);
     assert.ok(all.remove('a:*'));
     assert.deepEqual(all.requests, []);
   });
