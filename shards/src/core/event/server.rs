@@ -7,7 +7,7 @@ use super::Class;
 use super::client::ClientError;
 use super::ids::{ItemId, ItemName, ResponseId};
 use super::item::{Item, Response};
-use super::session::SessionView;
+use super::session::{RestoredView, SessionView};
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
 use crate::core::usage::{ResponseUsage, Totals};
@@ -19,6 +19,8 @@ pub enum ServerEvent {
     SessionCreated(Box<SessionView>),
     /// `session.updated`.
     SessionUpdated(Box<SessionView>),
+    /// `session.restored`: what became of a wish to be told what was missed.
+    SessionRestored(Box<RestoredView>),
     /// `session.draining`.
     SessionDraining {
         /// When to come back.
@@ -270,7 +272,7 @@ impl From<ClientError> for ErrorEvent {
             message: error.message.into(),
             param: error.param,
             event_id: error.event_id,
-            retryable: false,
+            retryable: error.retryable,
         }
     }
 }
@@ -297,6 +299,7 @@ impl ServerEvent {
             Self::Passed(passed) => passed.is_delta(),
             Self::SessionCreated(_)
             | Self::SessionUpdated(_)
+            | Self::SessionRestored(_)
             | Self::SessionDraining { .. }
             | Self::Error(_)
             | Self::Pong { .. }
