@@ -30,7 +30,6 @@ impl Shard {
     ///
     /// # Errors
     /// With 429 or 503; nothing is kept then.
-    #[expect(clippy::too_many_arguments, reason = "all of it was in one request")]
     pub(super) fn take_seat(
         &mut self,
         now: Micros,
