@@ -29,6 +29,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     raise_limits();
     check_host(&config, host)?;
     let gate = auth::open(&config)?;
+    config.shard.resume_key = config.resume_key.map_or_else(fresh_key, Ok)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
     let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
@@ -85,6 +86,16 @@ fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
         audit: audit.map(audit::Audit::lanes_of_shards).unwrap_or_default(),
         seed: RandomState::new().hash_one(std::process::id()),
     }
+}
+
+/// A key that nobody else has: what was signed with it is good until this process ends.
+fn fresh_key() -> Result<[u8; 32], Failure> {
+    let mut key = [0; 32];
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let filled = provider.secure_random.fill(&mut key);
+    filled
+        .map(|()| key)
+        .map_err(|_| Failure::Fault("the system gives no random bytes for the resume key".into()))
 }
 
 /// Raises the soft limits as far as this process may. A failure shows in the checks that follow.

@@ -4,7 +4,7 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, channels_keys, jobs_keys, parrot_keys, places, quotas, realtime_keys,
+    audit, auth_keys, channels_keys, history, jobs_keys, parrot_keys, places, quotas, realtime_keys,
     realtime_session_keys, shed, tls, worker_keys,
 };
 
@@ -336,6 +336,8 @@ const OF_THE_NODE: &[Key] = &[
         "Bytes of audio per chunk where the format has no natural one.",
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
+    history::EVENTS_MAX,
+    history::BYTES_MAX,
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
@@ -414,8 +416,6 @@ pub(crate) const LATER: &[Later] = &[
     Later { name: "store.kind", neutral: Some("memory") },
     Later { name: "store.", neutral: None },
     Later { name: "cluster.", neutral: None },
-    Later { name: "room.history_events_max", neutral: None },
-    Later { name: "room.history_bytes_max", neutral: None },
 ];
 
 /// The key of that name.

@@ -5,6 +5,7 @@ mod auth;
 mod auth_keys;
 mod channels_keys;
 mod error;
+mod history;
 mod jobs_keys;
 mod keys;
 mod layers;
@@ -79,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) wire: WireConfig,
     /// For each shard.
     pub(crate) shard: ShardConfig,
+    /// What resume tokens are signed with, if the operator says so.
+    pub(crate) resume_key: Option<[u8; 32]>,
     /// Every key with its value and where that comes from, in the order of the table.
     pub(crate) effective: Vec<Effective>,
 }

@@ -204,6 +204,7 @@ impl Resolver<'_> {
             shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
             shard,
+            resume_key: self.resume_key(),
             effective: effective.collect(),
         }
     }
@@ -247,10 +248,11 @@ impl Resolver<'_> {
             },
             store: None,
             channels: self.channels(),
+            // Made at start-up, of `Config::resume_key` or without it.
             resume_key: [0; 32],
             room: RoomDefaults {
-                history_events_max: 256,
-                history_bytes_max: 65_536,
+                history_events_max: count("room.history_events_max"),
+                history_bytes_max: count("room.history_bytes_max"),
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },
@@ -428,6 +430,7 @@ mod tests {
             (&[("server.unix_mode", "1777")], "write them as octal digits"),
             (&[("server.unix_mode", "+66")], "write them as octal digits"),
             (&[("tls.admin_cert", "a.pem")], "of no use without tls.admin_key"),
+            (&[("auth.resume_key", "too short")], "is shorter than 32 bytes"),
             (&[("parrot.chunk_ms", "50")], "must be a multiple of 20"),
             (&[("tls.cert", "a.pem")], "of no use without tls.key"),
             (&[("tls.key", "a.pem")], "of no use without tls.cert"),

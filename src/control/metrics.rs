@@ -14,7 +14,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use shards::core::channel::UNDELIVERABLES;
-use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UPSTREAM_ENDS};
+use shards::core::counters::{
+    Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UNRECOVERED, UPSTREAM_ENDS,
+};
 use shards::core::message::{Answer, Query};
 use shards::core::usage::OUTCOMES;
 
@@ -308,6 +310,13 @@ impl Scrape {
             out.encode_descriptor("voxhall_refused", "Requests that got no room", None, MetricType::Counter)?;
         for (shard, counters) in self.up() {
             for (reason, count) in REFUSALS.iter().zip(counters.refused) {
+                count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
+            }
+        }
+        let help = "Times that a client could not be told what it had missed";
+        let mut family = out.encode_descriptor("voxhall_not_recovered", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (reason, count) in UNRECOVERED.iter().zip(counters.history.not_recovered) {
                 count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
             }
         }

@@ -1,8 +1,10 @@
 //! What a shard counts. Plain numbers in the shard's own memory: the control plane asks for a copy, so that
 //! counting costs an addition and nothing is shared between cores.
 
+mod history;
 mod upstreams;
 
+pub use history::{HistoryCounters, UNRECOVERED, Unrecovered};
 pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
 pub(super) use upstreams::{HUNG_UP, end_of};
 
@@ -257,6 +259,8 @@ pub struct Counters {
     pub state_bytes: u64,
     /// Channels.
     pub channels: ChannelCounters,
+    /// Rooms' histories, and those who come back to them.
+    pub history: HistoryCounters,
     /// Upstream sessions. They are no clients: nothing above counts them.
     pub upstreams: UpstreamCounters,
     /// What the runtime under the shard counts.
@@ -365,6 +369,7 @@ impl Default for Counters {
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
             channels: ChannelCounters::default(),
+            history: HistoryCounters::default(),
             upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),
         }

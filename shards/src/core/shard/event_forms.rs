@@ -24,6 +24,8 @@ pub(super) struct Spread<'a> {
     pub(super) class: Class,
     /// How long it may wait for company.
     pub(super) wait: Option<Micros>,
+    /// Whether it is told again: then it stands outside the bounds of the lane, and whoever tells it bounds it.
+    pub(super) replayed: bool,
 }
 
 /// One event in the forms its listeners want.
@@ -51,8 +53,9 @@ impl Shard {
             };
             let plain = plain.get_or_insert_with(|| self.plain_form(event, dialect));
             let (frame, shape) = self.shared_form(listener, plain, compressed);
-            let Spread { response, class, .. } = *event;
-            let message = Message { frame, at: now, seq: event.seq.unwrap_or(0), response, class, shape };
+            let Spread { response, class, replayed, .. } = *event;
+            let seq = event.seq.unwrap_or(0);
+            let message = Message { frame, at: now, seq, response, class, shape, replayed };
             if event.of.is_some_and(|(of, _)| of.goes_first()) {
                 self.enqueue_first(listener, message);
             } else {

@@ -6,16 +6,18 @@ use super::super::audit::Asked;
 use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms};
 use super::super::counters::Refusal;
 use super::super::effect::{Caller, CloseMode, Destination, Effect, ReceiveMode};
+use super::super::event::Dialect;
 use super::super::gate::Pass;
 use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
-use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
+use super::super::ids::{ConnKey, SessionId};
 use super::super::route;
 use super::super::time::Micros;
 use super::super::ws::Decoder;
 use super::compatible::speaks_beta;
-use super::door::{Refused, refused};
+use super::door::refused;
+use super::recovery::Comeback;
 use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
 
@@ -30,6 +32,7 @@ enum Verdict {
         session: SessionId,
         wishes: Wishes,
         pass: Option<Pass>,
+        back: Option<Comeback>,
         terms: Terms,
         answer: Vec<u8>,
         head_len: usize,
@@ -110,14 +113,16 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, pass, terms, answer, head_len } => {
+            Verdict::Join { session, wishes, pass, back, terms, answer, head_len } => {
                 let via = self.via(key);
-                match self.take_seat(now, key, session, &wishes, pass.as_ref()) {
-                    Ok((room, member)) => {
-                        self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
+                match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
+                    Ok(seated) => {
+                        let seat = Seat::Member(seated.room, seated.member);
+                        self.open(now, key, seat, terms, &answer, fx);
                         self.identify(now, key, pass);
                         self.note_opened(key, via, fx);
-                        self.welcome(now, key, room, member);
+                        self.welcome(now, key, seated);
+                        self.subscribe_claimed(now, key);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
@@ -239,6 +244,10 @@ impl Shard {
             }
             Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
         };
+        let back = match Comeback::from_query(request.query_pairs()) {
+            Ok(back) => back.filter(|_| subprotocol.dialect() == Dialect::Native),
+            Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
+        };
         if let Err(detail) = self.has_engine(wishes.kind) {
             return Verdict::Refuse(Refusal::BadRequest, problem(400, detail, None));
         }
@@ -249,7 +258,7 @@ impl Shard {
             return Verdict::Refuse(refusal, answer);
         }
         let (terms, answer) = self.agree(&handshake, subprotocol);
-        Verdict::Join { session, wishes, pass, terms, answer, head_len: request.len }
+        Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
@@ -260,25 +269,6 @@ impl Shard {
         let offered = subprotocol.name().filter(|name| handshake.subprotocols.contains(name));
         answer::switching_protocols(handshake.key, offered, deflate, &mut accepted);
         (Terms { subprotocol, deflate: deflate.map(DeflateOffer::window) }, accepted)
-    }
-
-    /// Reserves what a member needs, then seats it.
-    ///
-    /// # Errors
-    /// With 429 or 503; nothing is kept then.
-    fn take_seat(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        session: SessionId,
-        wishes: &Wishes,
-        pass: Option<&Pass>,
-    ) -> Result<(RoomKey, MemberNumber), Refused> {
-        self.reserve(key, pass)?;
-        self.seat_member(now, key, session, wishes).map_err(|refusal| {
-            self.give_back(key, pass);
-            (refusal, self.no_seat(refusal))
-        })
     }
 
     fn move_away(&mut self, key: ConnKey, to: Destination, bytes: &[u8], fx: &mut Effects) {
