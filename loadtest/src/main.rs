@@ -21,6 +21,7 @@ mod report;
 mod sampler;
 mod soak;
 mod socket;
+mod stream;
 mod summary;
 mod table;
 mod tally;
