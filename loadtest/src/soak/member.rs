@@ -194,7 +194,7 @@ impl Member {
                 tally.repeated += 1;
             }
         } else {
-            // What was sent before is in doubt, as far as it was sent: what was never sent is not.
+            // The server knows nothing of this member: whatever waits may have been taken or not.
             self.uncertain.extend(self.unconfirmed.drain(..).map(|(_, number)| number));
             self.confirmed.clear();
         }
