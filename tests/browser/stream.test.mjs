@@ -77,7 +77,9 @@ describe('an EventSource', () => {
     assert.deepEqual(messages.map(({ data }) => data), [...Array(80).keys()], 'each once, in order');
     const restored = stream.filter(({ type }) => type === 'session.restored');
     assert.deepEqual(restored.map(({ recovered }) => recovered), [true]);
-    stream.forEach(({ seq }, at) => seq === undefined || assert.equal(ids[at], String(seq)));
+    stream.forEach(({ type, seq }, at) => {
+      if (seq !== undefined && !type.startsWith('session.')) assert.equal(ids[at], String(seq));
+    });
     await context.close();
   });
 });
