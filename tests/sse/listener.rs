@@ -1,5 +1,7 @@
 //! A member that hears a stream of events, over a plain socket or TLS: HTTP and the stream's own framing read by hand.
 
+#![allow(dead_code, reason = "each test file uses its share")]
+
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 
