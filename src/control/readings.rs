@@ -2,6 +2,7 @@
 //!
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
+use shards::core::channel::ChannelCounters;
 use shards::core::counters::{Counters, HistoryCounters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
@@ -54,13 +55,14 @@ macro_rules! table {
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
     all.extend(history(&counters.history));
+    all.extend(channels(&counters.channels));
     all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
     all
 }
 
 table! {
-    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, history, upstreams, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, history, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -120,6 +122,21 @@ table! {
     Counter, replayed, "voxhall_events_replayed", "Events told again";
     Counter, taken_over, "voxhall_connections_taken_over", "Connections closed because a newer one of their member came";
     Counter, repeated, "voxhall_client_events_repeated", "Client events that had been seen before and were not done again";
+}
+
+table! {
+    channels(ChannelCounters), named "channel_", without [dead_letters]:
+    Gauge, subscriptions, "voxhall_channel_subscriptions", "Subscriptions of connections to channels";
+    Gauge, streams, "voxhall_channel_streams", "Streams of channels that the shard owns";
+    Gauge, history_bytes, "voxhall_channel_history_bytes", "Bytes that those streams remember";
+    Counter, published, "voxhall_channel_published", "Publications taken by the shard that owns their stream";
+    Counter, duplicates, "voxhall_channel_duplicates", "Publications repeated within their window, and not delivered again";
+    Counter, delivered, "voxhall_channel_delivered", "Channel messages put into lanes as they came";
+    Counter, recovered, "voxhall_channel_recovered", "Channel messages told to subscribers that had missed them";
+    Counter, not_recovered, "voxhall_channel_not_recovered", "Subscribers that could not be told what they had missed";
+    Counter, gaps, "voxhall_channel_gaps", "Subscribers told of messages that were lost between shards";
+    Counter, parcels_sent, "voxhall_channel_parcels_sent", "Messages about channels sent to other shards";
+    Gauge, parcels_waiting, "voxhall_channel_parcels_waiting", "Messages about channels that wait for room on their way to other shards";
 }
 
 table! {

@@ -8,6 +8,7 @@ pub use history::{HistoryCounters, UNRECOVERED, Unrecovered};
 pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
 pub(super) use upstreams::{HUNG_UP, end_of};
 
+use super::channel::ChannelCounters;
 use super::usage::ResponseCounters;
 
 /// Upper bounds of `ws_outbox_batch_size`.
@@ -277,6 +278,8 @@ pub struct Counters {
     pub state_bytes: u64,
     /// Rooms' histories, and those who come back to them.
     pub history: HistoryCounters,
+    /// Channels.
+    pub channels: ChannelCounters,
     /// Upstream sessions. They are no clients: nothing above counts them.
     pub upstreams: UpstreamCounters,
     /// What the runtime under the shard counts.
@@ -387,6 +390,7 @@ impl Default for Counters {
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
             history: HistoryCounters::default(),
+            channels: ChannelCounters::default(),
             upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),
         }

@@ -5,6 +5,7 @@
 
 use ::core::fmt::Debug;
 
+use super::channel::Pattern;
 use super::engine::EngineKind;
 use super::ids::SessionId;
 use super::time::Micros;
@@ -33,6 +34,8 @@ pub struct Pass {
     pub realtime: Option<Box<RealtimeClaim>>,
     /// What its bearer may do on which channels.
     pub channels: Channels,
+    /// What its bearer is subscribed to from the beginning.
+    pub subscriptions: Box<[Pattern]>,
     /// What else its bearer may do.
     pub role: Role,
 }
@@ -99,10 +102,16 @@ impl Channels {
     /// Whether the token allows this on a channel of this name. Several patterns may name it: their rights add up.
     #[must_use]
     pub fn allow(&self, channel: &str, right: Right) -> bool {
+        self.0.is_none() || self.claim(channel, right)
+    }
+
+    /// Whether the token says so itself.
+    #[must_use]
+    pub fn claim(&self, channel: &str, right: Right) -> bool {
         let named = |patterns: &[ChannelRights]| {
             patterns.iter().any(|(pattern, rights)| rights.has(right) && matches(pattern, channel))
         };
-        self.0.as_deref().is_none_or(named)
+        self.0.as_deref().is_some_and(named)
     }
 }
 
@@ -282,6 +291,7 @@ mod tests {
             engine,
             realtime: None,
             channels: Channels::default(),
+            subscriptions: Box::default(),
             role: Role::Member,
         };
         let room = SessionId::parse("class:7").expect("valid");

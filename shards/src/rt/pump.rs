@@ -7,6 +7,7 @@
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
 mod leaving;
+mod parcels;
 mod reports;
 #[cfg(test)]
 mod upstream_tests;
@@ -171,6 +172,7 @@ impl Pump {
         self.now = self.clock.now();
         self.shard.end_turn(self.now, &mut self.fx);
         self.carry_out();
+        self.deliver_parcels();
         self.deliver_reports();
         self.go_on_leaving()
     }
@@ -238,7 +240,8 @@ impl Pump {
         {
             return None;
         }
-        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), self.report_deadline(now)];
+        let waiting = self.report_deadline(now).or(self.parcel_deadline(now));
+        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), waiting];
         let deadline = deadlines.into_iter().flatten().min();
         if self.spin > Micros(0) {
             let until = (now + self.spin).min(deadline.unwrap_or(Micros(u64::MAX)));
@@ -330,7 +333,9 @@ impl Pump {
                 ShardMessage::Ask { query: Query::Fault(fault @ Fault::Runtime), .. } => fault.panic(),
                 ShardMessage::Ask { id, query } => self.tell(Input::Ask { id, query }),
                 ShardMessage::Worked(worked) => self.tell(Input::Worked(worked)),
+                ShardMessage::Parcel { from, parcel } => self.tell(Input::Parcel { from, parcel }),
                 ShardMessage::Recalled(recalled) => self.tell(Input::Recalled(recalled)),
+                ShardMessage::RememberAgain(session) => self.tell(Input::RememberAgain(session)),
                 ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
@@ -403,7 +408,8 @@ impl Pump {
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Work(work) => self.hand_work(work),
-            Effect::Recall(_) | Effect::Remember(_) | Effect::DeadLetter(_) => {}
+            Effect::DeadLetter(letter) => self.hand_letter(letter),
+            Effect::Recall(_) => {}
             Effect::Audit(record) => self.write_down(record),
         }
     }

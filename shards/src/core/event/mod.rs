@@ -5,6 +5,7 @@
 //! turns an event into one line of JSON.
 
 mod base64;
+mod channel;
 mod client;
 mod decode_item;
 mod decode_session;
@@ -32,6 +33,7 @@ mod write_session;
 #[cfg(test)]
 mod write_tests;
 
+pub use channel::{ChannelWish, Subscribed};
 pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 pub use dialect::Dialect;
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};

@@ -13,6 +13,7 @@ use super::super::event::Class;
 use super::super::frame::{FramePool, Gather, TEXT, server_header};
 use super::super::spare::SpareQueues;
 use super::super::time::Micros;
+use super::drops::DropNote;
 use super::message::{Message, Shape};
 
 /// Parts of one send at most: what a message header may name cheaply.
@@ -47,17 +48,6 @@ pub struct Books<'a> {
     pub pool: &'a mut FramePool,
     /// What empty lanes have left for the next one that gets a message.
     pub queues: &'a mut SpareQueues<Message>,
-}
-
-/// Drops of one class that the client has not been told of yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DropNote {
-    /// How many.
-    pub count: u64,
-    /// The first one's number.
-    pub first_seq: u64,
-    /// The last one's number.
-    pub last_seq: u64,
 }
 
 /// A connection's outbound queue.
@@ -191,6 +181,20 @@ impl Lane {
         books.queues.push(&mut self.queue, message);
         if self.waiting >= WAITING_MAX {
             self.end_wait(now, books.counters);
+        }
+        outcome
+    }
+
+    /// Puts a control message behind the last one that never gives way: ahead of droppable messages and audio, of which only
+    /// what the kernel has begun, or a batch has taken, stays before it.
+    pub fn push_first(&mut self, message: Message, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
+        let outcome = self.push(message, None, limits, books);
+        if matches!(outcome, Enqueue::Queued | Enqueue::Displaced)
+            && let Some(message) = self.queue.pop_back()
+        {
+            let stays = |at: &usize| self.queue[*at].class == Class::Control || self.queue[*at].in_batch();
+            let at = (self.begun()..self.queue.len()).rfind(stays).map_or(self.begun(), |last| last + 1);
+            self.queue.insert(at.min(self.queue.len()), message);
         }
         outcome
     }
@@ -331,12 +335,7 @@ impl Lane {
             // Planted: late audio goes without a word. The simulation has to find it.
             return;
         }
-        let note = &mut self.drops.get_or_insert_default()[class as usize];
-        note.count += 1;
-        if seq > 0 {
-            note.first_seq = if note.last_seq == 0 { seq } else { note.first_seq.min(seq) };
-            note.last_seq = note.last_seq.max(seq);
-        }
+        self.drops.get_or_insert_default()[class as usize].add(seq);
     }
 
     /// Takes the drops that the client should be told of, once the lane has room for the news.

@@ -113,6 +113,7 @@ impl Shard {
     fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, ending: Ending<'_>, fx: &mut Effects) {
         self.note_closed(now, key, ending, fx);
         self.release(key);
+        self.end_subscriptions(key);
         self.forget_stream(key);
         self.counters.open -= 1;
         self.counters.closed += 1;

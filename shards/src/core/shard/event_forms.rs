@@ -98,7 +98,11 @@ impl Shard {
             let Spread { response, class, replayed, .. } = *event;
             let seq = event.seq.unwrap_or(0);
             let message = Message { frame, at: now, seq, response, class, shape, replayed };
-            self.enqueue(listener, message, event.wait);
+            if event.of.is_some_and(|(of, _)| of.goes_first()) {
+                self.enqueue_first(listener, message);
+            } else {
+                self.enqueue(listener, message, event.wait);
+            }
         }
         let compressed = forms.compressed.into_iter().flatten().filter_map(|(_, frame)| frame);
         for frame in compressed.chain(forms.plain.into_iter().flatten()) {

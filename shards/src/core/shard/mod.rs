@@ -7,6 +7,7 @@
 mod admin;
 mod audio_forms;
 mod audit;
+mod channels;
 mod client;
 mod closing;
 mod compatible;
@@ -21,15 +22,18 @@ mod limits;
 mod metering;
 mod outbound;
 mod packed;
+mod parcels;
 mod places;
 mod posted;
 mod posts;
+mod publishing;
 mod recalling;
 mod recovery;
 mod reports;
 mod rooms;
 mod shedding;
 mod streams;
+mod subscribing;
 mod timers;
 mod upstream_conns;
 mod upstream_dials;
@@ -69,7 +73,9 @@ use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
 use super::uplink::Stream;
 use super::work::Work;
+use channels::ChannelDesk;
 use posts::Posts;
+pub(crate) use recovery::Told;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -125,11 +131,14 @@ pub struct Shard {
     rng: SplitMix64,
     /// From which the numberings of rooms get their names.
     epochs: u64,
+    /// Every numbered event since somebody last asked, where somebody does.
+    told: Option<Vec<Told>>,
     counters: Counters,
     last_event: u64,
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
     upstreams: Upstreams,
+    channels: ChannelDesk,
     /// What connections have that hear a stream of events.
     streams: BTreeMap<ConnKey, Stream>,
     posts: Posts,
@@ -145,6 +154,7 @@ impl Shard {
     /// A shard without connections that shares what its node may give out. Where others take and give back too, the
     /// same seed and inputs give the same effects as long as they do so at the same moments.
     pub fn among(id: ShardId, config: Arc<ShardConfig>, quotas: Arc<Quotas>, seed: u64) -> Self {
+        let channels = ChannelDesk::new(&config, id, seed);
         Self {
             id,
             quotas,
@@ -181,11 +191,13 @@ impl Shard {
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             epochs: SplitMix64::new(seed.rotate_left(32) ^ u64::from(id.0)).next_u64(),
+            told: None,
             counters: Counters::default(),
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,
             draining: None,
             upstreams: Upstreams::of(id),
+            channels,
             streams: BTreeMap::new(),
             posts: Posts::default(),
         }
@@ -209,11 +221,12 @@ impl Shard {
             Input::Dialled { room, line, outcome } => self.dialled(now, room, line, outcome, fx),
             Input::Connected { conn, outcome } => self.connected(now, conn, outcome, fx),
             Input::Ask { id, query } => {
-                let answer = self.answer(now, query, fx);
+                let answer = self.answer(now, id, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
-            Input::Recalled(_) => {}
+            Input::Recalled(_) | Input::RememberAgain(_) => {}
+            Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
@@ -243,6 +256,7 @@ impl Shard {
         }
         self.dirty = dirty;
         self.send_works(fx);
+        self.send_letters(fx);
     }
 
     /// Whether another turn has work to do already.

@@ -176,6 +176,15 @@ impl Shard {
     /// Puts a message into an open connection's lane. A lane that overflows ends its connection, but not yet: the
     /// message may be one of many that say the same.
     pub(super) fn enqueue(&mut self, key: ConnKey, message: Message, wait: Option<Micros>) {
+        self.put_into_lane(key, message, wait, false);
+    }
+
+    /// The same for a message that goes ahead of what may be lost.
+    pub(super) fn enqueue_first(&mut self, key: ConnKey, message: Message) {
+        self.put_into_lane(key, message, None, true);
+    }
+
+    fn put_into_lane(&mut self, key: ConnKey, message: Message, wait: Option<Micros>, first: bool) {
         let conn = self.conns.find_mut(key);
         let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
             return self.pool.recycle(message.frame);
@@ -183,7 +192,12 @@ impl Shard {
         let was_waiting = conn.lane.wait_until();
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
-        match conn.lane.push(message, wait, &self.config.outbox, books) {
+        let pushed = if first {
+            conn.lane.push_first(message, &self.config.outbox, books)
+        } else {
+            conn.lane.push(message, wait, &self.config.outbox, books)
+        };
+        match pushed {
             Enqueue::Queued | Enqueue::Displaced | Enqueue::Dropped => {}
             Enqueue::Overflow => return self.overflowed.push(key),
         }

@@ -25,6 +25,16 @@ use super::{Effects, Shard};
 /// Bits that every reader of JSON takes as they are: an epoch is a number there.
 const EPOCH_BITS: u32 = 53;
 
+/// An event of a room, for the oracle of the simulation.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u64,
+    pub(crate) seq: u64,
+    pub(crate) to: Audience,
+    pub(crate) json: Box<[u8]>,
+}
+
 /// How a client says that it has been here before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Comeback {
@@ -243,11 +253,13 @@ impl Shard {
 
     /// Keeps an event of a room for those who come back.
     pub(super) fn keep(&mut self, key: RoomKey, to: Audience, event: &ServerEvent, json: &[u8]) {
+        // What clients of ours are not told of takes up its number all the same.
+        let ours = Dialect::Native.has(event);
+        let to = if ours { to } else { Audience::One(MemberNumber(0)) };
+        self.overhear(key, to, json);
         let limits = self.past_limits();
         let Some(room) = self.rooms.find_mut(key).filter(|_| limits.events_max > 0) else { return };
-        // What clients of ours are not told of takes up its number all the same.
-        let (to, json) =
-            if Dialect::Native.has(event) { (to, json) } else { (Audience::One(MemberNumber(0)), &[][..]) };
+        let json = if ours { json } else { &[] };
         let before = room.held();
         let past: &mut Past = room.past_mut();
         past.push(to, event.class(), json, limits);
@@ -255,6 +267,18 @@ impl Shard {
         let history = &mut self.counters.history;
         history.events = history.events + after.events - before.events;
         history.bytes = history.bytes + after.bytes - before.bytes;
+    }
+
+    /// Every numbered event since this was last called; from the first call on.
+    pub(crate) fn overheard(&mut self) -> Vec<Told> {
+        std::mem::take(self.told.get_or_insert_default())
+    }
+
+    fn overhear(&mut self, key: RoomKey, to: Audience, json: &[u8]) {
+        let Some(room) = self.rooms.find(key).filter(|_| self.told.is_some()) else { return };
+        let (session, epoch, seq) = (room.session_id.clone(), self.epoch(key, room), room.seq);
+        let told = Told { session, epoch, seq, to, json: json.into() };
+        self.told.get_or_insert_default().push(told);
     }
 
     /// How much a room may keep.
