@@ -250,6 +250,9 @@ impl Shard {
                     self.note_unsecured(key, fx);
                 }
                 let ended = how == Ended::Eof;
+                if ended && self.streams.contains_key(&key) {
+                    return self.stream_left(now, key, fx);
+                }
                 let why =
                     if ended { "the connection ended without a goodbye" } else { "the connection broke" };
                 self.cut(now, key, why, fx);
