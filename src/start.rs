@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::control::{self, Beside, Signals};
 use crate::jobs::Jobs;
 use crate::notify::{self, Notice};
+use crate::store::Stores;
 use crate::{audit, auth, logging, out};
 
 /// Connections without which starting makes no sense.
@@ -29,10 +30,13 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     raise_limits();
     check_host(&config, host)?;
     let gate = auth::open(&config)?;
-    config.shard.resume_key = config.resume_key.map_or_else(fresh_key, Ok)?;
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
     let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
+    let opened = config.store.as_ref().map(|store| Stores::open(store, config.cores.len())).transpose()?;
+    let kept_key = opened.as_ref().map(|opened| opened.resume_key);
+    config.shard.resume_key = config.resume_key.or(kept_key).map_or_else(fresh_key, Ok)?;
+    let (stores, voice) = opened.map(|opened| (opened.stores, opened.voice)).unzip();
     let log = audit.as_ref().map(|ending| ending.audit());
     let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
     let admin_at = admin.listens_at().map_err(broken("the management address"))?;
@@ -57,7 +61,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let served = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(control::run(
             &config,
-            Beside { gate, audit: log, jobs },
+            Beside { gate, audit: log, jobs, stores },
+            voice,
             &node,
             mailbox,
             admin,

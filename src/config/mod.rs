@@ -13,6 +13,7 @@ mod parrot_keys;
 mod places;
 mod print;
 mod proxies;
+mod publish_keys;
 mod quotas;
 mod realtime;
 mod realtime_keys;
@@ -21,6 +22,7 @@ mod resolve;
 mod rows;
 mod shed;
 mod spelling;
+mod store_keys;
 mod tls;
 mod value;
 mod worker_keys;
@@ -38,9 +40,11 @@ pub(crate) use jobs_keys::JobsConfig;
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
+pub(crate) use publish_keys::PublishConfig;
 pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
-pub(crate) use value::Value;
+pub(crate) use store_keys::{StoreConfig, StorePlace};
+pub(crate) use value::{Secret, Value};
 pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
 
 /// A configuration that is valid as a whole, on this host.
@@ -68,6 +72,10 @@ pub(crate) struct Config {
     pub(crate) audit: Option<AuditConfig>,
     /// Who is told of rooms that have ended, if anybody is.
     pub(crate) jobs: Option<JobsConfig>,
+    /// What rooms remember beyond the process, if anything.
+    pub(crate) store: Option<StoreConfig>,
+    /// How much may be published from outside, and what is kept of it.
+    pub(crate) publish: PublishConfig,
     /// How workers are reached, if they are.
     pub(crate) worker: Option<WorkerConfig>,
     /// Where model sessions are had, if anywhere.

@@ -34,6 +34,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_proxies();
     resolver.check_auth();
     resolver.check_jobs();
+    resolver.check_store();
     resolver.check_worker();
     resolver.check_channels();
     resolver.check_parrot();
@@ -199,6 +200,8 @@ impl Resolver<'_> {
             auth: self.auth_config(),
             audit: self.audit_config(),
             jobs: self.jobs_config(),
+            store: self.store_config(),
+            publish: self.publish_config(),
             worker: self.worker_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),
@@ -246,9 +249,9 @@ impl Resolver<'_> {
                 inbound_frames_max: count("audio.inbound_frames_max"),
                 chunk_bytes: count("audio.chunk_bytes"),
             },
-            store: None,
+            store: self.shard_store(),
+            // Made at start-up: of `Config::resume_key`, of what the store has, or of nothing.
             channels: self.channels(),
-            // Made at start-up, of `Config::resume_key` or without it.
             resume_key: [0; 32],
             room: RoomDefaults {
                 history_events_max: count("room.history_events_max"),

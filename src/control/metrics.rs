@@ -29,6 +29,8 @@ use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
+use crate::publish::{self, PublishReport};
+use crate::store::{self, StoreReport, Stores};
 use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
@@ -50,7 +52,9 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
+        publishing: app.publishing.report(),
         workers: app.workers.as_ref().map(Workers::report),
+        store: app.stores.as_ref().map(Stores::report),
         model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
@@ -84,8 +88,12 @@ struct Scrape {
     audit: Option<AuditReport>,
     /// For each receiver of jobs.
     jobs: Vec<JobsReport>,
+    /// What was published from outside.
+    publishing: PublishReport,
     /// Where there are workers.
     workers: Option<WorkerReport>,
+    /// Where there is a store.
+    store: Option<StoreReport>,
     /// Where there is a model server.
     model_server: Option<Glance>,
 }
@@ -128,7 +136,9 @@ impl Collector for Scrape {
         self.keys(out)?;
         self.audit(out)?;
         self.jobs(out)?;
+        publish::describe(&self.publishing, out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
+        self.store.iter().try_for_each(|report| store::describe(report, out))?;
         self.model_server(out)?;
         self.dead_letters(out)?;
         self.readings(out)?;

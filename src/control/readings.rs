@@ -54,8 +54,8 @@ macro_rules! table {
 /// The plain numbers of a shard; labelled ones and histograms are read from [`Counters`] itself.
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
-    all.extend(channels(&counters.channels));
     all.extend(history(&counters.history));
+    all.extend(channels(&counters.channels));
     all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
     all
@@ -70,6 +70,8 @@ table! {
     Gauge, heads, "voxhall_heads", "Request heads being read";
     Counter, opened, "websocket_connections", "WebSocket connections opened";
     Gauge, open, "websocket_connections", "WebSocket connections open";
+    Gauge, streams, "voxhall_sse_connections", "Streams of server-sent events open, also counted among the connections";
+    Counter, posts, "voxhall_sse_posts", "Requests that brought events for a member that hears a stream";
     Counter, closed, "voxhall_closed", "WebSocket connections closed";
     Gauge, rooms, "voxhall_rooms", "Rooms, lingering ones included";
     Gauge, rooms_lingering, "voxhall_rooms_lingering", "Rooms that wait for a member to come back";
@@ -113,6 +115,16 @@ table! {
 }
 
 table! {
+    history(HistoryCounters), named "history_", without [not_recovered]:
+    Gauge, events, "voxhall_history_events", "Events that rooms keep for members that come back";
+    Gauge, bytes, "voxhall_history_bytes", "Bytes of those events";
+    Counter, recovered, "voxhall_recovered", "Times that a client was told all that it had missed, or that that was nothing";
+    Counter, replayed, "voxhall_events_replayed", "Events told again";
+    Counter, taken_over, "voxhall_connections_taken_over", "Connections closed because a newer one of their member came";
+    Counter, repeated, "voxhall_client_events_repeated", "Client events that had been seen before and were not done again";
+}
+
+table! {
     channels(ChannelCounters), named "channel_", without [dead_letters]:
     Gauge, subscriptions, "voxhall_channel_subscriptions", "Subscriptions of connections to channels";
     Gauge, streams, "voxhall_channel_streams", "Streams of channels that the shard owns";
@@ -125,16 +137,6 @@ table! {
     Counter, gaps, "voxhall_channel_gaps", "Subscribers told of messages that were lost between shards";
     Counter, parcels_sent, "voxhall_channel_parcels_sent", "Messages about channels sent to other shards";
     Gauge, parcels_waiting, "voxhall_channel_parcels_waiting", "Messages about channels that wait for room on their way to other shards";
-}
-
-table! {
-    history(HistoryCounters), named "history_", without [not_recovered]:
-    Gauge, events, "voxhall_history_events", "Events that rooms keep for members that come back";
-    Gauge, bytes, "voxhall_history_bytes", "Bytes of those events";
-    Counter, recovered, "voxhall_recovered", "Times that a client was told all that it had missed, or that that was nothing";
-    Counter, replayed, "voxhall_events_replayed", "Events told again";
-    Counter, taken_over, "voxhall_connections_taken_over", "Connections closed because a newer one of their member came";
-    Counter, repeated, "voxhall_client_events_repeated", "Client events that had been seen before and were not done again";
 }
 
 table! {

@@ -40,6 +40,7 @@ impl Room {
                 .and_then(|past| past.numbering.as_ref())
                 .map_or_else(Vec::new, |n| n.earlier.clone()),
             seq: latest,
+            oldest: latest - held + 1,
             last_member: self.last_member,
             last_id: self.last_id,
             engine: self.kind,

@@ -21,14 +21,18 @@ mod inbound;
 mod limits;
 mod metering;
 mod outbound;
+mod packed;
 mod parcels;
 mod places;
+mod posted;
+mod posts;
 mod publishing;
 mod recalling;
 mod recovery;
 mod reports;
 mod rooms;
 mod shedding;
+mod streams;
 mod subscribing;
 mod timers;
 mod upstream_conns;
@@ -40,7 +44,7 @@ mod welcome;
 mod works;
 
 use ::core::hint::black_box;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -67,8 +71,11 @@ use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::uplink::Stream;
 use super::work::Work;
 use channels::ChannelDesk;
+use posts::Posts;
+pub(crate) use recovery::Told;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -110,6 +117,8 @@ pub struct Shard {
     arrivals: Arrivals,
     scratch: Scratch,
     json: Vec<u8>,
+    /// An event as MessagePack, or one that came so as JSON.
+    packed: Vec<u8>,
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
@@ -122,12 +131,17 @@ pub struct Shard {
     rng: SplitMix64,
     /// From which the numberings of rooms get their names.
     epochs: u64,
+    /// Every numbered event since somebody last asked, where somebody does.
+    told: Option<Vec<Told>>,
     counters: Counters,
     last_event: u64,
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
     upstreams: Upstreams,
     channels: ChannelDesk,
+    /// What connections have that hear a stream of events.
+    streams: BTreeMap<ConnKey, Stream>,
+    posts: Posts,
 }
 
 impl Shard {
@@ -167,6 +181,7 @@ impl Shard {
             arrivals: Arrivals::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
+            packed: Vec::new(),
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
@@ -176,12 +191,15 @@ impl Shard {
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             epochs: SplitMix64::new(seed.rotate_left(32) ^ u64::from(id.0)).next_u64(),
+            told: None,
             counters: Counters::default(),
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,
             draining: None,
             upstreams: Upstreams::of(id),
             channels,
+            streams: BTreeMap::new(),
+            posts: Posts::default(),
         }
     }
 
@@ -207,7 +225,7 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
-            Input::Recalled(_) => {}
+            Input::Recalled(_) | Input::RememberAgain(_) => {}
             Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
