@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod auth_keys;
+mod blame;
 mod channels_keys;
 mod error;
 mod history;

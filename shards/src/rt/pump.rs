@@ -6,6 +6,7 @@
 //! of the mesh up to a budget; the end of the core's turn, which queues sends. The shard sleeps only in that one call,
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
+mod answers;
 mod leaving;
 mod parcels;
 mod reports;
@@ -28,7 +29,6 @@ use super::wire::ring::{Completion, Wait};
 use super::wire::{Event, Opened, Wire};
 use crate::core::audit::{Asked, AuditRecord, Refused, Source};
 use crate::core::counters::WireCounters;
-use crate::core::message::{Answer, AskId};
 #[cfg(debug_assertions)]
 use crate::core::message::{Fault, Query};
 use crate::core::work::{Work, WorkFailure, WorkNews, WorkOrder, Worked};
@@ -454,32 +454,6 @@ impl Pump {
                 asked: Asked::Unknown,
                 user: None,
             })));
-        }
-    }
-
-    fn answer(&mut self, id: AskId, mut answer: Answer) {
-        if let Answer::Counters(counters) = &mut answer {
-            counters.wire = self.count();
-        }
-        let message = ShardMessage::Answer { from: self.id, id, answer };
-        if self.mesh.try_send(Destination::ControlPlane, message).is_err() {
-            self.counters.mesh_full += 1;
-        }
-    }
-
-    /// The counters, with the gauges as they are now.
-    fn count(&self) -> WireCounters {
-        let handshakes = self.wire.handshakes();
-        WireCounters {
-            buffers_exhausted: self.wire.buffers_exhausted,
-            accept_paused: self.wire.accept_rests(),
-            mesh_depth: self.mesh.depth() as u64,
-            descriptors: self.wire.descriptors() as u64,
-            in_flight: self.wire.in_flight(),
-            tls_handshakes: handshakes.done,
-            tls_resumed: handshakes.resumed,
-            tls_failed: handshakes.failed,
-            ..self.counters.clone()
         }
     }
 

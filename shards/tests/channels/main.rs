@@ -2,6 +2,7 @@
 
 mod lanes;
 mod publishing;
+mod random;
 mod recovery;
 mod rig;
 mod rights;
