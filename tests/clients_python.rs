@@ -8,8 +8,12 @@ use support::{Server, repository};
 
 fn run(suite: &str, environment: &[(&str, String)]) {
     let script = repository("clients/python/tests/run.sh");
-    let status =
-        Command::new("sh").arg(&script).arg(suite).envs(environment.iter().cloned()).status().expect("a shell");
+    let status = Command::new("sh")
+        .arg(&script)
+        .arg(suite)
+        .envs(environment.iter().cloned())
+        .status()
+        .expect("a shell");
     assert!(status.success(), "{} {suite} failed: its report is above", script.display());
 }
 

@@ -45,8 +45,8 @@ impl Shard {
             Some(Err(stranger)) => (None, Some(Err(stranger)), None),
             Some(Ok(Returned { room, member, after })) => {
                 // Before anything is reserved: the older connection gives back what this one needs.
-                let took_over = self.take_over(now, room, member, key, fx);
-                (Some(member), Some(after), took_over.then_some((room, member)))
+                let took_over = member.filter(|&member| self.take_over(now, room, member, key, fx));
+                (member, Some(after), took_over.map(|member| (room, member)))
             }
         };
         let reserved = self.reserve(key, pass).and_then(|()| {
@@ -80,6 +80,9 @@ impl Shard {
             self.restore(now, conn, key, number, after);
         }
         let members = self.room(key).map_or(0, |room| room.members.len());
+        if !took_over {
+            self.announce_member(now, key, "events:room.member_joined", number);
+        }
         if members > 1 && !took_over {
             let joined = ServerEvent::MemberJoined { member: number, members };
             self.tell_room(now, key, Audience::AllBut(number), &joined, 0);
