@@ -1,4 +1,5 @@
 //! Channels over several shards: who hears what, in which order, and what they are told of the rest.
 
+mod feeds;
 mod publishing;
 mod rig;
