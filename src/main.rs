@@ -16,6 +16,7 @@ mod notify;
 mod out;
 mod publish;
 mod start;
+mod store;
 mod worker;
 
 use std::panic::catch_unwind;

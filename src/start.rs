@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::control::{self, Beside, Signals};
 use crate::jobs::Jobs;
 use crate::notify::{self, Notice};
+use crate::store::Stores;
 use crate::{audit, auth, logging, out};
 
 /// Connections without which starting makes no sense.
@@ -32,6 +33,10 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
     let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
+    let opened = config.store.as_ref().map(|store| Stores::open(store, config.cores.len())).transpose()?;
+    let kept_key = opened.as_ref().map(|opened| opened.resume_key);
+    config.shard.resume_key = config.resume_key.or(kept_key).map_or_else(fresh_key, Ok)?;
+    let (stores, voice) = opened.map(|opened| (opened.stores, opened.voice)).unzip();
     let log = audit.as_ref().map(|ending| ending.audit());
     let admin = control::AdminListener::bind(&config.admin).map_err(Failure::Fault)?;
     let admin_at = admin.listens_at().map_err(broken("the management address"))?;
@@ -56,7 +61,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let served = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(control::run(
             &config,
-            Beside { gate, audit: log, jobs },
+            Beside { gate, audit: log, jobs, stores },
+            voice,
             &node,
             mailbox,
             admin,
@@ -85,6 +91,16 @@ fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
         audit: audit.map(audit::Audit::lanes_of_shards).unwrap_or_default(),
         seed: RandomState::new().hash_one(std::process::id()),
     }
+}
+
+/// A key that nobody else has: what was signed with it is good until this process ends.
+fn fresh_key() -> Result<[u8; 32], Failure> {
+    let mut key = [0; 32];
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let filled = provider.secure_random.fill(&mut key);
+    filled
+        .map(|()| key)
+        .map_err(|_| Failure::Fault("the system gives no random bytes for the resume key".into()))
 }
 
 /// Raises the soft limits as far as this process may. A failure shows in the checks that follow.

@@ -79,6 +79,7 @@ impl Resolver<'_> {
             );
             self.hide_blamed_value();
         }
+        self.check_resume_key();
         if let Some(origin) = self.list("server.allowed_origins").iter().find(|origin| !is_origin(origin)) {
             let problem = format!("has {origin:?}, which is no origin");
             let remedy = "write https:// or http://, a host and its port, and nothing behind it".to_owned();

@@ -1,5 +1,6 @@
 //! The rows of the table for `auth.*`.
 
+use super::history;
 use super::keys::{Default, Key, Kind};
 use super::rows::{choice, list, number, text};
 
@@ -45,4 +46,4 @@ const LEEWAY_S: Key = number(
 
 /// In the order in which they are shown.
 pub(super) const KEYS: &[Key] =
-    &[MODE, HS256_SECRET, PUBLIC_KEYS, JWKS, JWKS_REFRESH_S, AUDIENCE, ISSUER, LEEWAY_S];
+    &[MODE, HS256_SECRET, PUBLIC_KEYS, JWKS, JWKS_REFRESH_S, AUDIENCE, ISSUER, LEEWAY_S, history::RESUME_KEY];

@@ -4,8 +4,8 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, channels_keys, jobs_keys, parrot_keys, places, publish_keys, quotas, realtime_keys,
-    realtime_session_keys, shed, tls, worker_keys,
+    audit, auth_keys, channels_keys, history, jobs_keys, parrot_keys, places, publish_keys, quotas,
+    realtime_keys, realtime_session_keys, shed, store_keys, tls, worker_keys,
 };
 
 /// One key.
@@ -131,6 +131,7 @@ const FAMILIES: &[&[Key]] = &[
     jobs_keys::KEYS,
     publish_keys::KEYS,
     worker_keys::KEYS,
+    store_keys::KEYS,
     parrot_keys::KEYS,
     channels_keys::KEYS,
     realtime_keys::KEYS,
@@ -337,6 +338,8 @@ const OF_THE_NODE: &[Key] = &[
         "Bytes of audio per chunk where the format has no natural one.",
     ),
     number("room.linger_s", "seconds", 60, (0, 86_400), "How long a room outlives its last member."),
+    history::EVENTS_MAX,
+    history::BYTES_MAX,
     choice("room.engine", ENGINES, "parrot", "What answers in rooms that ask for no other engine."),
     switch("deflate.enabled", "Agrees to permessage-deflate. A whole shard waits while it compresses."),
     number(
@@ -411,13 +414,7 @@ pub(crate) struct Later {
 }
 
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
-pub(crate) const LATER: &[Later] = &[
-    Later { name: "store.kind", neutral: Some("memory") },
-    Later { name: "store.", neutral: None },
-    Later { name: "cluster.", neutral: None },
-    Later { name: "room.history_events_max", neutral: None },
-    Later { name: "room.history_bytes_max", neutral: None },
-];
+pub(crate) const LATER: &[Later] = &[Later { name: "cluster.", neutral: None }];
 
 /// The key of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {

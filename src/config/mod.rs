@@ -5,6 +5,7 @@ mod auth;
 mod auth_keys;
 mod channels_keys;
 mod error;
+mod history;
 mod jobs_keys;
 mod keys;
 mod layers;
@@ -21,6 +22,7 @@ mod resolve;
 mod rows;
 mod shed;
 mod spelling;
+mod store_keys;
 mod tls;
 mod value;
 mod worker_keys;
@@ -41,7 +43,8 @@ pub(crate) use print::{default_config, effective_config};
 pub(crate) use publish_keys::PublishConfig;
 pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
-pub(crate) use value::Value;
+pub(crate) use store_keys::{StoreConfig, StorePlace};
+pub(crate) use value::{Secret, Value};
 pub(crate) use worker_keys::{WorkerConfig, WorkerMode};
 
 /// A configuration that is valid as a whole, on this host.
@@ -69,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) audit: Option<AuditConfig>,
     /// Who is told of rooms that have ended, if anybody is.
     pub(crate) jobs: Option<JobsConfig>,
+    /// What rooms remember beyond the process, if anything.
+    pub(crate) store: Option<StoreConfig>,
     /// How much may be published from outside, and what is kept of it.
     pub(crate) publish: PublishConfig,
     /// How workers are reached, if they are.
@@ -83,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) wire: WireConfig,
     /// For each shard.
     pub(crate) shard: ShardConfig,
+    /// What resume tokens are signed with, if the operator says so.
+    pub(crate) resume_key: Option<[u8; 32]>,
     /// Every key with its value and where that comes from, in the order of the table.
     pub(crate) effective: Vec<Effective>,
 }

@@ -34,6 +34,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_proxies();
     resolver.check_auth();
     resolver.check_jobs();
+    resolver.check_store();
     resolver.check_worker();
     resolver.check_channels();
     resolver.check_parrot();
@@ -199,12 +200,14 @@ impl Resolver<'_> {
             auth: self.auth_config(),
             audit: self.audit_config(),
             jobs: self.jobs_config(),
+            store: self.store_config(),
             publish: self.publish_config(),
             worker: self.worker_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),
             wire,
             shard,
+            resume_key: self.resume_key(),
             effective: effective.collect(),
         }
     }
@@ -246,12 +249,13 @@ impl Resolver<'_> {
                 inbound_frames_max: count("audio.inbound_frames_max"),
                 chunk_bytes: count("audio.chunk_bytes"),
             },
-            store: None,
+            store: self.shard_store(),
+            // Made at start-up: of `Config::resume_key`, of what the store has, or of nothing.
             channels: self.channels(),
             resume_key: [0; 32],
             room: RoomDefaults {
-                history_events_max: 256,
-                history_bytes_max: 65_536,
+                history_events_max: count("room.history_events_max"),
+                history_bytes_max: count("room.history_bytes_max"),
                 linger: seconds("room.linger_s"),
                 engine: self.text("room.engine").parse().expect("an engine of the table"),
             },
@@ -429,6 +433,7 @@ mod tests {
             (&[("server.unix_mode", "1777")], "write them as octal digits"),
             (&[("server.unix_mode", "+66")], "write them as octal digits"),
             (&[("tls.admin_cert", "a.pem")], "of no use without tls.admin_key"),
+            (&[("auth.resume_key", "too short")], "is shorter than 32 bytes"),
             (&[("parrot.chunk_ms", "50")], "must be a multiple of 20"),
             (&[("tls.cert", "a.pem")], "of no use without tls.key"),
             (&[("tls.key", "a.pem")], "of no use without tls.cert"),

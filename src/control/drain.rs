@@ -15,8 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::lifecycle::Lifecycle;
-use super::line::Line;
-use crate::jobs::Jobs;
+use super::line::{Line, Takers};
 use crate::logging::{self, panic_message};
 use crate::notify::{self, Notice};
 
@@ -86,15 +85,29 @@ pub(crate) async fn supervise(
     patient && !node.has_lost_a_shard()
 }
 
-/// Waits for the jobs of the last rooms: until the shards have ended and handed over all reports, and Redis has taken what
-/// was made of them, at most so long. A signal ends that.
+/// Waits for what is left of the last rooms: until the shards have ended and handed over everything, Redis has taken the jobs
+/// and the store has written what rooms remember, at most so long each. A signal ends that.
 pub(crate) async fn deliver_last(
     node: &Node,
     line: &Line,
     signals: &mut Signals,
-    jobs: &Jobs,
-    within: Duration,
+    takers: &Takers,
+    (jobs_within, store_within): (Duration, Duration),
 ) {
+    let Takers { jobs, stores, .. } = takers;
+    if jobs.is_none() && stores.is_none() {
+        return;
+    }
+    let deliver = async |within| {
+        if let Some(jobs) = jobs {
+            jobs.finish(Instant::now() + within).await;
+        }
+    };
+    let write = async |within| {
+        if let Some(stores) = stores {
+            stores.finish(Instant::now() + within).await;
+        }
+    };
     let last = async {
         let mut ticks = tokio::time::interval(TICK / 10);
         let gone = Instant::now() + STOP;
@@ -102,13 +115,13 @@ pub(crate) async fn deliver_last(
             ticks.tick().await;
         }
         line.settle().await;
-        jobs.finish(Instant::now() + within).await;
+        tokio::join!(deliver(jobs_within), write(store_within));
     };
     tokio::select! {
         () = last => {}
         name = signals.next() => {
             tracing::warn!(signal = name, "told twice: ending at once");
-            jobs.finish(Instant::now()).await;
+            tokio::join!(deliver(Duration::ZERO), write(Duration::ZERO));
         }
     }
 }

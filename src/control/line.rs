@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use shards::core::channel::Publication;
+use shards::core::memory::{Recall, Recalled, StoreFailed};
 #[cfg(debug_assertions)]
 use shards::core::message::Fault;
 use shards::core::message::{Answer, AskId, Query};
@@ -25,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use super::tally::{Awaited, Tally};
 use crate::jobs::Jobs;
 use crate::publish::Letters;
+use crate::store::Stores;
 use crate::worker::Workers;
 
 /// Questions that may be open at once.
@@ -39,6 +41,8 @@ pub(crate) struct Takers {
     pub(crate) jobs: Option<Jobs>,
     /// What rooms want of workers.
     pub(crate) workers: Option<Workers>,
+    /// What rooms remember, and want to know.
+    pub(crate) stores: Option<Stores>,
     /// What could not be delivered.
     pub(crate) letters: Option<Letters>,
 }
@@ -324,16 +328,22 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Work(work) => self.pass_work(work, takers.workers.as_ref()),
+            ShardMessage::Remember(told) => {
+                if let Some(stores) = &takers.stores {
+                    stores.remember(told);
+                }
+            }
+            ShardMessage::Recall(recall) => self.pass_recall(*recall, takers.stores.as_ref()),
             ShardMessage::DeadLetter(letter) => {
                 if let Some(letters) = &takers.letters {
                     letters.take(*letter);
                 }
             }
-            ShardMessage::Remember(_) | ShardMessage::Recall(_) => {}
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
             | ShardMessage::Worked(_)
             | ShardMessage::Recalled(_)
+            | ShardMessage::RememberAgain(_)
             | ShardMessage::Parcel { .. }
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
@@ -354,6 +364,18 @@ impl<M: Mailbox> Switchboard<M> {
         if let Work { shard, room, order: WorkOrder::Ask(request), .. } = *refused {
             let worked = Worked { room, request: request.id, news: WorkNews::Failed(failure) };
             self.mailbox.tell(shard, ShardMessage::Worked(Box::new(worked)));
+        }
+    }
+
+    /// Where nobody can say, the room begins without.
+    fn pass_recall(&self, recall: Recall, stores: Option<&Stores>) {
+        match stores {
+            Some(stores) => stores.recall(recall),
+            None => {
+                let Recall { shard, session } = recall;
+                let recalled = Recalled { session, memory: Err(StoreFailed) };
+                self.mailbox.tell(shard, ShardMessage::Recalled(Box::new(recalled)));
+            }
         }
     }
 

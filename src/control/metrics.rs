@@ -14,7 +14,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use shards::core::channel::UNDELIVERABLES;
-use shards::core::counters::{Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UPSTREAM_ENDS};
+use shards::core::counters::{
+    Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UNRECOVERED, UPSTREAM_ENDS,
+};
 use shards::core::message::{Answer, Query};
 use shards::core::usage::OUTCOMES;
 
@@ -28,6 +30,7 @@ use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
 use crate::publish::{self, PublishReport};
+use crate::store::{self, StoreReport, Stores};
 use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
@@ -51,6 +54,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
         publishing: app.publishing.report(),
         workers: app.workers.as_ref().map(Workers::report),
+        store: app.stores.as_ref().map(Stores::report),
         model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
@@ -88,6 +92,8 @@ struct Scrape {
     publishing: PublishReport,
     /// Where there are workers.
     workers: Option<WorkerReport>,
+    /// Where there is a store.
+    store: Option<StoreReport>,
     /// Where there is a model server.
     model_server: Option<Glance>,
 }
@@ -132,6 +138,7 @@ impl Collector for Scrape {
         self.jobs(out)?;
         publish::describe(&self.publishing, out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
+        self.store.iter().try_for_each(|report| store::describe(report, out))?;
         self.model_server(out)?;
         self.dead_letters(out)?;
         self.readings(out)?;
@@ -313,6 +320,13 @@ impl Scrape {
             out.encode_descriptor("voxhall_refused", "Requests that got no room", None, MetricType::Counter)?;
         for (shard, counters) in self.up() {
             for (reason, count) in REFUSALS.iter().zip(counters.refused) {
+                count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
+            }
+        }
+        let help = "Times that a client could not be told what it had missed";
+        let mut family = out.encode_descriptor("voxhall_not_recovered", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (reason, count) in UNRECOVERED.iter().zip(counters.history.not_recovered) {
                 count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
             }
         }

@@ -50,15 +50,18 @@ pub(crate) use tally::{Awaited, NotPublished, Reach};
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
-use crate::config::{AuthConfig, Config, JobsConfig};
+use crate::config::{AuthConfig, Config};
 use crate::jobs::Jobs;
 use crate::publish::Publishing;
+use crate::store::{Stores, Voice};
 use crate::worker::{Bureau, Workers};
 use lifecycle::Lifecycle;
 use line::{Switchboard, Takers};
 
 /// How long Redis has for the last jobs when the node has to end at once.
 const HASTE: Duration = Duration::from_millis(500);
+/// How long the store has for its last write, beside what a disk takes that is busy.
+const STORE: Duration = Duration::from_secs(10);
 
 /// What every handler may use.
 pub(crate) type App = Arc<Plane>;
@@ -86,6 +89,8 @@ pub(crate) struct Plane {
     jobs: Option<Jobs>,
     /// The way to the workers, if there are any.
     workers: Option<Workers>,
+    /// What rooms remember beyond the process, if anything.
+    stores: Option<Stores>,
     /// What is published from outside, and what could not be delivered.
     publishing: Publishing,
 }
@@ -99,11 +104,13 @@ pub(crate) struct Beside {
     pub(crate) audit: Option<Audit>,
     /// Who is told of rooms that have ended.
     pub(crate) jobs: Option<Jobs>,
+    /// What rooms remember beyond the process.
+    pub(crate) stores: Option<Stores>,
 }
 
 impl Plane {
     fn new(config: &Config, beside: Beside, workers: Option<Workers>, line: Line) -> App {
-        let Beside { gate, audit, jobs } = beside;
+        let Beside { gate, audit, jobs, stores } = beside;
         Arc::new(Self {
             line,
             lifecycle: Lifecycle::new(),
@@ -120,6 +127,7 @@ impl Plane {
             audit,
             jobs,
             workers,
+            stores,
             publishing: Publishing::new(config.publish),
         })
     }
@@ -132,6 +140,7 @@ impl Plane {
 pub(crate) async fn run(
     config: &Config,
     beside: Beside,
+    voice: Option<Voice>,
     node: &Node,
     mailbox: ControlLine,
     admin: AdminListener,
@@ -141,8 +150,14 @@ pub(crate) async fn run(
     let (switchboard, line) = Switchboard::new(mailbox);
     let (workers, bureau) = config.worker.clone().map(Workers::new).unzip();
     let app = Plane::new(config, beside.clone(), workers.clone(), line.clone());
-    let Beside { gate, audit, jobs } = beside;
-    let takers = Takers { jobs: jobs.clone(), workers, letters: Some(app.publishing.letters.clone()) };
+    let Beside { gate, audit, jobs, stores } = beside;
+    let takers = Takers {
+        jobs: jobs.clone(),
+        workers,
+        stores: stores.clone(),
+        letters: Some(app.publishing.letters.clone()),
+    };
+    let takers_of_the_end = takers.clone();
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;
     let quotas = Arc::clone(node.quotas());
@@ -159,7 +174,8 @@ pub(crate) async fn run(
         never = ask_workers(bureau, line.clone()) => match never {},
         never = health::keep_watchdog_calm(Arc::clone(&app)) => match never {},
         never = deliver(jobs.as_ref()) => match never {},
-        () = until_the_end(config, node, line, app.lifecycle.clone(), &mut signals, jobs.as_ref()) => Ok(()),
+        never = speak(voice, line.clone()) => match never {},
+        () = until_the_end(config, node, line, app.lifecycle.clone(), &mut signals, &takers_of_the_end) => Ok(()),
     }
 }
 
@@ -171,20 +187,29 @@ async fn deliver(jobs: Option<&Jobs>) -> Infallible {
     }
 }
 
-/// Until nothing is left to wait for: the clients have gone, and the jobs of their rooms are delivered.
+/// What the store says is told to shards, where there is one.
+async fn speak(voice: Option<Voice>, line: Line) -> Infallible {
+    if let Some(voice) = voice {
+        voice.speak(line).await;
+    }
+    // Its thread has ended.
+    std::future::pending().await
+}
+
+/// Until nothing is left to wait for: the clients have gone, the jobs of their rooms are delivered, and what the rooms
+/// remember is written.
 async fn until_the_end(
     config: &Config,
     node: &Node,
     line: Line,
     lifecycle: Lifecycle,
     signals: &mut Signals,
-    jobs: Option<&Jobs>,
+    takers: &Takers,
 ) {
     let patient = drain::supervise(node, line.clone(), lifecycle, signals, config.drain).await;
-    if let (Some(jobs), Some(JobsConfig { flush, .. })) = (jobs, &config.jobs) {
-        let within = if patient { *flush } else { HASTE.min(*flush) };
-        drain::deliver_last(node, &line, signals, jobs, within).await;
-    }
+    let within = |flush: Duration| if patient { flush } else { HASTE.min(flush) };
+    let jobs = within(config.jobs.as_ref().map_or(Duration::ZERO, |jobs| jobs.flush));
+    drain::deliver_last(node, &line, signals, takers, (jobs, within(STORE))).await;
 }
 
 /// Where there are no workers, there is nothing to do.

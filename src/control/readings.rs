@@ -3,7 +3,7 @@
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
 use shards::core::channel::ChannelCounters;
-use shards::core::counters::{Counters, UpstreamCounters, WireCounters};
+use shards::core::counters::{Counters, HistoryCounters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,7 @@ macro_rules! table {
 /// The plain numbers of a shard; labelled ones and histograms are read from [`Counters`] itself.
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
+    all.extend(history(&counters.history));
     all.extend(channels(&counters.channels));
     all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
@@ -61,7 +62,7 @@ pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
 }
 
 table! {
-    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, upstreams, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, history, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -111,6 +112,16 @@ table! {
     Counter, blocks_allocated, "voxhall_blocks_allocated", "Blocks the frame pool took from the allocator";
     Gauge, timers, "voxhall_timers", "Timers set";
     Gauge, state_bytes, "voxhall_state_bytes", "Bytes of bookkeeping for connections and rooms";
+}
+
+table! {
+    history(HistoryCounters), named "history_", without [not_recovered]:
+    Gauge, events, "voxhall_history_events", "Events that rooms keep for members that come back";
+    Gauge, bytes, "voxhall_history_bytes", "Bytes of those events";
+    Counter, recovered, "voxhall_recovered", "Times that a client was told all that it had missed, or that that was nothing";
+    Counter, replayed, "voxhall_events_replayed", "Events told again";
+    Counter, taken_over, "voxhall_connections_taken_over", "Connections closed because a newer one of their member came";
+    Counter, repeated, "voxhall_client_events_repeated", "Client events that had been seen before and were not done again";
 }
 
 table! {

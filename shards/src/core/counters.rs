@@ -1,8 +1,10 @@
 //! What a shard counts. Plain numbers in the shard's own memory: the control plane asks for a copy, so that
 //! counting costs an addition and nothing is shared between cores.
 
+mod history;
 mod upstreams;
 
+pub use history::{HistoryCounters, UNRECOVERED, Unrecovered};
 pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
 pub(super) use upstreams::{HUNG_UP, end_of};
 
@@ -274,6 +276,8 @@ pub struct Counters {
     pub shedding: [bool; SHED_CAUSES.len()],
     /// Bytes of the shard's own bookkeeping for connections and rooms (gauge).
     pub state_bytes: u64,
+    /// Rooms' histories, and those who come back to them.
+    pub history: HistoryCounters,
     /// Channels.
     pub channels: ChannelCounters,
     /// Upstream sessions. They are no clients: nothing above counts them.
@@ -385,6 +389,7 @@ impl Default for Counters {
             timers: 0,
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
+            history: HistoryCounters::default(),
             channels: ChannelCounters::default(),
             upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),

@@ -5,7 +5,7 @@ use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::audit::AuditRecord;
 use super::channel::{DeadLetter, Parcel};
 use super::ids::{ConnKey, RoomKey, SessionId, ShardId};
-use super::memory::{Recalled, Remember};
+use super::memory::Recalled;
 use super::message::{Answer, AskId, Query};
 use super::time::Micros;
 use super::upstream::{Line, UpstreamEnd};
@@ -99,6 +99,8 @@ pub enum Input<'a> {
     },
     /// Answers [`Effect::Recall`], never within that call.
     Recalled(Box<Recalled>),
+    /// The store lacks something of the room: it has to be told all of it.
+    RememberAgain(SessionId),
     /// End every connection within the window, politely.
     Drain {
         /// Over which the goodbyes are spread.
@@ -197,8 +199,6 @@ pub enum Effect {
     Work(Box<Work>),
     /// Ask the store for a room; answered with [`Input::Recalled`], also where nobody can say.
     Recall(SessionId),
-    /// Carry it to the store.
-    Remember(Box<Remember>),
     /// Carry it to the control plane, where the operator sees it.
     DeadLetter(Box<DeadLetter>),
     /// Write down what happened, if there is room for it where that waits.

@@ -11,6 +11,8 @@ pub enum Remember {
     Room(Box<Memory>),
     /// A room has ended: nothing of it has to be kept.
     Forget(SessionId),
+    /// The shard leaves, and has told everything of all its rooms.
+    Complete(ShardId),
 }
 
 /// A room as a store has to keep it.
@@ -25,6 +27,9 @@ pub struct Memory {
     pub earlier: Vec<(u64, u64)>,
     /// Events so far.
     pub seq: u64,
+    /// The number of the oldest event that the room still remembers; what is older has no more to be kept. One more than
+    /// `seq` when it remembers none.
+    pub oldest: u64,
     /// The last member number given out.
     pub last_member: u16,
     /// The last number used for an item or response.
@@ -72,7 +77,16 @@ pub struct Recalled {
     /// The room.
     pub session: SessionId,
     /// What it has, and nothing when it knows no such room.
-    pub memory: Result<Option<Box<Memory>>, StoreFailed>,
+    pub memory: Result<Option<Remembered>, StoreFailed>,
+}
+
+/// A room that a store has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remembered {
+    /// What it has of it.
+    pub memory: Box<Memory>,
+    /// Whether that is all there was: the process that told it ended in good order.
+    pub whole: bool,
 }
 
 /// The store can't say: it is broken, away, or too slow.

@@ -46,7 +46,10 @@ pub enum ShardMessage<S> {
     RoomEnded(Box<RoomReport>),
     /// From a shard to the control plane: something for the store. When the queue is full the shard keeps it and tries
     /// again; lost, the store lags until the room changes again.
-    Remember(Box<Remember>),
+    Remember(Vec<Remember>),
+    /// From the control plane to the room's shard: the store lacks something of the room and has to be told all of it. When
+    /// the queue is full it is tried again.
+    RememberAgain(SessionId),
     /// From a shard to the control plane: what has the store of a room? When the queue is full, or it is lost, the shard
     /// goes on as if the store had failed.
     Recall(Box<Recall>),

@@ -1,20 +1,40 @@
-//! The events that a room remembers, so that a member that comes back hears what it has missed.
+//! What a room remembers, so that a member that comes back hears what it has missed.
 
 use std::collections::VecDeque;
 
 use super::engine::Audience;
 use super::event::Class;
+use super::ids::MemberNumber;
 
-/// A room's latest events in the order of their numbers, without a gap. Bounded in events and in bytes; what is too long
-/// to be kept takes everything before it along, so that no part is ever taken for the whole.
+/// Members whose `client_seq` is remembered, those that have left included. Who comes back after so many others have
+/// numbered their events is like one that never did.
+const CLIENT_SEQS_MAX: usize = 1_024;
+
+/// Earlier numberings that are remembered: a room that has been recalled more often than that was never up for long.
+const EARLIER_MAX: usize = 16;
+
+/// A room's latest events in the order of their numbers, without a gap; the room knows the number of the last. Bounded in
+/// events and in bytes; what is too long to be kept takes everything before it along, so that no part is ever taken for the
+/// whole.
 ///
 /// The bytes of all events lie in one ring, so that a room pays for what it keeps and for nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    /// The number of the latest event, kept or not.
-    seq: u64,
     entries: VecDeque<Entry>,
     bytes: VecDeque<u8>,
+    /// The last `client_seq` of each member that numbers its events, who was last heard of longest ago first.
+    client_seqs: Vec<(MemberNumber, u64)>,
+    /// What is known of its numbering where it does not follow from the room's place.
+    pub(super) numbering: Option<Box<Numbering>>,
+}
+
+/// The numbering of a room that was recalled from a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Numbering {
+    /// Its name.
+    pub(super) epoch: u64,
+    /// See [`super::memory::Memory::earlier`].
+    pub(super) earlier: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,20 +66,18 @@ pub(super) struct PastLimits {
     pub(super) bytes_max: usize,
 }
 
+/// How much is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Events.
+    pub(super) events: u64,
+    /// Bytes of their JSON.
+    pub(super) bytes: u64,
+}
+
 impl Past {
-    /// Nothing, after the event of this number.
-    pub(super) fn after_event(seq: u64) -> Self {
-        Self { seq, ..Self::default() }
-    }
-
-    /// The number of the latest event, kept or not.
-    pub(super) fn seq(&self) -> u64 {
-        self.seq
-    }
-
     /// Keeps the next event.
     pub(super) fn push(&mut self, to: Audience, class: Class, json: &[u8], limits: PastLimits) {
-        self.seq += 1;
         if json.len() > limits.bytes_max || limits.events_max == 0 {
             self.entries.clear();
             self.bytes.clear();
@@ -73,10 +91,10 @@ impl Past {
         self.bytes.extend(json);
     }
 
-    /// Every event after the one of this number, in order; nothing when one of them is not kept, or none has that number
-    /// yet.
-    pub(super) fn after(&self, seq: u64) -> Option<impl Iterator<Item = PastEvent<'_>>> {
-        let missed = usize::try_from(self.seq.checked_sub(seq)?).ok()?;
+    /// Every event after the one of this number, in order, where `latest` is the number of the last; nothing when one of
+    /// them is not kept, or none has that number yet.
+    pub(super) fn after(&self, seq: u64, latest: u64) -> Option<impl Iterator<Item = PastEvent<'_>>> {
+        let missed = usize::try_from(latest.checked_sub(seq)?).ok()?;
         let skipped = self.entries.len().checked_sub(missed)?;
         let mut at: usize = self.entries.iter().take(skipped).map(|entry| entry.len as usize).sum();
         Some(self.entries.iter().skip(skipped).zip(seq + 1..).map(move |(entry, seq)| {
@@ -84,6 +102,49 @@ impl Past {
             at = range.end;
             PastEvent { seq, to: entry.to, class: entry.class, json: pieces(&self.bytes, range) }
         }))
+    }
+
+    /// How much is kept.
+    pub(super) fn held(&self) -> Held {
+        Held { events: self.entries.len() as u64, bytes: self.bytes.len() as u64 }
+    }
+
+    /// The last `client_seq` of a member, if it numbers its events.
+    pub(super) fn client_seq(&self, member: MemberNumber) -> Option<u64> {
+        self.client_seqs.iter().find(|(of, _)| *of == member).map(|&(_, seq)| seq)
+    }
+
+    /// Takes note of a member's event. False when it has been seen before.
+    pub(super) fn take_client_seq(&mut self, member: MemberNumber, seq: u64) -> bool {
+        let known = self.client_seqs.iter().position(|(of, _)| *of == member);
+        match known {
+            Some(at) if self.client_seqs[at].1 >= seq => return false,
+            Some(at) => drop(self.client_seqs.remove(at)),
+            None if self.client_seqs.len() >= CLIENT_SEQS_MAX => drop(self.client_seqs.remove(0)),
+            None => {}
+        }
+        self.client_seqs.push((member, seq));
+        true
+    }
+
+    /// The last `client_seq` of every member that numbers its events.
+    pub(super) fn client_seqs(&self) -> &[(MemberNumber, u64)] {
+        &self.client_seqs
+    }
+}
+
+impl Numbering {
+    /// What follows a numbering whose last number is not known, only that of the last event that was saved.
+    pub(super) fn begin(epoch: u64, before: u64, saved: u64, mut earlier: Vec<(u64, u64)>) -> Self {
+        earlier.push((before, saved));
+        let forgotten = earlier.len().saturating_sub(EARLIER_MAX);
+        earlier.drain(..forgotten);
+        Self { epoch, earlier }
+    }
+
+    /// The last number that an earlier numbering shares with this one.
+    pub(super) fn shared_with(&self, epoch: u64) -> Option<u64> {
+        self.earlier.iter().find(|(earlier, _)| *earlier == epoch).map(|&(_, last)| last)
     }
 }
 
@@ -98,16 +159,15 @@ fn pieces(ring: &VecDeque<u8>, range: std::ops::Range<usize>) -> (&[u8], &[u8]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ids::MemberNumber;
 
     const LIMITS: PastLimits = PastLimits { events_max: 4, bytes_max: 32 };
 
-    fn texts(past: &Past, after: u64) -> Option<Vec<(u64, String)>> {
+    fn texts(past: &Past, after: u64, latest: u64) -> Option<Vec<(u64, String)>> {
         let text = |event: PastEvent<'_>| {
             let json = [event.json.0, event.json.1].concat();
             (event.seq, String::from_utf8(json).expect("text"))
         };
-        past.after(after).map(|events| events.map(text).collect())
+        past.after(after, latest).map(|events| events.map(text).collect())
     }
 
     #[test]
@@ -116,25 +176,54 @@ mod tests {
         for number in 1..=6 {
             past.push(Audience::All, Class::Control, format!("event {number}").as_bytes(), LIMITS);
         }
-        assert_eq!(past.seq(), 6);
-        assert_eq!(texts(&past, 1), None, "the second event has gone");
+        assert_eq!(past.held(), Held { events: 4, bytes: 28 });
+        assert_eq!(texts(&past, 1, 6), None, "the second event has gone");
         let kept = |numbers: std::ops::RangeInclusive<u64>| {
             Some(numbers.map(|number| (number, format!("event {number}"))).collect::<Vec<_>>())
         };
-        assert_eq!(texts(&past, 2), kept(3..=6));
-        assert_eq!(texts(&past, 5), kept(6..=6));
-        assert_eq!(texts(&past, 6), Some(Vec::new()));
-        assert_eq!(texts(&past, 7), None, "there has been no such event");
+        assert_eq!(texts(&past, 2, 6), kept(3..=6));
+        assert_eq!(texts(&past, 5, 6), kept(6..=6));
+        assert_eq!(texts(&past, 6, 6), Some(Vec::new()));
+        assert_eq!(texts(&past, 7, 6), None, "there has been no such event");
     }
 
     #[test]
     fn an_event_too_long_to_be_kept_takes_all_before_it_along() {
-        let mut past = Past::after_event(40);
+        let mut past = Past::default();
         past.push(Audience::All, Class::Control, b"short", LIMITS);
         past.push(Audience::One(MemberNumber(3)), Class::Control, &[b'x'; 33], LIMITS);
-        assert_eq!(texts(&past, 40), None);
-        assert_eq!(texts(&past, 42), Some(Vec::new()));
+        assert_eq!(texts(&past, 40, 42), None);
+        assert_eq!(texts(&past, 42, 42), Some(Vec::new()));
         past.push(Audience::All, Class::Control, &[b'y'; 32], LIMITS);
-        assert_eq!(texts(&past, 42), Some(vec![(43, "y".repeat(32))]));
+        assert_eq!(texts(&past, 42, 43), Some(vec![(43, "y".repeat(32))]));
+    }
+
+    #[test]
+    fn the_events_of_a_member_count_once_and_the_memory_of_them_is_bounded() {
+        let mut past = Past::default();
+        let (one, two) = (MemberNumber(1), MemberNumber(2));
+        let taken = [0, 0, 5, 4, 5, 6].map(|seq| past.take_client_seq(one, seq));
+        assert_eq!(taken, [true, false, true, false, false, true]);
+        assert!(past.take_client_seq(two, 3), "another member counts for itself");
+        assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(6), Some(3)));
+        assert_eq!(past.client_seq(MemberNumber(3)), None);
+        assert!(past.take_client_seq(one, 7));
+        for number in 0..CLIENT_SEQS_MAX as u16 - 1 {
+            assert!(past.take_client_seq(MemberNumber(100 + number), 1));
+        }
+        assert_eq!(past.client_seqs().len(), CLIENT_SEQS_MAX);
+        assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(7), None), "who was silent longest");
+    }
+
+    #[test]
+    fn as_many_earlier_numberings_are_known_as_may_be() {
+        let mut numbering = Numbering::begin(1, 0, 10, Vec::new());
+        for epoch in 2..40 {
+            numbering = Numbering::begin(epoch, epoch - 1, epoch * 10, numbering.earlier);
+        }
+        assert_eq!((numbering.epoch, numbering.earlier.len()), (39, EARLIER_MAX));
+        assert_eq!(numbering.shared_with(38), Some(390));
+        assert_eq!(numbering.shared_with(39), None);
+        assert_eq!(numbering.shared_with(0), None);
     }
 }

@@ -8,6 +8,7 @@ use super::event::SessionSettings;
 use super::gate::RealtimeClaim;
 use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
+use super::past::{Held, Past};
 use super::report::Record;
 use super::time::Micros;
 use super::upstream_conn::Known;
@@ -43,7 +44,7 @@ pub(super) struct Room {
     pub(super) kind: EngineKind,
     /// Whether all of its members take audio in events.
     pub(super) only_events: bool,
-    /// Events made so far.
+    /// Events so far: the number of the last. What of them is kept, [`Kept::past`] has.
     pub(super) seq: u64,
     /// When it was made.
     pub(super) since: Micros,
@@ -74,6 +75,8 @@ pub(super) struct Kept {
     pub(super) meter: Meter,
     /// What was said in it, where somebody takes reports.
     pub(super) record: Option<Box<Record>>,
+    /// What it remembers for members that come back, from its first event on.
+    pub(super) past: Option<Box<Past>>,
 }
 
 impl Keyed for Room {
@@ -103,6 +106,21 @@ impl Room {
     /// What clients want kept with the room: a JSON object.
     pub(super) fn state(&self) -> Option<&str> {
         self.kept.as_ref()?.state.as_deref()
+    }
+
+    /// What it remembers for members that come back, if it has had any event.
+    pub(super) fn past(&self) -> Option<&Past> {
+        self.kept.as_ref()?.past.as_deref()
+    }
+
+    /// The same, to be added to.
+    pub(super) fn past_mut(&mut self) -> &mut Past {
+        self.kept.get_or_insert_default().past.get_or_insert_default()
+    }
+
+    /// How much it remembers.
+    pub(super) fn held(&self) -> Held {
+        self.past().map(Past::held).unwrap_or_default()
     }
 
     /// The next free member number, from 1.

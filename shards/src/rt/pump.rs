@@ -335,6 +335,7 @@ impl Pump {
                 ShardMessage::Worked(worked) => self.tell(Input::Worked(worked)),
                 ShardMessage::Parcel { from, parcel } => self.tell(Input::Parcel { from, parcel }),
                 ShardMessage::Recalled(recalled) => self.tell(Input::Recalled(recalled)),
+                ShardMessage::RememberAgain(session) => self.tell(Input::RememberAgain(session)),
                 ShardMessage::Drain { window } => self.drain(window),
                 ShardMessage::Stop => self.stage = Stage::Leaving,
                 // Only the control plane is sent these.
@@ -408,7 +409,7 @@ impl Pump {
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Work(work) => self.hand_work(work),
             Effect::DeadLetter(letter) => self.hand_letter(letter),
-            Effect::Recall(_) | Effect::Remember(_) => {}
+            Effect::Recall(_) => {}
             Effect::Audit(record) => self.write_down(record),
         }
     }

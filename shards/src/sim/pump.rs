@@ -288,6 +288,7 @@ impl World {
             Input::Worked(worked) => self.trace.step(now, "worked", worked.request.0, &[]),
             Input::Parcel { from, .. } => self.trace.step(now, "parcel", u64::from(from.0), &[]),
             Input::Recalled(_) => self.trace.step(now, "recalled", 0, &[]),
+            Input::RememberAgain(_) => self.trace.step(now, "remember again", 0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),
             Input::Evacuate => self.trace.step(now, "evacuate", 0, &[]),
         }
@@ -323,7 +324,6 @@ impl World {
             | Effect::Dial { .. }
             | Effect::UpstreamFailed(_)
             | Effect::Recall(_)
-            | Effect::Remember(_)
             | Effect::DeadLetter(_)
             | Effect::Work(_) => None,
         };
@@ -361,7 +361,7 @@ impl World {
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
             Effect::Audit(record) => self.check_record(shard, &record),
-            Effect::Recall(_) | Effect::Remember(_) | Effect::DeadLetter(_) => {}
+            Effect::Recall(_) | Effect::DeadLetter(_) => {}
             // No simulated room has workers.
             Effect::Work(work) => self.fail(format!("shard {shard} wants workers: {work:?}")),
         }

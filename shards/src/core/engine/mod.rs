@@ -129,6 +129,17 @@ pub enum Audience {
     One(MemberNumber),
 }
 
+impl Audience {
+    /// Whether the member of this number is one of them.
+    pub const fn concerns(self, member: MemberNumber) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllBut(but) => member.0 != but.0,
+            Self::One(one) => member.0 == one.0,
+        }
+    }
+}
+
 /// What an engine gives.
 #[derive(Debug)]
 pub enum EngineOutput {

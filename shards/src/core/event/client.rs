@@ -95,6 +95,8 @@ pub struct SessionUpdate {
     pub token: Option<Box<str>>,
     /// Raw JSON object to merge into the room's state.
     pub state: Option<Box<str>>,
+    /// The last event that the client has: it wants to be told again what came after.
+    pub after: Option<u64>,
 }
 
 /// Why an event was refused. The connection stays; the client gets an `error` event.
@@ -108,12 +110,23 @@ pub struct ClientError {
     pub param: Option<Box<str>>,
     /// The event at fault, if it can be read.
     pub event_id: Option<Box<str>>,
+    /// Its number, if the client counts and it can be read.
+    pub client_seq: Option<u64>,
+    /// Whether the same event may succeed later.
+    pub retryable: bool,
 }
 
 impl ClientError {
     /// A mistake without a field or event to name.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, event_id: None }
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            event_id: None,
+            client_seq: None,
+            retryable: false,
+        }
     }
 
     /// A field whose value can't be taken.

@@ -46,7 +46,7 @@ pub use item::{
 pub use msgpack::{MsgpackBounds, json_of, msgpack_of};
 pub use parse::{Scratch, parse};
 pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};
-pub use session::{ResumeView, SessionLimits, SessionView};
+pub use session::{RestoredView, ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
 };

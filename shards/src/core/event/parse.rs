@@ -114,12 +114,13 @@ fn decode(tape: &Tape<'_>, kept: &Kept<'_>, audio: &mut Vec<u8>) -> Result<Clien
         return Err(event.invalid("event_id", "at most 512 bytes"));
     }
     let event_id: Option<Box<str>> = event_id.map(Into::into);
-    let decoded = event
-        .integer("client_seq", 0, u64::MAX)
-        .and_then(|client_seq| Ok((client_seq, decode_command(&event, kept, audio)?)));
-    match decoded {
-        Ok((client_seq, command)) => Ok(ClientEvent { event_id, client_seq, command }),
-        Err(error) => Err(error.about(event_id)),
+    let client_seq = match event.integer("client_seq", 0, u64::MAX) {
+        Ok(client_seq) => client_seq,
+        Err(error) => return Err(error.about(event_id)),
+    };
+    match decode_command(&event, kept, audio) {
+        Ok(command) => Ok(ClientEvent { event_id, client_seq, command }),
+        Err(error) => Err(ClientError { client_seq, ..error.about(event_id) }),
     }
 }
 
@@ -240,10 +241,11 @@ fn decode_session_update(event: &Fields<'_, '_, '_>, kept: &Kept<'_>) -> Result<
         return Err(event.mistyped("state", "an object"));
     }
     let state = event.value("state").and(kept.text(event, "state", kept.state.as_ref())?);
-    if session.is_none() && token.is_none() && state.is_none() {
+    let after = event.integer("after", 0, u64::MAX)?;
+    if session.is_none() && token.is_none() && state.is_none() && after.is_none() {
         return Err(event.missing("session"));
     }
-    Ok(ClientCommand::SessionUpdate(Box::new(SessionUpdate { session, extras, token, state })))
+    Ok(ClientCommand::SessionUpdate(Box::new(SessionUpdate { session, extras, token, state, after })))
 }
 
 impl Kept<'_> {

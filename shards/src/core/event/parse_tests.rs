@@ -277,7 +277,11 @@ fn token_and_state_come_beside_the_session() {
         session: None,
         token: Some("fresh".into()),
         state: Some(r#"{ "page": 3.0 }"#.into()),
+        after: None,
     };
+    assert_eq!(command(text), ClientCommand::SessionUpdate(Box::new(expected)));
+    let text = r#"{"type":"session.update","after":7}"#;
+    let expected = SessionUpdate { after: Some(7), ..SessionUpdate::default() };
     assert_eq!(command(text), ClientCommand::SessionUpdate(Box::new(expected)));
 }
 

@@ -8,7 +8,7 @@ use super::channel::Subscribed;
 use super::client::ClientError;
 use super::ids::{ItemId, ItemName, ResponseId};
 use super::item::{Item, Response};
-use super::session::SessionView;
+use super::session::{RestoredView, SessionView};
 use crate::core::channel::Delivery;
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
@@ -21,6 +21,8 @@ pub enum ServerEvent {
     SessionCreated(Box<SessionView>),
     /// `session.updated`.
     SessionUpdated(Box<SessionView>),
+    /// `session.restored`: what became of a wish to be told what was missed.
+    SessionRestored(Box<RestoredView>),
     /// `session.draining`.
     SessionDraining {
         /// When to come back.
@@ -283,7 +285,7 @@ impl From<ClientError> for ErrorEvent {
             message: error.message.into(),
             param: error.param,
             event_id: error.event_id,
-            retryable: false,
+            retryable: error.retryable,
         }
     }
 }
@@ -312,6 +314,7 @@ impl ServerEvent {
             Self::ChannelMessage(_) => !self.goes_first(),
             Self::SessionCreated(_)
             | Self::SessionUpdated(_)
+            | Self::SessionRestored(_)
             | Self::SessionDraining { .. }
             | Self::Error(_)
             | Self::Pong { .. }

@@ -2,6 +2,7 @@
 
 use super::settings::SessionSettings;
 use crate::core::config::ShardConfig;
+use crate::core::counters::Unrecovered;
 use crate::core::engine::EngineKind;
 use crate::core::ids::{ConnectionId, MemberNumber, SessionId};
 
@@ -39,6 +40,23 @@ pub struct ResumeView {
     pub epoch: u64,
     /// The last event so far.
     pub seq: u64,
+}
+
+/// What a client is told that wants to know what it has missed.
+#[derive(Clone, Debug)]
+pub struct RestoredView {
+    /// How many events follow; or why they don't.
+    pub missed: Result<usize, Unrecovered>,
+    /// The room's state, raw JSON, once a client has set one.
+    pub state: Option<Box<str>>,
+    /// The room's epoch.
+    pub epoch: u64,
+    /// The last event so far.
+    pub seq: u64,
+    /// The last of the member's own events that was taken, where it numbers them.
+    pub client_seq: Option<u64>,
+    /// Whether the room has been recalled from a store.
+    pub restarted: bool,
 }
 
 /// The limits that concern a client.

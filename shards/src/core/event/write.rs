@@ -8,7 +8,7 @@ use super::item::{Content, Item, ItemStatus, Role};
 use super::json::Json;
 use super::server::{ErrorEvent, Part, ServerEvent};
 use super::write_response::response_fields;
-use super::write_session::session;
+use super::write_session::{restored, session};
 
 impl ServerEvent {
     /// Its `type`.
@@ -16,6 +16,7 @@ impl ServerEvent {
         match self {
             Self::SessionCreated(_) => "session.created",
             Self::SessionUpdated(_) => "session.updated",
+            Self::SessionRestored(_) => "session.restored",
             Self::SessionDraining { .. } => "session.draining",
             Self::Error(_) => "error",
             Self::Pong { .. } => "pong",
@@ -67,6 +68,7 @@ impl ServerEvent {
             Self::SessionCreated(view) | Self::SessionUpdated(view) => {
                 json.object("session", |json| session(view, json));
             }
+            Self::SessionRestored(view) => restored(view, json),
             Self::SessionDraining { reconnect_in_ms } => json.number("reconnect_in_ms", *reconnect_in_ms),
             Self::Error(error) => json.object("error", |json| error_fields(error, json)),
             Self::Pong { t: Some(t) } => json.raw("t", t),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::json::Json;
-use super::session::{SessionLimits, SessionView};
+use super::session::{RestoredView, SessionLimits, SessionView};
 use super::settings::{AudioFormat, Modality, ServerVad};
 
 const VOICE: &str = "\"alloy\"";
@@ -75,6 +75,24 @@ pub(super) fn session(view: &SessionView, json: &mut Json<'_>) {
         });
     }
     json.object("limits", |json| limits(&view.limits, json));
+}
+
+/// Writes the members of `session.restored`.
+pub(super) fn restored(view: &RestoredView, json: &mut Json<'_>) {
+    json.flag("recovered", view.missed.is_ok());
+    if let Err(why) = view.missed {
+        json.plain("reason", why.name());
+    }
+    json.raw("state", view.state.as_deref().unwrap_or("null"));
+    json.number("missed", view.missed.unwrap_or(0) as u64);
+    json.number("epoch", view.epoch);
+    json.number("seq", view.seq);
+    if let Some(client_seq) = view.client_seq {
+        json.number("client_seq", client_seq);
+    }
+    if view.restarted {
+        json.flag("restarted", true);
+    }
 }
 
 fn ga(view: &SessionView, extras: &Extras, json: &mut Json<'_>) {

@@ -64,8 +64,8 @@ pub struct DropNote {
 #[derive(Debug, Default)]
 pub struct Lane {
     queue: VecDeque<Message>,
-    /// Wire bytes of everything queued, the sent part of the front included. No more than `outbox.bytes_max` and a
-    /// message, which is far from four gigabytes.
+    /// Wire bytes of everything queued, the sent part of the front included. No more than `outbox.bytes_max`, a message and
+    /// what a room remembers, which is far from four gigabytes.
     bytes: u32,
     /// Bytes of the front message that the kernel has taken.
     front_sent: u32,
@@ -87,6 +87,8 @@ pub struct Lane {
     blocked_since: Micros,
     /// Lines of the front batch that have left.
     batch_lines: u16,
+    /// Messages that are told again.
+    replayed: u16,
     drops: Option<Box<[DropNote; 3]>>,
     dropped: u32,
 }
@@ -163,8 +165,11 @@ impl Lane {
     ) -> Enqueue {
         let now = message.at;
         let size = message.size();
-        let outcome =
-            if self.fits(size, limits) { Enqueue::Queued } else { self.make_room(&message, limits, books) };
+        let outcome = if message.replayed || self.fits(size, limits) {
+            Enqueue::Queued
+        } else {
+            self.make_room(&message, limits, books)
+        };
         if matches!(outcome, Enqueue::Dropped | Enqueue::Overflow) {
             self.note_drop(message.class, message.seq, DropReason::Full, books.counters);
             books.pool.recycle(message.frame);
@@ -180,6 +185,7 @@ impl Lane {
             None => self.end_wait(now, books.counters),
         }
         self.bytes += size as u32;
+        self.replayed += u16::from(message.replayed);
         books.counters.queued_messages += 1;
         books.counters.queued_bytes += size as u64;
         books.queues.push(&mut self.queue, message);
@@ -212,9 +218,22 @@ impl Lane {
         }
     }
 
+    /// Whether there is room for so many bytes beside what is in the lane. What is told again takes up none.
     fn fits(&self, bytes: usize, limits: &Outbox) -> bool {
-        self.queue.is_empty()
-            || (self.queue.len() < limits.messages_max && self.bytes() + bytes <= limits.bytes_max)
+        let messages = self.queue.len() - usize::from(self.replayed);
+        messages == 0
+            || (messages < limits.messages_max
+                && (self.bytes() + bytes <= limits.bytes_max
+                    || (self.replays() && self.bytes() - self.replayed_bytes() + bytes <= limits.bytes_max)))
+    }
+
+    fn replayed_bytes(&self) -> usize {
+        self.queue.iter().filter(|message| message.replayed).map(Message::size).sum()
+    }
+
+    /// Whether something in it is told again.
+    pub fn replays(&self) -> bool {
+        self.replayed > 0
     }
 
     /// Lets others give way to `message`: for audio what is too old, then what is droppable, then the oldest audio;
@@ -259,7 +278,8 @@ impl Lane {
         frames
     }
 
-    /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow.
+    /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow. Drops that the
+    /// client has not been told of are left for [`Self::take_untold`].
     pub fn abandon(&mut self, books: &mut Books<'_>) {
         let mut begun = self.begun();
         while begun > 0
@@ -271,7 +291,6 @@ impl Lane {
         while self.queue.len() > begun {
             self.remove(self.queue.len() - 1, DropReason::Closed, books);
         }
-        self.drops = None;
     }
 
     /// Empties the lane: the connection is gone.
@@ -290,7 +309,10 @@ impl Lane {
     /// The first message that may still be taken out and meets the condition. What the kernel has been given or
     /// has begun, and a batch once formed, has to stay.
     fn find_removable(&self, wanted: impl Fn(&Message) -> bool) -> Option<usize> {
-        (self.begun()..self.queue.len()).find(|&at| !self.queue[at].in_batch() && wanted(&self.queue[at]))
+        (self.begun()..self.queue.len()).find(|&at| {
+            let message = &self.queue[at];
+            !message.in_batch() && !message.replayed && wanted(message)
+        })
     }
 
     /// Messages that the kernel has been given or has taken a part of.
@@ -324,9 +346,11 @@ impl Lane {
             return;
         }
         let note = &mut self.drops.get_or_insert_default()[class as usize];
-        note.first_seq = if note.count == 0 { seq } else { note.first_seq.min(seq) };
-        note.last_seq = note.last_seq.max(seq);
         note.count += 1;
+        if seq > 0 {
+            note.first_seq = if note.last_seq == 0 { seq } else { note.first_seq.min(seq) };
+            note.last_seq = note.last_seq.max(seq);
+        }
     }
 
     /// Takes the drops that the client should be told of, once the lane has room for the news.
@@ -334,9 +358,15 @@ impl Lane {
         if self.drops.is_none() || self.half_full(limits) { None } else { self.drops.take() }
     }
 
+    /// Takes the drops that the client will not be told of any more on this connection.
+    pub fn take_untold(&mut self) -> Option<Box<[DropNote; 3]>> {
+        self.drops.take()
+    }
+
     fn count_out(&mut self, message: &Message, counters: &mut Counters) {
         let size = message.size();
         self.bytes -= size as u32;
+        self.replayed -= u16::from(message.replayed);
         counters.queued_messages -= 1;
         counters.queued_bytes -= size as u64;
     }

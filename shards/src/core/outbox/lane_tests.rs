@@ -39,7 +39,7 @@ impl Bench {
         self.seq += 1;
         let opcode = if shape == Shape::Event { TEXT } else { BINARY };
         let frame = self.pool.copy(text.as_bytes()).seal(opcode);
-        let message = Message { frame, at: self.now, seq: self.seq, response, class, shape };
+        let message = Message { seq: self.seq, response, ..Message::new(frame, self.now, class, shape) };
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.queues };
         self.lane.push(message, waits.then_some(self.limits.coalesce), &self.limits, books)

@@ -19,9 +19,16 @@ pub struct Message {
     pub class: Class,
     /// How it is framed.
     pub shape: Shape,
+    /// Whether it is told again: it stands outside the lane's bounds, and never gives way.
+    pub replayed: bool,
 }
 
 impl Message {
+    /// A message without a number, of no response.
+    pub fn new(frame: Frame, at: Micros, class: Class, shape: Shape) -> Self {
+        Self { frame, at, seq: 0, response: 0, class, shape, replayed: false }
+    }
+
     /// Bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
         match self.shape {

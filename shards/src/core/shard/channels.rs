@@ -67,7 +67,8 @@ impl Shard {
             let span = self.config.outbox.coalesce;
             let wait = (event.waits() && span.0 > 0).then_some(span);
             let (of, class) = (Some((&event, id)), delivery.class());
-            self.spread(now, &listeners, &Spread { json: &json, of, seq: None, response: 0, class, wait });
+            let spread = Spread { json: &json, of, seq: None, response: 0, class, wait, replayed: false };
+            self.spread(now, &listeners, &spread);
             self.json = json;
             self.counters.channels.delivered += listeners.len() as u64;
         }

@@ -119,6 +119,7 @@ impl Shard {
         self.counters.closed += 1;
         self.counters.count_close(ending.code);
         if let Seat::Member(room, member) = seat {
+            self.keep_untold(key, room, member);
             self.unseat(now, key, room, member);
         }
     }

@@ -118,13 +118,19 @@ impl Shard {
         event_id: Option<Box<str>>,
         mut update: SessionUpdate,
     ) -> Result<(), ClientError> {
-        let token = update.token.take();
+        if update.after.is_some() {
+            self.may_recover(conn)?;
+        }
+        let (token, after) = (update.token.take(), update.after.take());
         let pass = token.map(|token| self.fresh_pass(conn, key, &token)).transpose()?;
         if update.session.is_some() || update.state.is_some() {
             self.change_session(now, conn, key, member, event_id, update)?;
         }
         if let Some(pass) = pass {
             self.refresh(now, conn, key, member, pass);
+        }
+        if let Some(after) = after {
+            self.restore(now, conn, key, member, Ok(after));
         }
         Ok(())
     }

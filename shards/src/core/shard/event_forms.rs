@@ -27,6 +27,8 @@ pub(super) struct Spread<'a> {
     pub(super) class: Class,
     /// How long it may wait for company.
     pub(super) wait: Option<Micros>,
+    /// Whether it is told again: then it stands outside the bounds of the lane, and whoever tells it bounds it.
+    pub(super) replayed: bool,
 }
 
 /// How a connection takes events.
@@ -93,8 +95,9 @@ impl Shard {
                 forms.plain[form as usize].get_or_insert_with(|| self.spread_form(event, form, dialect));
             let compressed = &mut forms.compressed[form as usize];
             let (frame, shape) = self.shared_form(listener, plain, form.opcode(), compressed);
-            let Spread { response, class, .. } = *event;
-            let message = Message { frame, at: now, seq: event.seq.unwrap_or(0), response, class, shape };
+            let Spread { response, class, replayed, .. } = *event;
+            let seq = event.seq.unwrap_or(0);
+            let message = Message { frame, at: now, seq, response, class, shape, replayed };
             if event.of.is_some_and(|(of, _)| of.goes_first()) {
                 self.enqueue_first(listener, message);
             } else {

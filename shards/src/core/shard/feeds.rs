@@ -228,7 +228,11 @@ impl Shard {
         let span = self.config.outbox.coalesce;
         let wait = (span.0 > 0).then_some(span);
         let (seq, class) = (Some(delivery.at.seq), delivery.class());
-        self.spread(now, keys, &Spread { json: &json, of: None, seq, response: 0, class, wait });
+        self.spread(
+            now,
+            keys,
+            &Spread { json: &json, of: None, seq, response: 0, class, wait, replayed: false },
+        );
         self.json = json;
     }
 
@@ -249,7 +253,8 @@ impl Shard {
             });
             forms[usize::from(chunked)] = Some(frame.clone());
             let (seq, class) = (delivery.at.seq, delivery.class());
-            let message = Message { frame, at: now, seq, response: 0, class, shape: Shape::Event };
+            let message =
+                Message { frame, at: now, seq, response: 0, class, shape: Shape::Event, replayed: false };
             self.enqueue(key, message, None);
         }
         for frame in forms.into_iter().flatten() {
@@ -290,7 +295,11 @@ impl Shard {
 
     fn tell_flat(&mut self, now: Micros, key: ConnKey, json: &[u8]) {
         let class = super::super::event::Class::Control;
-        self.spread(now, &[key], &Spread { json, of: None, seq: None, response: 0, class, wait: None });
+        self.spread(
+            now,
+            &[key],
+            &Spread { json, of: None, seq: None, response: 0, class, wait: None, replayed: false },
+        );
     }
 
     /// Whether a connection is one of the feed.

@@ -6,11 +6,12 @@ use super::super::audit::Asked;
 use super::super::conn::{Address, Conn, Head, Open, Phase, Seat, Subprotocol, Terms};
 use super::super::counters::Refusal;
 use super::super::effect::{Caller, CloseMode, Destination, Effect, ReceiveMode};
+use super::super::event::Dialect;
 use super::super::gate::Pass;
 use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
-use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
+use super::super::ids::{ConnKey, SessionId};
 use super::super::route;
 use super::super::time::Micros;
 use super::super::uplink::{Post, Stream};
@@ -18,6 +19,7 @@ use super::super::ws::Decoder;
 use super::compatible::speaks_beta;
 use super::door::{Refused, refused};
 use super::feeds::FeedWish;
+use super::recovery::Comeback;
 use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
 
@@ -32,6 +34,7 @@ pub(super) enum Verdict {
         session: SessionId,
         wishes: Wishes,
         pass: Option<Pass>,
+        back: Option<Comeback>,
         terms: Terms,
         answer: Vec<u8>,
         head_len: usize,
@@ -44,6 +47,13 @@ pub(super) enum Verdict {
     Options { post: Box<Post>, head_len: usize },
     /// Answered with this, and over.
     Refuse(Refusal, Vec<u8>),
+}
+
+/// What somebody wants of a room, and who it is.
+struct Wanted {
+    wishes: Wishes,
+    pass: Option<Pass>,
+    back: Option<Comeback>,
 }
 
 impl Shard {
@@ -117,14 +127,15 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, pass, terms, answer, head_len } => {
+            Verdict::Join { session, wishes, pass, back, terms, answer, head_len } => {
                 let via = self.via(key);
-                match self.take_seat(now, key, session, &wishes, pass.as_ref()) {
-                    Ok((room, member)) => {
-                        self.open(now, key, Seat::Member(room, member), terms, &answer, fx);
+                match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
+                    Ok(seated) => {
+                        let seat = Seat::Member(seated.room, seated.member);
+                        self.open(now, key, seat, terms, &answer, fx);
                         self.identify(now, key, pass);
                         self.note_opened(key, via, fx);
-                        self.welcome(now, key, room, member);
+                        self.welcome(now, key, seated);
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
@@ -260,9 +271,9 @@ impl Shard {
         };
         match self.wanted(key, request, &session, door, subprotocol, &handshake.subprotocols) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
-            Ok((wishes, pass)) => {
+            Ok(Wanted { wishes, pass, back }) => {
                 let (terms, answer) = self.agree(&handshake, subprotocol);
-                Verdict::Join { session, wishes, pass, terms, answer, head_len: request.len }
+                Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
             }
         }
     }
@@ -276,11 +287,11 @@ impl Shard {
         let subprotocol = Subprotocol::Sse { chunked: true };
         match self.wanted(key, request, &session, Door::Sse, subprotocol, &[]) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
-            Ok((wishes, pass)) => {
+            Ok(Wanted { wishes, pass, back }) => {
                 let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
                 let after = there.map_or(0, |room| room.seq);
                 let (terms, answer) = self.agree_on_stream(request, Some(after));
-                Verdict::Join { session, wishes, pass, terms, answer, head_len: request.len }
+                Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
             }
         }
     }
@@ -297,7 +308,7 @@ impl Shard {
         door: Door,
         subprotocol: Subprotocol,
         offered: &[&'a str],
-    ) -> Result<(Wishes, Option<Pass>), Refused> {
+    ) -> Result<Wanted, Refused> {
         if let Some(refused) = self.turns_away() {
             return Err(refused);
         }
@@ -308,11 +319,13 @@ impl Shard {
         let mut wishes = Wishes::from_query(request.query_pairs(), engine, door, subprotocol)
             .map_err(|detail| bad(&detail))?;
         wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
+        let back = Comeback::from_query(request.query_pairs()).map_err(|detail| bad(&detail))?;
+        let back = back.filter(|_| subprotocol.dialect() == Dialect::Native);
         self.has_engine(wishes.kind).map_err(bad)?;
         if let Some(pass) = &pass {
             self.admit(pass, session, wishes.kind).map_err(refused)?;
         }
-        Ok((wishes, pass))
+        Ok(Wanted { wishes, pass, back })
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
@@ -323,25 +336,6 @@ impl Shard {
         let offered = subprotocol.name().filter(|name| handshake.subprotocols.contains(name));
         answer::switching_protocols(handshake.key, offered, deflate, &mut accepted);
         (Terms { subprotocol, deflate: deflate.map(DeflateOffer::window) }, accepted)
-    }
-
-    /// Reserves what a member needs, then seats it.
-    ///
-    /// # Errors
-    /// With 429 or 503; nothing is kept then.
-    fn take_seat(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        session: SessionId,
-        wishes: &Wishes,
-        pass: Option<&Pass>,
-    ) -> Result<(RoomKey, MemberNumber), Refused> {
-        self.reserve(key, pass)?;
-        self.seat_member(now, key, session, wishes).map_err(|refusal| {
-            self.give_back(key, pass);
-            (refusal, self.no_seat(refusal))
-        })
     }
 
     fn move_away(&mut self, key: ConnKey, to: Destination, bytes: &[u8], fx: &mut Effects) {

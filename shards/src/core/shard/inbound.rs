@@ -220,6 +220,10 @@ impl Shard {
             }
             let overflowed = self.overflowed.len();
             let parsed = event::parse(line, self.config.limits.json_depth_max, &mut self.scratch);
+            let number = parsed.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
+            if self.is_repeated(room, member, number) {
+                continue;
+            }
             match parsed {
                 Ok(event) => self.command(now, key, room, member, event),
                 Err(error) => self.client_error(now, key, error),
@@ -267,6 +271,6 @@ impl Shard {
 impl Message {
     /// A message that never gives way.
     pub(super) fn control(frame: super::super::frame::Frame, now: Micros, shape: Shape) -> Self {
-        Self { frame, at: now, seq: 0, response: 0, class: Class::Control, shape }
+        Self::new(frame, now, Class::Control, shape)
     }
 }

@@ -28,6 +28,8 @@ mod places;
 mod posted;
 mod posts;
 mod publishing;
+mod recalling;
+mod recovery;
 mod reports;
 mod rooms;
 mod shedding;
@@ -39,6 +41,7 @@ mod upstream_dials;
 #[cfg(test)]
 mod upstream_tests;
 mod upstreams;
+mod welcome;
 mod works;
 
 use ::core::hint::black_box;
@@ -126,6 +129,8 @@ pub struct Shard {
     report_bytes: usize,
     listeners: Vec<ConnKey>,
     rng: SplitMix64,
+    /// From which the numberings of rooms get their names.
+    epochs: u64,
     counters: Counters,
     last_event: u64,
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
@@ -183,6 +188,7 @@ impl Shard {
             report_bytes: 0,
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
+            epochs: SplitMix64::new(seed.rotate_left(32) ^ u64::from(id.0)).next_u64(),
             counters: Counters::default(),
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,
@@ -216,7 +222,7 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
-            Input::Recalled(_) => {}
+            Input::Recalled(_) | Input::RememberAgain(_) => {}
             Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),

@@ -1,6 +1,6 @@
 //! What goes to members: encoded once for the room, shared by every lane.
 
-use super::super::conn::Phase;
+use super::super::conn::{Phase, Seat};
 use super::super::engine::Audience;
 use super::super::event::{Class, Dialect, PartRef, ServerEvent};
 use super::super::frame::{BinaryHeader, Draft, Frame, KIND_AUDIO};
@@ -48,7 +48,7 @@ impl Shard {
         let frame = self.seal_event(&json, None, form);
         self.json = json;
         let (frame, shape) = self.only_form(key, form.opcode(), frame);
-        let message = Message { frame, at: now, seq: 0, response: 0, class: event.class(), shape };
+        let message = Message::new(frame, now, event.class(), shape);
         self.enqueue(key, message, self.wait(event));
     }
 
@@ -78,14 +78,18 @@ impl Shard {
         response: u32,
     ) {
         let listeners = self.listeners(key, to);
-        if !listeners.is_empty() {
+        if seq.is_some() || !listeners.is_empty() {
             let id = self.next_event_id();
             let mut json = std::mem::take(&mut self.json);
             json.clear();
             event.write(id, seq, Dialect::Native, &mut json);
+            if seq.is_some() {
+                self.keep(key, to, event, &json);
+            }
             let (class, wait) = (event.class(), self.wait(event));
             let of = Some((event, id));
-            self.spread(now, &listeners, &Spread { json: &json, of, seq, response, class, wait });
+            let spread = Spread { json: &json, of, seq, response, class, wait, replayed: false };
+            self.spread(now, &listeners, &spread);
             self.json = json;
         }
         self.listeners = listeners;
@@ -95,13 +99,8 @@ impl Shard {
     pub(super) fn listeners(&mut self, key: RoomKey, to: Audience) -> Vec<ConnKey> {
         let mut listeners = std::mem::take(&mut self.listeners);
         listeners.clear();
-        let concerned = |number: MemberNumber| match to {
-            Audience::All => true,
-            Audience::AllBut(but) => number != but,
-            Audience::One(one) => number == one,
-        };
         if let Some(room) = self.room(key) {
-            let members = room.members.iter().filter(|member| concerned(member.number));
+            let members = room.members.iter().filter(|member| to.concerns(member.number));
             listeners.extend(members.map(|member| member.conn));
         }
         listeners
@@ -128,7 +127,7 @@ impl Shard {
         let only = only_listener(room, to);
         // The first frame of a response says that there is one: it never gives way.
         let class = if spurt.first && response > 0 { Class::Control } else { Class::Audio };
-        let message = |frame| Message { frame, at: now, seq, response, class, shape: Shape::Audio };
+        let message = |frame| Message { seq, response, ..Message::new(frame, now, class, Shape::Audio) };
         if let Some(only) = only {
             // By far the most frequent case: nothing is shared, so there is no list to make.
             room.frames_sent += 1;
@@ -226,13 +225,21 @@ impl Shard {
         self.mark_dirty(key);
     }
 
-    /// Tells a client what it has missed, once, when its lane has room again.
+    /// Tells a client what it has missed, once, when its lane has room again. Where that can be told again the news of it is
+    /// numbered and kept too: it may itself get lost with the connection.
     pub(super) fn tell_drops(&mut self, now: Micros, key: ConnKey, drops: &[DropNote; 3]) {
+        let member = self.open_conn(key).map(|(_, open)| (open.seat, open.subprotocol.dialect()));
         for class in [Class::Control, Class::Audio, Class::Droppable] {
             let note = drops[class as usize];
             if note.count > 0 {
                 let seqs = (note.last_seq > 0).then_some((note.first_seq, note.last_seq));
-                self.tell(now, key, &ServerEvent::OutboxDropped { class, count: note.count, seqs });
+                let event = ServerEvent::OutboxDropped { class, count: note.count, seqs };
+                match (member, class, seqs) {
+                    (Some((Seat::Member(room, member), Dialect::Native)), Class::Droppable, Some(_)) => {
+                        self.tell_room(now, room, Audience::One(member), &event, 0);
+                    }
+                    _ => self.tell(now, key, &event),
+                }
             }
         }
     }

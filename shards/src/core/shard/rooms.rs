@@ -10,17 +10,14 @@ use super::super::counters::Refusal;
 use super::super::engine::{
     Audience, Engine, EngineContext, EngineInput, EngineKind, EngineOutput, ResponseNumber,
 };
-use super::super::event::{
-    Codec, Dialect, ServerEvent, SessionLimits, SessionPatch, SessionSettings, SessionView,
-};
+use super::super::event::{Codec, ServerEvent, SessionPatch, SessionSettings};
 use super::super::gate::RealtimeClaim;
-use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
+use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::super::report::RoomEnd;
 use super::super::room::{Kept, Member, Room};
 use super::super::route;
 use super::super::time::Micros;
 use super::Shard;
-use super::compatible::conversation_created;
 
 /// What a client's query asks of its room. The first member's wishes count; later ones find the room as it is.
 #[derive(Debug)]
@@ -104,21 +101,28 @@ impl Wishes {
 }
 
 impl Shard {
-    /// Finds or makes the room and gives the connection a place in it.
+    /// Finds or makes the room and gives the connection a place in it: that of the member of this number, which it was
+    /// before, or a new one.
     pub(super) fn seat_member(
         &mut self,
         now: Micros,
         conn: ConnKey,
         session: SessionId,
         wishes: &Wishes,
+        number: Option<MemberNumber>,
     ) -> Result<(RoomKey, MemberNumber), Refusal> {
         let key = self.find_or_make_room(now, session, wishes)?;
         let members_max = self.config.limits.members_per_room_max;
         let Some(room) = self.rooms.get_mut(key.index) else { return Err(Refusal::Unavailable) };
+        if let Some(member) = room.members.iter().find(|member| Some(member.number) == number) {
+            // It has taken the place over from its older connection.
+            debug_assert_eq!(member.conn, conn);
+            return Ok((key, member.number));
+        }
         if room.members.len() >= members_max {
             return Err(Refusal::RoomFull);
         }
-        let number = room.next_member();
+        let number = number.unwrap_or_else(|| room.next_member());
         room.only_events = wishes.only_events && (room.only_events || room.members.is_empty());
         room.members.push(Member { number, conn });
         if let Some(record) = room.kept.as_mut().and_then(|kept| kept.record.as_mut()) {
@@ -140,13 +144,12 @@ impl Shard {
         if let Some(key) = self.find_room_hashed(hash, session.as_str()) {
             return Ok(key);
         }
-        if !self.quotas.take_room() && !self.evict_room(now) {
+        if !self.take_room(now) {
             return Err(Refusal::Unavailable);
         }
-        let fresh = RoomKey { index: self.rooms.len() as u32, generation: 0 };
-        let key = self.free_rooms.pop().unwrap_or(fresh);
+        let place = self.next_room();
         let room = Room {
-            generation: key.generation,
+            generation: place.generation,
             session_id: session,
             kind: wishes.kind,
             engine: None,
@@ -165,14 +168,34 @@ impl Shard {
             frames_received: 0,
             frames_sent: 0,
         };
+        self.insert_room(place, room);
+        Ok(place)
+    }
+
+    /// Takes a place of the node for a room, from one that lingers if need be.
+    pub(super) fn take_room(&mut self, now: Micros) -> bool {
+        self.quotas.take_room() || self.evict_room(now)
+    }
+
+    /// The slot for the next room.
+    pub(super) fn next_room(&mut self) -> RoomKey {
+        let fresh = RoomKey { index: self.rooms.len() as u32, generation: 0 };
+        self.free_rooms.pop().unwrap_or(fresh)
+    }
+
+    /// Puts a room into its slot; its place of the node is taken.
+    pub(super) fn insert_room(&mut self, key: RoomKey, room: Room) {
+        let hash = route::hash(room.session_id.as_str());
+        let held = room.held();
         self.rooms.insert(key.index, room);
         self.counters.rooms += 1;
         self.counters.rooms_created += 1;
+        self.counters.history.events += held.events;
+        self.counters.history.bytes += held.bytes;
         let rooms = &self.rooms;
         self.directory.insert_unique(hash, key, |key| {
             rooms.get(key.index).map_or(0, |room| route::hash(room.session_id.as_str()))
         });
-        Ok(key)
     }
 
     fn find_room_hashed(&self, hash: u64, session: &str) -> Option<RoomKey> {
@@ -185,42 +208,15 @@ impl Shard {
         self.find_room_hashed(route::hash(session.as_str()), session.as_str())
     }
 
-    /// The welcome, and the news for the others.
-    pub(super) fn welcome(&mut self, now: Micros, conn: ConnKey, key: RoomKey, number: MemberNumber) {
-        if let Some(view) = self.session_view(key, Member { number, conn }) {
-            self.tell(now, conn, &ServerEvent::SessionCreated(Box::new(view)));
-        }
-        if self.dialect(conn) == Dialect::Beta {
-            self.tell(now, conn, &conversation_created());
-        }
-        let members = self.room(key).map_or(0, |room| room.members.len());
-        if members > 1 {
-            let joined = ServerEvent::MemberJoined { member: number, members };
-            self.tell_room(now, key, Audience::AllBut(number), &joined, 0);
-        }
-    }
-
-    pub(super) fn session_view(&self, key: RoomKey, member: Member) -> Option<SessionView> {
-        let room = self.rooms.find(key)?;
-        Some(SessionView {
-            id: ConnectionId { shard: self.id, key: member.conn },
-            room: room.session_id.clone(),
-            engine: room.kind,
-            member: member.number,
-            settings: room.settings,
-            model: room.kept.as_ref().and_then(|kept| kept.model.clone()),
-            extras: room.kept.as_ref().and_then(|kept| kept.extras.clone()),
-            state: room.state().map(Into::into),
-            resume: None,
-            limits: SessionLimits::from(&*self.config),
-        })
-    }
-
-    /// A member's place is free again. A room without members lingers, then ends.
-    pub(super) fn unseat(&mut self, now: Micros, _conn: ConnKey, key: RoomKey, number: MemberNumber) {
+    /// A member's place is free again, unless a newer connection has taken it over. A room without members lingers, then
+    /// ends.
+    pub(super) fn unseat(&mut self, now: Micros, conn: ConnKey, key: RoomKey, number: MemberNumber) {
         let linger = self.config.room.linger;
         let Some(room) = self.room(key) else { return };
-        room.members.retain(|member| member.number != number);
+        let Some(at) = room.members.iter().position(|&member| member == (Member { number, conn })) else {
+            return;
+        };
+        room.members.remove(at);
         let members = room.members.len();
         if room.engine.is_some() {
             // What it said before it left is heard first.
@@ -228,18 +224,19 @@ impl Shard {
         }
         if members > 0 {
             self.look_for_binary(key);
-            return self.tell_room(
-                now,
-                key,
-                Audience::All,
-                &ServerEvent::MemberLeft { member: number, members },
-                0,
-            );
+            let left = ServerEvent::MemberLeft { member: number, members };
+            return self.tell_room(now, key, Audience::AllBut(number), &left, 0);
         }
         if linger.0 == 0 || self.draining.is_some() {
             let why = if self.draining.is_some() { RoomEnd::Drained } else { RoomEnd::Lingered };
             return self.end_room(now, key, why);
         }
+        self.linger(now, key);
+    }
+
+    /// A room without members waits for one to come.
+    pub(super) fn linger(&mut self, now: Micros, key: RoomKey) {
+        let linger = self.config.room.linger;
         let Some(room) = self.room(key) else { return };
         room.ends_at = now + linger;
         self.counters.rooms_lingering += 1;
@@ -268,6 +265,9 @@ impl Shard {
             entry.remove();
         }
         let Some(mut room) = self.rooms.remove(key.index) else { return false };
+        let held = room.held();
+        self.counters.history.events -= held.events;
+        self.counters.history.bytes -= held.bytes;
         if let Some(kept) = room.kept.take() {
             self.forget_lines(kept.lines);
         }

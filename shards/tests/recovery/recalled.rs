@@ -1,0 +1,90 @@
+//! Rooms that a store remembers, on a shard that does not.
+
+use serde_json::json;
+use shards::core::SessionId;
+use shards::core::memory::Memory;
+
+use crate::rig::{Rig, messages};
+
+fn room() -> SessionId {
+    SessionId::parse("r").expect("a name")
+}
+
+#[test]
+fn a_room_goes_on_where_a_store_has_it() {
+    let mut before = Rig::new(|_| {});
+    let (ann, _) = before.join();
+    let (ben, welcome) = before.join();
+    before.say(ann, &json!({"type": "session.update", "state": {"page": 7}}));
+    before.say(ben, &json!({"type": "room.send", "data": 1, "client_seq": 9}));
+    before.tell_others(ann, 2);
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    assert_eq!((memory.seq, memory.events.len(), memory.last_member), (3, 3, 2));
+    assert_eq!(before.shard.memory(&room(), 2).expect("a room").events, memory.events[2..]);
+    assert_eq!(before.shard.memory(&room(), 3).expect("a room").events, []);
+    assert_eq!(before.shard.memory(&room(), 77).expect("a room").events, []);
+
+    let mut after = Rig::seeded(2, |_| {});
+    after.shard.recall(after.now, memory.clone(), true).expect("a place");
+    assert_eq!(after.shard.memory(&room(), 0).expect("a room"), memory, "nothing of it was lost");
+    let counters = after.counters();
+    assert_eq!((counters.rooms, counters.rooms_lingering, counters.history.events), (1, 1, 3));
+    let (ben, events) = after.come_back(&welcome, 2);
+    let restored = &events[1];
+    assert_eq!((&restored["recovered"], &restored["restarted"]), (&json!(true), &json!(true)));
+    assert_eq!((&restored["state"], &restored["client_seq"]), (&json!({"page": 7}), &json!(9)));
+    assert_eq!(restored["epoch"], welcome["session"]["resume"]["epoch"], "the numbering goes on");
+    assert_eq!(messages(&events), [(3, json!(2))]);
+    let (cat, welcome) = after.join();
+    assert_eq!(welcome["session"]["member"], 3, "nobody gets another's number");
+    after.tell_others(cat, 3);
+    assert_eq!(messages(&after.heard(ben)), [(5, json!(3))]);
+}
+
+#[test]
+fn who_saw_what_the_store_was_not_told_is_told_that_it_is_lost() {
+    let mut before = Rig::new(|_| {});
+    let (ann, _) = before.join();
+    let (_, welcome) = before.join();
+    before.tell_others(ann, 1);
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    before.tell_others(ann, "lost with the process");
+    let (_, late) = before.join();
+
+    let recalled = |seed, memory: Memory| {
+        let mut rig = Rig::seeded(seed, |_| {});
+        rig.shard.recall(rig.now, memory, false).expect("a place");
+        rig
+    };
+    let mut after = recalled(2, memory);
+    let (ann, _) = after.join();
+    after.tell_others(ann, "instead");
+    let (_, events) = after.come_back(&welcome, 3);
+    assert_eq!((&events[1]["recovered"], &events[1]["reason"]), (&json!(false), &json!("lost")));
+    assert_eq!(events[0]["session"]["member"], 2, "it is who it was");
+    let (_, events) = after.come_back(&welcome, 1);
+    assert_eq!(messages(&events), [(2, json!(1)), (3, json!("instead"))], "what it has is what was saved");
+    let epoch = &events[1]["epoch"];
+    assert_ne!(epoch, &welcome["session"]["resume"]["epoch"], "another numbering");
+    let (_, events) = after.come_back(&late, 2);
+    assert_eq!(events[0]["session"]["member"], 3, "nobody else has had its number since");
+
+    let memory = after.shard.memory(&room(), 0).expect("a room");
+    assert_eq!(memory.earlier, [(welcome["session"]["resume"]["epoch"].as_u64().expect("a number"), 2)]);
+    let mut again = recalled(3, memory);
+    let (_, events) = again.come_back(&welcome, 1);
+    assert_eq!(events[1]["recovered"], true, "over two crashes: {events:?}");
+    let (_, events) = again.come_back(&welcome, 3);
+    assert_eq!(events[1]["reason"], "lost");
+}
+
+#[test]
+fn a_room_that_is_there_is_not_recalled_again() {
+    let mut rig = Rig::new(|config| config.limits.rooms_max = 1);
+    rig.join();
+    let memory = rig.shard.memory(&room(), 0).expect("a room");
+    assert!(rig.shard.recall(rig.now, memory.clone(), true).is_err());
+    let other = Memory { session: SessionId::parse("other").expect("a name"), ..memory };
+    assert!(rig.shard.recall(rig.now, other, true).is_err(), "there is no place for it");
+    assert_eq!(rig.counters().rooms, 1);
+}
