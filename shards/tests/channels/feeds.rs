@@ -200,7 +200,17 @@ impl Gate for PlainGate {
         };
         let role = if token == "admin" { Role::Admin } else { Role::Member };
         let sub = "u".into();
-        Ok(Pass { sub, valid_for: None, rooms: None, engine: None, realtime: None, channels, role })
+        let subscriptions = Box::default();
+        Ok(Pass {
+            sub,
+            valid_for: None,
+            rooms: None,
+            engine: None,
+            realtime: None,
+            channels,
+            subscriptions,
+            role,
+        })
     }
 }
 

@@ -187,6 +187,7 @@ impl Shard {
         now: Micros,
         listeners: &mut Vec<ConnKey>,
         delivery: &Arc<Delivery>,
+        replayed: bool,
     ) -> usize {
         if self.channels.feeds.is_empty() {
             return 0;
@@ -205,39 +206,48 @@ impl Shard {
         }
         listeners.retain(|key| !self.channels.feeds.contains_key(key));
         for (positions, keys) in wanting.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
-            self.spread_feed(now, keys, delivery, positions > 0);
+            self.spread_feed(now, keys, delivery, positions > 0, replayed);
         }
-        self.stream_feed(now, &streams, delivery);
+        self.stream_feed(now, &streams, delivery, replayed);
         self.counters.channels.delivered += told as u64;
         told
     }
 
-    /// Tells a message to one who hears the feed, if it does.
+    /// Tells one who hears the feed a message that it has missed, if it does hear it.
     pub(super) fn tell_feed(&mut self, now: Micros, key: ConnKey, delivery: &Arc<Delivery>) -> bool {
         if !self.hears_feed(key) {
             return false;
         }
-        self.tell_feeds(now, &mut vec![key], delivery);
+        self.tell_feeds(now, &mut vec![key], delivery, true);
         true
     }
 
-    fn spread_feed(&mut self, now: Micros, keys: &[ConnKey], delivery: &Delivery, positions: bool) {
+    fn spread_feed(
+        &mut self,
+        now: Micros,
+        keys: &[ConnKey],
+        delivery: &Delivery,
+        positions: bool,
+        replayed: bool,
+    ) {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
         write_delivery(delivery, positions, &mut json);
         let span = self.config.outbox.coalesce;
         let wait = (span.0 > 0).then_some(span);
         let (seq, class) = (Some(delivery.at.seq), delivery.class());
-        self.spread(
-            now,
-            keys,
-            &Spread { json: &json, of: None, seq, response: 0, class, wait, replayed: false },
-        );
+        self.spread(now, keys, &Spread { json: &json, of: None, seq, response: 0, class, wait, replayed });
         self.json = json;
     }
 
     /// The same for those who hear it as a stream: there the position is the event's id.
-    fn stream_feed(&mut self, now: Micros, listeners: &[(ConnKey, bool)], delivery: &Delivery) {
+    fn stream_feed(
+        &mut self,
+        now: Micros,
+        listeners: &[(ConnKey, bool)],
+        delivery: &Delivery,
+        replayed: bool,
+    ) {
         let mut forms: [Option<Frame>; 2] = [None, None];
         for &(key, chunked) in listeners {
             let form = forms[usize::from(chunked)].take();
@@ -253,8 +263,7 @@ impl Shard {
             });
             forms[usize::from(chunked)] = Some(frame.clone());
             let (seq, class) = (delivery.at.seq, delivery.class());
-            let message =
-                Message { frame, at: now, seq, response: 0, class, shape: Shape::Event, replayed: false };
+            let message = Message { frame, at: now, seq, response: 0, class, shape: Shape::Event, replayed };
             self.enqueue(key, message, None);
         }
         for frame in forms.into_iter().flatten() {
