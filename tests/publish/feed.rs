@@ -46,7 +46,7 @@ fn wanted(feed: &mut Member<TcpStream>) -> Value {
 
 #[test]
 fn events_come_flat_to_those_who_want_them_on_either_shard() {
-    let server = server(&[]);
+    let server = server(&["--set", "server.drain_s=1"]);
     // Whichever shard accepts them serves them.
     let mut all: Vec<_> = (0..6).map(|_| feed(&server, "")).collect();
     let mut some: Vec<_> = (0..6).map(|_| feed(&server, "?types=job.done,last,probe")).collect();
