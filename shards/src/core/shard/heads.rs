@@ -49,7 +49,7 @@ pub(super) enum Verdict {
     Refuse(Refusal, Vec<u8>),
 }
 
-/// What somebody wants of a room, and who it is.
+/// What somebody wants of a room who may have it.
 struct Wanted {
     wishes: Wishes,
     pass: Option<Pass>,
@@ -290,8 +290,9 @@ impl Shard {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(Wanted { wishes, pass, back }) => {
                 let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
-                let after = there.map_or(0, |room| room.seq);
-                let (terms, answer) = self.agree_on_stream(request, Some(after));
+                let latest = there.map_or(0, |room| room.seq);
+                let (terms, answer) =
+                    self.agree_on_stream(request, back.as_ref().map_or(latest, |back| back.after));
                 Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
             }
         }
@@ -320,12 +321,12 @@ impl Shard {
         let mut wishes = Wishes::from_query(request.query_pairs(), engine, door, subprotocol)
             .map_err(|detail| bad(&detail))?;
         wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
-        let back = Comeback::from_query(request.query_pairs()).map_err(|detail| bad(&detail))?;
-        let back = back.filter(|_| subprotocol.dialect() == Dialect::Native);
         self.has_engine(wishes.kind).map_err(bad)?;
         if let Some(pass) = &pass {
             self.admit(pass, session, wishes.kind).map_err(refused)?;
         }
+        let back = Comeback::from_request(request, door).map_err(|detail| bad(&detail))?;
+        let back = back.filter(|_| subprotocol.dialect() == Dialect::Native);
         Ok(Wanted { wishes, pass, back })
     }
 
@@ -381,7 +382,8 @@ impl Shard {
         self.enqueue_control_frame(now, key, answer);
         if let Subprotocol::Sse { chunked } = subprotocol {
             self.counters.streams += 1;
-            self.streams.insert(key, Stream::new(now, chunked));
+            let taken = self.client_seq_of(seat);
+            self.streams.insert(key, Stream::new(now, chunked, taken));
         }
         self.receive(key, ReceiveMode::Stream, fx);
     }
