@@ -229,6 +229,8 @@ pub(super) enum Seat {
     Member(RoomKey, MemberNumber),
     /// `/echo`.
     Echo,
+    /// `/events`.
+    Feed,
 }
 
 /// The end of a connection.

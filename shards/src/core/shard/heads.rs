@@ -18,6 +18,7 @@ use super::super::uplink::{Post, Stream};
 use super::super::ws::Decoder;
 use super::compatible::speaks_beta;
 use super::door::{Refused, refused};
+use super::feeds::FeedWish;
 use super::recovery::Comeback;
 use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
@@ -38,8 +39,8 @@ pub(super) enum Verdict {
         answer: Vec<u8>,
         head_len: usize,
     },
-    /// A connection for `/echo`.
-    Echo { pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
+    /// A connection for `/echo`, or for the feed.
+    Apart { feed: Option<Box<FeedWish>>, pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
     /// Events of a member that hears a stream; whether it waits to be told that they are welcome.
     Post { post: Box<Post>, waits: bool, head_len: usize },
     /// What a path can do, on a connection that may go on.
@@ -141,16 +142,22 @@ impl Shard {
                     Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
                 }
             }
-            Verdict::Echo { pass, terms, answer, head_len } => match self.reserve(key, pass.as_ref()) {
-                Ok(()) => {
-                    let via = self.via(key);
-                    self.open(now, key, Seat::Echo, terms, &answer, fx);
-                    self.identify(now, key, pass);
-                    self.note_opened(key, via, fx);
-                    self.open_rest(now, key, &mut bytes[head_len..], fx);
+            Verdict::Apart { feed, pass, terms, answer, head_len } => {
+                match self.reserve(key, pass.as_ref()) {
+                    Ok(()) => {
+                        let via = self.via(key);
+                        let seat = if feed.is_some() { Seat::Feed } else { Seat::Echo };
+                        self.open(now, key, seat, terms, &answer, fx);
+                        self.identify(now, key, pass);
+                        self.note_opened(key, via, fx);
+                        if let Some(wish) = feed {
+                            self.begin_feed(now, key, *wish);
+                        }
+                        self.open_rest(now, key, &mut bytes[head_len..], fx);
+                    }
+                    Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
                 }
-                Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
-            },
+            }
             Verdict::Post { post, waits, head_len } => {
                 self.begin_post(now, key, post, waits, &mut bytes[head_len..], fx);
             }
@@ -173,7 +180,10 @@ impl Shard {
         let route = http::classify(&request, self.config.echo_endpoint);
         self.remember_route(key, &route);
         self.remember_origin(key, &request, &route);
-        let asks = matches!(route, Route::Room(_) | Route::Realtime(_) | Route::Echo | Route::Sse(_));
+        let asks = matches!(
+            route,
+            Route::Room(_) | Route::Realtime(_) | Route::Echo | Route::Sse(_) | Route::Feed { .. }
+        );
         if let Some(from) = self.settle_address(key, &request)
             && asks
             && !self.upgrades.take(now, from)
@@ -198,9 +208,11 @@ impl Shard {
             Route::SsePost(session) => self.post_verdict(key, &request, &session),
             Route::SseOptions => self.options_verdict(key, &request),
             Route::SseWrongMethod => wrong_method(),
-            Route::Echo => match request.websocket() {
+            Route::Feed { as_stream: true } => self.feed_stream_verdict(key, &request),
+            Route::Echo | Route::Feed { .. } => match request.websocket() {
                 Err(error) => bad_handshake(error),
-                Ok(handshake) => self.echo_verdict(key, &request, &handshake),
+                Ok(handshake) if route == Route::Echo => self.echo_verdict(key, &request, &handshake),
+                Ok(handshake) => self.feed_verdict(key, &request, &handshake),
             },
         }
     }
@@ -219,7 +231,7 @@ impl Shard {
             Ok(pass) => {
                 self.remember_user(key, pass.as_ref());
                 let (terms, answer) = self.agree(handshake, Subprotocol::None);
-                Verdict::Echo { pass, terms, answer, head_len: request.len }
+                Verdict::Apart { feed: None, pass, terms, answer, head_len: request.len }
             }
         }
     }
@@ -319,7 +331,7 @@ impl Shard {
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
-    fn agree(&self, handshake: &Handshake<'_>, subprotocol: Subprotocol) -> (Terms, Vec<u8>) {
+    pub(super) fn agree(&self, handshake: &Handshake<'_>, subprotocol: Subprotocol) -> (Terms, Vec<u8>) {
         let deflate = handshake.deflate.filter(|_| self.config.deflate.enabled);
         let mut accepted = Vec::new();
         // `/v1/realtime` is what it is, whether or not its name was offered.

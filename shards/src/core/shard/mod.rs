@@ -16,6 +16,7 @@ mod conversation;
 mod door;
 mod drain;
 mod event_forms;
+mod feeds;
 mod heads;
 mod inbound;
 mod limits;

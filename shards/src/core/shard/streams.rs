@@ -92,7 +92,7 @@ impl Shard {
     }
 
     /// Text of a stream that is no event of the room.
-    fn stream_text(&mut self, text: &[u8], chunked: bool) -> Frame {
+    pub(super) fn stream_text(&mut self, text: &[u8], chunked: bool) -> Frame {
         let mut draft = self.pool.draft(text.len() + 2 * LINE_END.len() + 16);
         if chunked {
             draft.extend(&mut self.pool, written(text.len() as u64, 16, &mut [0; 20]));
