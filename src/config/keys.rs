@@ -411,10 +411,8 @@ pub(crate) struct Later {
 }
 
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
-pub(crate) const LATER: &[Later] = &[
-    Later { name: "cluster.", neutral: None },
-    Later { name: "limits.subscriptions_max", neutral: None },
-];
+pub(crate) const LATER: &[Later] =
+    &[Later { name: "cluster.", neutral: None }, Later { name: "limits.subscriptions_max", neutral: None }];
 
 /// The key of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {

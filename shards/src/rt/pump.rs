@@ -7,6 +7,7 @@
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
 mod leaving;
+mod remembers;
 mod reports;
 #[cfg(test)]
 mod upstream_tests;
@@ -172,6 +173,7 @@ impl Pump {
         self.shard.end_turn(self.now, &mut self.fx);
         self.carry_out();
         self.deliver_reports();
+        self.deliver_remembers();
         self.go_on_leaving()
     }
 
@@ -238,7 +240,8 @@ impl Pump {
         {
             return None;
         }
-        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), self.report_deadline(now)];
+        let waiting = self.report_deadline(now).or_else(|| self.remember_deadline(now));
+        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), waiting];
         let deadline = deadlines.into_iter().flatten().min();
         if self.spin > Micros(0) {
             let until = (now + self.spin).min(deadline.unwrap_or(Micros(u64::MAX)));
@@ -404,7 +407,8 @@ impl Pump {
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Work(work) => self.hand_work(work),
-            Effect::Recall(_) | Effect::DeadLetter(_) => {}
+            Effect::Recall(session) => self.ask_store(session),
+            Effect::DeadLetter(_) => {}
             Effect::Audit(record) => self.write_down(record),
         }
     }

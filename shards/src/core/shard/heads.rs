@@ -28,19 +28,29 @@ enum Verdict {
     /// Another shard's, or the control plane's.
     Elsewhere(Destination),
     /// A member for a room that lives here.
-    Join {
-        session: SessionId,
-        wishes: Wishes,
-        pass: Option<Pass>,
-        back: Option<Comeback>,
-        terms: Terms,
-        answer: Vec<u8>,
-        head_len: usize,
-    },
+    Join { joining: Joining, head_len: usize },
     /// A connection for `/echo`.
     Echo { pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
     /// Answered with this, and over.
     Refuse(Refusal, Vec<u8>),
+}
+
+/// A client that may come in.
+#[derive(Debug)]
+pub(super) struct Joining {
+    session: SessionId,
+    wishes: Wishes,
+    pass: Option<Pass>,
+    back: Option<Comeback>,
+    terms: Terms,
+    answer: Vec<u8>,
+}
+
+impl Joining {
+    /// The room that it wants.
+    pub(super) fn session(&self) -> &SessionId {
+        &self.session
+    }
 }
 
 impl Shard {
@@ -82,6 +92,7 @@ impl Shard {
             via,
             asked: Asked::Unknown,
             user: None,
+            waits: None,
         };
         let conn = Conn::new(now, key, peer.address(), Phase::Head(Box::new(head)));
         let before = self.conns.insert(key.index, conn);
@@ -113,18 +124,11 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, pass, back, terms, answer, head_len } => {
-                let via = self.via(key);
-                match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
-                    Ok(seated) => {
-                        let seat = Seat::Member(seated.room, seated.member);
-                        self.open(now, key, seat, terms, &answer, fx);
-                        self.identify(now, key, pass);
-                        self.note_opened(key, via, fx);
-                        self.welcome(now, key, seated);
-                        self.open_rest(now, key, &mut bytes[head_len..], fx);
-                    }
-                    Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
+            Verdict::Join { joining, head_len } => {
+                if self.may_be_stored(&joining.session) {
+                    self.wait_for_store(now, key, joining, bytes[head_len..].to_vec(), fx);
+                } else {
+                    self.join(now, key, joining, &mut bytes[head_len..], fx);
                 }
             }
             Verdict::Echo { pass, terms, answer, head_len } => match self.reserve(key, pass.as_ref()) {
@@ -138,6 +142,30 @@ impl Shard {
                 Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
             },
             Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
+        }
+    }
+
+    /// The client comes in, if there is a place for it.
+    pub(super) fn join(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        joining: Joining,
+        rest: &mut [u8],
+        fx: &mut Effects,
+    ) {
+        let Joining { session, wishes, pass, back, terms, answer } = joining;
+        let via = self.via(key);
+        match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
+            Ok(seated) => {
+                let seat = Seat::Member(seated.room, seated.member);
+                self.open(now, key, seat, terms, &answer, fx);
+                self.identify(now, key, pass);
+                self.note_opened(key, via, fx);
+                self.welcome(now, key, seated);
+                self.open_rest(now, key, rest, fx);
+            }
+            Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
         }
     }
 
@@ -257,7 +285,8 @@ impl Shard {
             return Verdict::Refuse(refusal, answer);
         }
         let (terms, answer) = self.agree(&handshake, subprotocol);
-        Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
+        let joining = Joining { session, wishes, pass, back, terms, answer };
+        Verdict::Join { joining, head_len: request.len }
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
@@ -337,6 +366,11 @@ impl Shard {
     }
 
     pub(super) fn head_timeout(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key)
+            && let Some(session) = head.waits.take()
+        {
+            return self.waited_too_long(now, session, fx);
+        }
         let answer = problem(408, "the request head did not arrive in time", None);
         self.refuse(now, key, Refusal::HeadTimeout, &answer, fx);
     }

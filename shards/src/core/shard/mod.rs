@@ -23,9 +23,11 @@ mod outbound;
 mod places;
 mod recalling;
 mod recovery;
+mod remember;
 mod reports;
 mod rooms;
 mod shedding;
+mod store_wait;
 mod timers;
 mod upstream_conns;
 mod upstream_dials;
@@ -64,6 +66,9 @@ use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
 use super::work::Work;
+use remember::Telling;
+pub(in crate::core) use remember::Told;
+use store_wait::StoreWait;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -122,6 +127,10 @@ pub struct Shard {
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
     upstreams: Upstreams,
+    /// What the store is to be told.
+    telling: Telling,
+    /// Who waits for what it has.
+    store_wait: StoreWait,
 }
 
 impl Shard {
@@ -174,6 +183,8 @@ impl Shard {
             last_event: u64::from(id.0) << 48,
             draining: None,
             upstreams: Upstreams::of(id),
+            telling: Telling::default(),
+            store_wait: StoreWait::default(),
         }
     }
 
@@ -199,7 +210,8 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
-            Input::Recalled(_) | Input::RememberAgain(_) => {}
+            Input::Recalled(recalled) => self.recalled(now, *recalled, fx),
+            Input::RememberAgain(session) => self.remember_again(&session),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
@@ -229,6 +241,7 @@ impl Shard {
         }
         self.dirty = dirty;
         self.send_works(fx);
+        self.note_changed(now);
     }
 
     /// Whether another turn has work to do already.
@@ -243,7 +256,10 @@ impl Shard {
             return Some(Micros(0));
         }
         let waiting = self.waiting.front().map(|&(until, _)| until);
-        [self.wheel.next_deadline(), waiting, self.lag.deadline()].into_iter().flatten().min()
+        [self.wheel.next_deadline(), waiting, self.lag.deadline(), self.telling_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.
