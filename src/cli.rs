@@ -9,6 +9,7 @@ use shards::rt::Listen;
 
 use crate::auth;
 use crate::config::{self, FlagSetting, RawConfig};
+use crate::publish::PublishOptions;
 
 /// A high-density realtime room server: voice and event rooms over WebSocket, one shard per core.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     CheckConfig(Options),
     /// Print a commented configuration
     DefaultConfig,
+    /// Publish on a channel of a running server, through its management API
+    Publish(PublishOptions),
     /// Print a development token, signed with the configured secret
     Token(TokenOptions),
 }

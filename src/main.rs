@@ -14,6 +14,7 @@ mod jobs;
 mod logging;
 mod notify;
 mod out;
+mod publish;
 mod start;
 mod store;
 mod worker;
@@ -66,6 +67,7 @@ fn run(command: Command) -> Result<(), Failure> {
             let token = auth::mint(&config, &options.wanted()).map_err(Failure::Usage)?;
             Ok(out::print(&format!("{token}\n"))?)
         }
+        Command::Publish(options) => publish::run(&options),
         Command::DefaultConfig => Ok(out::print(&config::default_config())?),
     }
 }

@@ -87,7 +87,9 @@ fn check_request(bytes: &[u8], request: &Request<'_>) {
         assert!(name.len() + value.len() <= 3 * request.query.len(), "decoding hardly adds");
     }
     let route = http::classify(request, true);
-    if request.upgrade() == UpgradeKind::None {
+    if request.path.starts_with("/sse/") {
+        assert!(!matches!(route, Route::ControlPlane | Route::Room(_) | Route::Realtime(_) | Route::Echo));
+    } else if request.upgrade() == UpgradeKind::None {
         assert_eq!(route, Route::ControlPlane);
     }
     if let Route::Room(session) = route {

@@ -4,8 +4,8 @@
 use super::rows::{address, choice, count, derived, joined, list, number, switch};
 use super::value::{Secret, Value};
 use super::{
-    audit, auth_keys, history, jobs_keys, parrot_keys, places, quotas, realtime_keys, realtime_session_keys,
-    shed, store_keys, tls, worker_keys,
+    audit, auth_keys, channels_keys, history, jobs_keys, parrot_keys, places, publish_keys, quotas,
+    realtime_keys, realtime_session_keys, shed, store_keys, tls, worker_keys,
 };
 
 /// One key.
@@ -129,9 +129,11 @@ const FAMILIES: &[&[Key]] = &[
     OF_THE_NODE,
     auth_keys::KEYS,
     jobs_keys::KEYS,
+    publish_keys::KEYS,
     worker_keys::KEYS,
     store_keys::KEYS,
     parrot_keys::KEYS,
+    channels_keys::KEYS,
     realtime_keys::KEYS,
     realtime_session_keys::KEYS,
 ];
@@ -232,6 +234,7 @@ const OF_THE_NODE: &[Key] = &[
     quotas::CONNECTIONS_PER_IP_MAX,
     quotas::ROOMS_MAX,
     number("limits.members_per_room_max", "members", 64, (1, 65_535), "Members of one room."),
+    channels_keys::SUBSCRIPTIONS_MAX,
     number(
         "limits.message_bytes_max",
         "bytes",
@@ -411,8 +414,7 @@ pub(crate) struct Later {
 }
 
 /// Such keys are refused rather than ignored: somebody who sets a limit must not believe in it.
-pub(crate) const LATER: &[Later] =
-    &[Later { name: "cluster.", neutral: None }, Later { name: "limits.subscriptions_max", neutral: None }];
+pub(crate) const LATER: &[Later] = &[Later { name: "cluster.", neutral: None }];
 
 /// The key of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {

@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn keys_of_later_releases_are_refused() {
-        for (key, value) in [("limits.subscriptions_max", "5"), ("cluster.redis_url", "redis://a")] {
+        for (key, value) in [("cluster.redis_url", "redis://a")] {
             let mut raw = RawConfig::gather(None, [], &[flag(key, value)]);
             let errors = raw.take_errors();
             assert!(errors[0].problem.contains("not available in this release"), "{errors:?}");

@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod auth_keys;
+mod channels_keys;
 mod error;
 mod history;
 mod jobs_keys;
@@ -12,6 +13,7 @@ mod parrot_keys;
 mod places;
 mod print;
 mod proxies;
+mod publish_keys;
 mod quotas;
 mod realtime;
 mod realtime_keys;
@@ -38,6 +40,7 @@ pub(crate) use jobs_keys::JobsConfig;
 pub(crate) use keys::{ENGINES, may_be_shown};
 pub(crate) use layers::{FlagSetting, RawConfig};
 pub(crate) use print::{default_config, effective_config};
+pub(crate) use publish_keys::PublishConfig;
 pub(crate) use realtime::RealtimeConfig;
 pub(crate) use resolve::resolve;
 pub(crate) use store_keys::{StoreConfig, StorePlace};
@@ -71,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) jobs: Option<JobsConfig>,
     /// What rooms remember beyond the process, if anything.
     pub(crate) store: Option<StoreConfig>,
+    /// How much may be published from outside, and what is kept of it.
+    pub(crate) publish: PublishConfig,
     /// How workers are reached, if they are.
     pub(crate) worker: Option<WorkerConfig>,
     /// Where model sessions are had, if anywhere.

@@ -36,6 +36,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_jobs();
     resolver.check_store();
     resolver.check_worker();
+    resolver.check_channels();
     resolver.check_parrot();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
@@ -200,6 +201,7 @@ impl Resolver<'_> {
             audit: self.audit_config(),
             jobs: self.jobs_config(),
             store: self.store_config(),
+            publish: self.publish_config(),
             worker: self.worker_config(),
             connections_max: self.number("limits.connections_max"),
             shed_memory_bytes: self.number("shed.memory_bytes"),
@@ -225,6 +227,7 @@ impl Resolver<'_> {
                 connections_per_ip_max: count("limits.connections_per_ip_max"),
                 rooms_max: count("limits.rooms_max"),
                 members_per_room_max: count("limits.members_per_room_max"),
+                subscriptions_max: count("limits.subscriptions_max"),
                 messages_per_s: self.number("limits.messages_per_s"),
                 messages_burst: self.number("limits.messages_burst"),
                 bytes_per_s: self.number("limits.bytes_per_s"),
@@ -248,6 +251,7 @@ impl Resolver<'_> {
             },
             store: self.shard_store(),
             // Made at start-up: of `Config::resume_key`, of what the store has, or of nothing.
+            channels: self.channels(),
             resume_key: [0; 32],
             room: RoomDefaults {
                 history_events_max: count("room.history_events_max"),

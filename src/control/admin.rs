@@ -12,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::json;
@@ -26,7 +26,7 @@ use super::faults;
 use super::http::{self, Keep};
 use super::problem::{no_such_path, wrong_method};
 use super::secured::Secured;
-use super::{access, contain, health, metrics, rooms, stats, users};
+use super::{access, contain, dead_letters, health, metrics, publications, rooms, stats, users};
 
 /// Connections served at once: a few scrapers, a few operators.
 const CONNECTIONS_MAX: usize = 32;
@@ -51,6 +51,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/rooms/{id}/close", post(rooms::close)),
         ("/api/v1/connections/{id}/close", post(rooms::close_connection)),
         ("/api/v1/users/{sub}/disconnect", post(users::disconnect)),
+        ("/api/v1/publish", post(publications::publish)),
+        ("/api/v1/events", post(publications::event)),
+        ("/api/v1/dead-letters", get(dead_letters::list)),
+        ("/api/v1/dead-letters/{id}", delete(dead_letters::remove)),
+        ("/api/v1/dead-letters/{id}/retry", post(dead_letters::retry)),
         ("/api/v1/drain", post(drain)),
         ("/api/v1/openapi.json", get(openapi)),
     ]
@@ -173,7 +178,7 @@ pub(super) mod tests {
             for (path, methods) in described {
                 let methods = methods.as_object().expect("an object");
                 let concrete = path.replace("{id}", "x");
-                for method in [Method::GET, Method::POST] {
+                for method in [Method::GET, Method::POST, Method::DELETE] {
                     let described = methods.contains_key(&method.as_str().to_lowercase());
                     let (status, ..) = ask(&app, method.clone(), &concrete, "").await;
                     let allowed = status != StatusCode::METHOD_NOT_ALLOWED;
@@ -188,9 +193,6 @@ pub(super) mod tests {
         with_app(FakeMesh::new(1), &[], |app, _| async move {
             for (method, path, status) in [
                 (Method::GET, "/", 404),
-                (Method::POST, "/api/v1/publish", 404),
-                (Method::POST, "/api/v1/events", 404),
-                (Method::GET, "/api/v1/dead-letters", 404),
                 (Method::GET, "/dashboard", 404),
                 (Method::DELETE, "/api/v1/rooms/room-0", 405),
             ] {

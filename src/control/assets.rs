@@ -1,4 +1,4 @@
-//! The talk page, embedded in the program.
+//! The talk page and the JavaScript client, embedded in the program.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +20,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 macro_rules! asset {
-    ($path:literal, $content_type:expr, $file:literal) => {
+    ($path:expr, $content_type:expr, $file:literal) => {
         Asset { path: $path, content_type: $content_type, body: include_str!(concat!("../page/", $file)) }
     };
 }
@@ -30,16 +30,17 @@ pub(crate) const ASSETS: &[Asset] = &[
     asset!("/", HTML, "index.html"),
     asset!("/talk.css", CSS, "talk.css"),
     asset!("/talk.js", JS, "talk.js"),
-    asset!("/audio.js", JS, "audio.js"),
-    asset!("/capture.js", JS, "capture.js"),
     asset!("/conversation.js", JS, "conversation.js"),
     asset!("/log.js", JS, "log.js"),
     asset!("/meter.js", JS, "meter.js"),
     asset!("/room.js", JS, "room.js"),
-    asset!("/session.js", JS, "session.js"),
     asset!("/words.js", JS, "words.js"),
     asset!("/icon.svg", SVG, "icon.svg"),
+    asset!(CLIENT, JS, "../../clients/js/voxhall.js"),
 ];
+
+/// The JavaScript client: the page's, and for pages elsewhere.
+const CLIENT: &str = "/client.js";
 
 /// The page runs its own files only, talks to its own origin only, and is framed by nobody.
 const POLICY: &str = "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self'; \
@@ -60,6 +61,10 @@ impl IntoResponse for Asset {
         let mut response = self.body.into_response();
         for (name, value) in HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if self.path == CLIENT {
+            // A module from another origin needs the word of that origin.
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         response

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use shards::core::channel::Publication;
 use shards::core::memory::{Recall, Recalled, StoreFailed};
 #[cfg(debug_assertions)]
 use shards::core::message::Fault;
@@ -19,10 +20,12 @@ use shards::core::{Handoff, ShardId, ShardMessage};
 use shards::rt::{ControlLine, Link};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::tally::{Awaited, Tally};
 use crate::jobs::Jobs;
+use crate::publish::Letters;
 use crate::store::Stores;
 use crate::worker::Workers;
 
@@ -40,6 +43,8 @@ pub(crate) struct Takers {
     pub(crate) workers: Option<Workers>,
     /// What rooms remember, and want to know.
     pub(crate) stores: Option<Stores>,
+    /// What could not be delivered.
+    pub(crate) letters: Option<Letters>,
 }
 
 /// What the switchboard needs of the mesh.
@@ -104,9 +109,44 @@ pub(crate) struct Line {
 
 #[derive(Debug)]
 enum Request {
-    Ask { shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>> },
+    Ask { shard: ShardId, query: Query, reply: Reply },
     Tell { shard: ShardId, message: ShardMessage<Link>, reply: oneshot::Sender<bool> },
     Settle { reply: oneshot::Sender<()> },
+}
+
+/// Where answers go.
+#[derive(Debug)]
+enum Reply {
+    /// One answer.
+    One(oneshot::Sender<Result<Answer, AskError>>),
+    /// As many as there are to a publication.
+    Several(watch::Sender<Tally>),
+}
+
+impl Reply {
+    /// Whoever asked has stopped waiting.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::One(reply) => reply.is_closed(),
+            Self::Several(tally) => tally.is_closed(),
+        }
+    }
+
+    /// Passes an answer on, and gives back where further ones go.
+    fn pass(self, answer: Result<Answer, AskError>) -> Option<Self> {
+        match self {
+            Self::One(reply) => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(answer);
+                None
+            }
+            Self::Several(tally) => {
+                let mut last = false;
+                tally.send_modify(|known| last = known.take(answer));
+                (!last).then_some(Self::Several(tally))
+            }
+        }
+    }
 }
 
 impl Line {
@@ -148,6 +188,22 @@ impl Line {
         answers
     }
 
+    /// Asks the owner of a channel to publish on it. Who asks one after the other is heard in that order.
+    pub(crate) async fn publish(
+        &self,
+        owner: ShardId,
+        publication: Publication,
+        deadline: Instant,
+    ) -> Result<Awaited, AskError> {
+        let (tally, awaited) = watch::channel(Tally::default());
+        let query = Query::Publish(Box::new(publication));
+        let request = Request::Ask { shard: owner, query, reply: Reply::Several(tally) };
+        match timeout_at(deadline, self.requests.send(request)).await {
+            Ok(Ok(())) => Ok(Awaited(awaited)),
+            Ok(Err(_)) | Err(_) => Err(AskError::Busy),
+        }
+    }
+
     /// Sends a message; `false` when the shard's queue is full.
     pub(crate) async fn tell(&self, shard: ShardId, message: ShardMessage<Link>) -> bool {
         let (reply, told) = oneshot::channel();
@@ -170,7 +226,7 @@ impl Line {
         deadline: Instant,
     ) -> Result<oneshot::Receiver<Result<Answer, AskError>>, AskError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Ask { shard, query, reply };
+        let request = Request::Ask { shard, query, reply: Reply::One(reply) };
         match timeout_at(deadline, self.requests.send(request)).await {
             Ok(Ok(())) => Ok(answer),
             Ok(Err(_)) | Err(_) => Err(AskError::Late),
@@ -192,7 +248,7 @@ async fn wait(
 pub(crate) struct Switchboard<M> {
     mailbox: M,
     requests: mpsc::Receiver<Request>,
-    waiting: HashMap<AskId, oneshot::Sender<Result<Answer, AskError>>>,
+    waiting: HashMap<AskId, Reply>,
     last: u64,
     /// Those who wait until everything is taken that has been sent.
     settling: Vec<oneshot::Sender<()>>,
@@ -260,9 +316,9 @@ impl<M: Mailbox> Switchboard<M> {
     fn take(&mut self, message: ShardMessage<Link>, door: &mut impl FnMut(Handoff<Link>), takers: &Takers) {
         match message {
             ShardMessage::Answer { id, answer, .. } => {
-                if let Some(reply) = self.waiting.remove(&id) {
-                    // Whoever asked may have stopped waiting.
-                    let _ = reply.send(Ok(answer));
+                let rest = self.waiting.remove(&id).and_then(|reply| reply.pass(Ok(answer)));
+                if let Some(rest) = rest.filter(|rest| !rest.is_closed()) {
+                    self.waiting.insert(id, rest);
                 }
             }
             ShardMessage::Serve(handoff) => door(handoff),
@@ -278,12 +334,17 @@ impl<M: Mailbox> Switchboard<M> {
                 }
             }
             ShardMessage::Recall(recall) => self.pass_recall(*recall, takers.stores.as_ref()),
-            ShardMessage::DeadLetter(_) => {}
+            ShardMessage::DeadLetter(letter) => {
+                if let Some(letters) = &takers.letters {
+                    letters.take(*letter);
+                }
+            }
             ShardMessage::Adopt(_)
             | ShardMessage::Ask { .. }
             | ShardMessage::Worked(_)
             | ShardMessage::Recalled(_)
             | ShardMessage::RememberAgain(_)
+            | ShardMessage::Parcel { .. }
             | ShardMessage::Drain { .. }
             | ShardMessage::Stop => {
                 tracing::error!("a shard sent the control plane a message that is for shards");
@@ -328,7 +389,7 @@ impl<M: Mailbox> Switchboard<M> {
         }
     }
 
-    fn ask(&mut self, shard: ShardId, query: Query, reply: oneshot::Sender<Result<Answer, AskError>>) {
+    fn ask(&mut self, shard: ShardId, query: Query, reply: Reply) {
         #[cfg(debug_assertions)]
         if let Query::Fault(fault @ Fault::ControlPlane) = query {
             fault.panic();
@@ -340,7 +401,7 @@ impl<M: Mailbox> Switchboard<M> {
         self.last += 1;
         let id = AskId(self.last);
         if self.waiting.len() >= ASKS_MAX || !self.mailbox.tell(shard, ShardMessage::Ask { id, query }) {
-            let _ = reply.send(Err(AskError::Busy));
+            reply.pass(Err(AskError::Busy));
             return;
         }
         self.waiting.insert(id, reply);

@@ -13,6 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use shards::core::channel::UNDELIVERABLES;
 use shards::core::counters::{
     Counters, DROP_REASONS, Histogram, REFUSALS, SHED_CAUSES, UNRECOVERED, UPSTREAM_ENDS,
 };
@@ -28,6 +29,7 @@ use crate::audit::{Audit, AuditReport};
 use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
+use crate::publish::{self, PublishReport};
 use crate::store::{self, StoreReport, Stores};
 use crate::worker::{WorkerReport, Workers, describe};
 
@@ -50,6 +52,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         keys: app.gate.as_ref().map(|gate| gate.report()),
         audit: app.audit.as_ref().map(Audit::report),
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
+        publishing: app.publishing.report(),
         workers: app.workers.as_ref().map(Workers::report),
         store: app.stores.as_ref().map(Stores::report),
         model_server: app.model_server.as_deref().map(Glance::at),
@@ -85,6 +88,8 @@ struct Scrape {
     audit: Option<AuditReport>,
     /// For each receiver of jobs.
     jobs: Vec<JobsReport>,
+    /// What was published from outside.
+    publishing: PublishReport,
     /// Where there are workers.
     workers: Option<WorkerReport>,
     /// Where there is a store.
@@ -131,9 +136,11 @@ impl Collector for Scrape {
         self.keys(out)?;
         self.audit(out)?;
         self.jobs(out)?;
+        publish::describe(&self.publishing, out)?;
         self.workers.iter().try_for_each(|report| describe(report, out))?;
         self.store.iter().try_for_each(|report| store::describe(report, out))?;
         self.model_server(out)?;
+        self.dead_letters(out)?;
         self.readings(out)?;
         self.labelled(out)?;
         self.responses(out)?;
@@ -256,6 +263,17 @@ impl Scrape {
         }
         let help = "From an engine's asking for a model session to its being open";
         self.histogram(out, "voxhall_upstream_connect_seconds", help, 1e6, |c| &c.upstreams.connect_us)
+    }
+
+    fn dead_letters(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Publications that could not be delivered, by reason";
+        let mut family = out.encode_descriptor("voxhall_dead_letters", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.up() {
+            for (reason, count) in UNDELIVERABLES.iter().zip(counters.channels.dead_letters) {
+                count_of(&mut family, &[("reason", *reason), ("shard", shard.as_str())], count)?;
+            }
+        }
+        Ok(())
     }
 
     fn readings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

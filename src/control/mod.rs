@@ -5,7 +5,9 @@ mod access;
 mod admin;
 mod admin_listener;
 mod assets;
+mod body;
 mod contain;
+mod dead_letters;
 mod drain;
 #[cfg(debug_assertions)]
 mod faults;
@@ -19,12 +21,14 @@ mod names;
 mod problem;
 mod process;
 mod public;
+mod publications;
 mod readings;
 mod reload;
 mod rooms;
 mod secured;
 mod socket;
 mod stats;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod upstreams;
@@ -40,12 +44,15 @@ use tokio::time::Instant;
 
 pub(crate) use admin_listener::AdminListener;
 pub(crate) use drain::{Signals, end};
-pub(crate) use line::Line;
+pub(crate) use line::{AskError, Line};
+pub(crate) use problem::Problem;
+pub(crate) use tally::{Awaited, NotPublished, Reach};
 
 use crate::audit::Audit;
 use crate::auth::{JwtGate, keep_fresh};
 use crate::config::{AuthConfig, Config};
 use crate::jobs::Jobs;
+use crate::publish::Publishing;
 use crate::store::{Stores, Voice};
 use crate::worker::{Bureau, Workers};
 use lifecycle::Lifecycle;
@@ -84,6 +91,8 @@ pub(crate) struct Plane {
     workers: Option<Workers>,
     /// What rooms remember beyond the process, if anything.
     stores: Option<Stores>,
+    /// What is published from outside, and what could not be delivered.
+    publishing: Publishing,
 }
 
 /// What works beside the control plane's own parts, each where it is configured.
@@ -119,6 +128,7 @@ impl Plane {
             jobs,
             workers,
             stores,
+            publishing: Publishing::new(config.publish),
         })
     }
 }
@@ -141,7 +151,12 @@ pub(crate) async fn run(
     let (workers, bureau) = config.worker.clone().map(Workers::new).unzip();
     let app = Plane::new(config, beside.clone(), workers.clone(), line.clone());
     let Beside { gate, audit, jobs, stores } = beside;
-    let takers = Takers { jobs: jobs.clone(), workers, stores: stores.clone() };
+    let takers = Takers {
+        jobs: jobs.clone(),
+        workers,
+        stores: stores.clone(),
+        letters: Some(app.publishing.letters.clone()),
+    };
     let takers_of_the_end = takers.clone();
     let door = public::Door::new(Arc::clone(&app));
     let admin = admin::Server::new(admin, config.admin_tls.clone(), Arc::clone(&app))?;

@@ -2,6 +2,7 @@
 //!
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
+use shards::core::channel::ChannelCounters;
 use shards::core::counters::{Counters, HistoryCounters, StoreCounters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
@@ -55,13 +56,14 @@ pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
     all.extend(history(&counters.history));
     all.extend(store(&counters.store));
+    all.extend(channels(&counters.channels));
     all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
     all
 }
 
 table! {
-    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, history, store, upstreams, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, history, store, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -69,6 +71,8 @@ table! {
     Gauge, heads, "voxhall_heads", "Request heads being read";
     Counter, opened, "websocket_connections", "WebSocket connections opened";
     Gauge, open, "websocket_connections", "WebSocket connections open";
+    Gauge, streams, "voxhall_sse_connections", "Streams of server-sent events open, also counted among the connections";
+    Counter, posts, "voxhall_sse_posts", "Requests that brought events for a member that hears a stream";
     Counter, closed, "voxhall_closed", "WebSocket connections closed";
     Gauge, rooms, "voxhall_rooms", "Rooms, lingering ones included";
     Gauge, rooms_lingering, "voxhall_rooms_lingering", "Rooms that wait for a member to come back";
@@ -128,6 +132,21 @@ table! {
     Counter, revived, "voxhall_rooms_revived", "Rooms that go on where the store had them";
     Counter, failed, "voxhall_rooms_without_store", "Rooms that began without the store, which failed or took too long";
     Counter, not_asked, "voxhall_store_not_asked", "Clients for whom the store was not asked, because too many waited for it";
+}
+
+table! {
+    channels(ChannelCounters), named "channel_", without [dead_letters]:
+    Gauge, subscriptions, "voxhall_channel_subscriptions", "Subscriptions of connections to channels";
+    Gauge, streams, "voxhall_channel_streams", "Streams of channels that the shard owns";
+    Gauge, history_bytes, "voxhall_channel_history_bytes", "Bytes that those streams remember";
+    Counter, published, "voxhall_channel_published", "Publications taken by the shard that owns their stream";
+    Counter, duplicates, "voxhall_channel_duplicates", "Publications repeated within their window, and not delivered again";
+    Counter, delivered, "voxhall_channel_delivered", "Channel messages put into lanes as they came";
+    Counter, recovered, "voxhall_channel_recovered", "Channel messages told to subscribers that had missed them";
+    Counter, not_recovered, "voxhall_channel_not_recovered", "Subscribers that could not be told what they had missed";
+    Counter, gaps, "voxhall_channel_gaps", "Subscribers told of messages that were lost between shards";
+    Counter, parcels_sent, "voxhall_channel_parcels_sent", "Messages about channels sent to other shards";
+    Gauge, parcels_waiting, "voxhall_channel_parcels_waiting", "Messages about channels that wait for room on their way to other shards";
 }
 
 table! {

@@ -2,11 +2,11 @@
 //! from all shards.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use shards::core::route;
 use shards::core::{ConnectionId, MemberNumber, SessionId, ShardId};
 
 use super::App;
+use super::body::{self, Body};
 use super::line::AskError;
 use super::problem::Problem;
 
@@ -30,7 +31,6 @@ const REASON_BYTES_MAX: usize = 123;
 
 type Answered = Result<Json<Value>, Problem>;
 type PathText = Result<Path<String>, PathRejection>;
-type Body = Result<Bytes, BytesRejection>;
 
 /// `GET /rooms?limit=&shard=&sort=`
 pub(crate) async fn list(
@@ -72,15 +72,10 @@ pub(crate) async fn one(State(app): State<App>, path: PathText) -> Answered {
 /// `POST /rooms/{id}/send` with `{"data": any JSON, "to"?: member}`
 pub(crate) async fn send(State(app): State<App>, path: PathText, body: Body) -> Answered {
     let id = session_id(path)?;
-    let mut fields = fields(body, &["data", "to"])?;
+    let mut fields = body::fields(&body::bytes(body)?, &["data", "to"])?;
     let data =
         fields.remove("data").ok_or_else(|| Problem::field("data", "the field \"data\" is missing"))?;
-    let data = compact(data.get(), app.json_depth_max).ok_or_else(|| {
-        Problem::field(
-            "data",
-            format!("\"data\" is nested deeper than limits.json_depth_max = {}", app.json_depth_max),
-        )
-    })?;
+    let data = body::passed_on("data", data.get(), app.json_depth_max)?;
     let to = match fields.remove("to") {
         None => None,
         Some(to) => Some(member(&to)?),
@@ -183,21 +178,6 @@ fn sort(rooms: &mut [RoomSummary], by: RoomsSort) {
     }
 }
 
-/// The body as an object with known fields, none of them looked into.
-fn fields(body: Body, known: &[&str]) -> Result<BTreeMap<String, Box<RawValue>>, Problem> {
-    let bytes = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
-    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a JSON object: {error}"))
-    })?;
-    match fields.keys().find(|field| !known.contains(&field.as_str())) {
-        None => Ok(fields),
-        Some(field) => {
-            let detail = format!("there is no field {field:?}; there are {}", known.join(" and "));
-            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
-        }
-    }
-}
-
 fn member(text: &RawValue) -> Result<MemberNumber, Problem> {
     let number = serde_json::from_str(text.get()).ok().filter(|&number| number > 0);
     number
@@ -211,7 +191,7 @@ fn goodbye(body: Body) -> Result<(u16, String), Problem> {
     if body.as_ref().is_ok_and(Bytes::is_empty) {
         return Ok((code, reason));
     }
-    let fields = fields(body, &["code", "reason"])?;
+    let fields = body::fields(&body::bytes(body)?, &["code", "reason"])?;
     if let Some(text) = fields.get("code") {
         code = serde_json::from_str(text.get())
             .ok()
@@ -232,32 +212,6 @@ fn goodbye(body: Body) -> Result<(u16, String), Problem> {
             })?;
     }
     Ok((code, reason))
-}
-
-/// Valid JSON without the space between its tokens, since events are told apart by line ends; nothing when it is
-/// nested too deep.
-fn compact(json: &str, depth_max: usize) -> Option<String> {
-    let mut out = String::with_capacity(json.len());
-    let (mut depth, mut in_text, mut escaped) = (0, false, false);
-    for letter in json.chars() {
-        if in_text {
-            in_text = escaped || letter != '"';
-            escaped = !escaped && letter == '\\';
-        } else {
-            match letter {
-                ' ' | '\t' | '\r' | '\n' => continue,
-                '"' => in_text = true,
-                '[' | '{' => depth += 1,
-                ']' | '}' => depth -= 1,
-                _ => {}
-            }
-            if depth > depth_max {
-                return None;
-            }
-        }
-        out.push(letter);
-    }
-    Some(out)
 }
 
 #[cfg(test)]

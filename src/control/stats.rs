@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
+use shards::core::channel::UNDELIVERABLES;
 use shards::core::counters::{Counters, DROP_REASONS, REFUSALS, SHED_CAUSES};
 use shards::core::usage::OUTCOMES;
 
@@ -87,6 +88,8 @@ fn of_shard(shard: usize, counters: Option<&Counters>) -> Value {
     fields.insert("responses".to_owned(), responses.into());
     fields.insert("refused".to_owned(), refused.into());
     fields.insert("upstream_ended".to_owned(), upstreams::ends(&counters.upstreams).into());
+    let dead: Map<_, _> = UNDELIVERABLES.iter().zip(counters.channels.dead_letters).map(pair).collect();
+    fields.insert("dead_letters".to_owned(), dead.into());
     fields.insert("dropped".to_owned(), dropped.into());
     fields.insert("close_codes".to_owned(), codes.into());
     Value::Object(fields)

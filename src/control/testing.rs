@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use shards::core::channel::Undeliverable;
+use shards::core::channel::{DeadLetter, Publication, Published, Undeliverable};
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query, RoomSummary};
 use shards::core::work::{Work, Worked};
@@ -15,10 +15,19 @@ use shards::core::{Handoff, SessionId, ShardId, ShardMessage};
 use shards::rt::Link;
 use tokio::sync::Notify;
 
+use super::line::Takers;
 use super::line::{Line, Mailbox, Switchboard};
 use super::public::Door;
 use super::{App, Beside, Plane};
 use crate::config::{FlagSetting, RawConfig};
+
+const REASONS: [Undeliverable; 5] = [
+    Undeliverable::Expired,
+    Undeliverable::Refused,
+    Undeliverable::RateLimited,
+    Undeliverable::NoSubscriber,
+    Undeliverable::Overloaded,
+];
 
 /// Shards that answer at once, unless told to be silent, full or slow. Each lists one room, `room-<shard>`, and knows every room of such a name.
 #[derive(Clone)]
@@ -37,6 +46,9 @@ struct Inner {
     asked: usize,
     posts: Vec<(String, String, Option<u16>)>,
     worked: Vec<Worked>,
+    published: Vec<(ShardId, Publication)>,
+    /// Whether what could not be delivered can be by now.
+    healed: bool,
 }
 
 impl FakeMesh {
@@ -52,6 +64,8 @@ impl FakeMesh {
             asked: 0,
             posts: Vec::new(),
             worked: Vec::new(),
+            published: Vec::new(),
+            healed: false,
         };
         Self { inner: Arc::new(Mutex::new(inner)), asked: Arc::new(Notify::new()), bell: Arc::new(bell) }
     }
@@ -98,6 +112,16 @@ impl FakeMesh {
     /// Session, data and member of every post.
     pub(crate) fn posts(&self) -> Vec<(String, String, Option<u16>)> {
         self.lock().posts.clone()
+    }
+
+    /// What owners were asked to publish.
+    pub(crate) fn published(&self) -> Vec<(ShardId, Publication)> {
+        self.lock().published.clone()
+    }
+
+    /// From now on everything can be delivered.
+    pub(crate) fn heal(&self) {
+        self.lock().healed = true;
     }
 
     /// As a shard does with what a room wants of workers.
@@ -148,7 +172,7 @@ impl Inner {
                 engine_started: false,
                 lingering: false,
             }]),
-            Query::Publish(_) => Answer::Published(Err(Undeliverable::Refused)),
+            Query::Publish(publication) => self.publish(from, *publication),
             Query::Room(_) => Answer::Room(None),
             Query::Send(id, post) => {
                 let there = has(&id);
@@ -165,12 +189,46 @@ impl Inner {
         }
     }
 
+    /// Says of a channel whose last segment names a reason that it can't be delivered for that reason. Everything else
+    /// goes to every shard; the others answer before the owner does.
+    fn publish(&mut self, owner: ShardId, publication: Publication) -> Answer {
+        let last = publication.channel.rsplit(':').next().unwrap_or_default();
+        let reason = REASONS.into_iter().find(|reason| reason.name() == last);
+        self.published.push((owner, publication.clone()));
+        if let Some(reason) = reason.filter(|_| !self.healed) {
+            let letter = DeadLetter { publication, reason };
+            self.inbox.push_back(ShardMessage::DeadLetter(Box::new(letter)));
+            return Answer::Published(Err(reason));
+        }
+        let seq = self.published.len() as u64;
+        Answer::Published(Ok(Published {
+            id: format!("m{seq}").into(),
+            seq,
+            duplicate: false,
+            shards: self.shards,
+            subscribers: 10,
+        }))
+    }
+
+    /// What the other shards say to a publication that went out: each has one subscriber.
+    fn delivered(&mut self, owner: ShardId, id: AskId) {
+        for shard in (0..self.shards).map(|shard| ShardId(shard as u16)) {
+            if shard != owner && !self.silent.contains(&shard) {
+                self.inbox.push_back(ShardMessage::Answer { from: shard, id, answer: Answer::Delivered(1) });
+            }
+        }
+    }
+
     fn take_question(&mut self, to: ShardId, id: AskId, query: Query) {
         self.asked += 1;
         if self.silent.contains(&to) {
             return;
         }
-        let answer = ShardMessage::Answer { from: to, id, answer: self.answer(to, query) };
+        let answer = self.answer(to, query);
+        if let Answer::Published(Ok(_)) = answer {
+            self.delivered(to, id);
+        }
+        let answer = ShardMessage::Answer { from: to, id, answer };
         match &mut self.held {
             Some(held) => held.push(answer),
             None => self.inbox.push_back(answer),
@@ -243,8 +301,9 @@ pub(crate) fn with_app<F: Future<Output = ()>>(
         let beside = Beside { gate: crate::auth::open(&config).expect("good keys"), ..Beside::default() };
         let app = Plane::new(&config, beside, None, line);
         let door = Door::new(Arc::clone(&app));
+        let takers = Takers { letters: Some(app.publishing.letters.clone()), ..Takers::default() };
         tokio::select! {
-            ended = switchboard.run(move |handoff| door.take(handoff), super::Takers::default()) => panic!("it ended: {:?}", ended.err()),
+            ended = switchboard.run(move |handoff| door.take(handoff), takers) => panic!("it ended: {:?}", ended.err()),
             () = test(app, mesh) => {}
         }
     });

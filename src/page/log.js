@@ -35,7 +35,7 @@ export class EventLog {
 
   /// `direction` is `in`, `out` or `note`.
   add(direction, type, detail = {}) {
-    const entry = { direction, type, at: performance.now() - this.#started, text: brief(detail) };
+    const entry = { direction, type, seq: detail.seq, at: performance.now() - this.#started, text: brief(detail) };
     this.#entries.push(entry);
     if (this.#entries.length > KEPT_MAX) this.#entries.shift();
     if (!this.#shows(entry)) return;
@@ -75,9 +75,10 @@ export class EventLog {
   }
 }
 
-function row({ direction, type, at, text }) {
+function row({ direction, type, seq, at, text }) {
   const item = document.createElement('li');
   item.dataset.direction = direction;
+  if (direction === 'in' && seq !== undefined) item.dataset.seq = seq;
   if (type === 'error') item.dataset.fault = '';
   item.append(cell('time', (at / 1000).toFixed(2)), cell('type', type), cell('detail', text));
   item.title = text;

@@ -1,40 +1,49 @@
 // The talk page's entry: joins the session, the sound and the view. `window.voxhall` shows what happened, for
 // tests and for the curious.
 
-import { Audio } from '/audio.js';
+import { Sound, Voxhall, sessionRate } from '/client.js';
 import { Conversation } from '/conversation.js';
 import { EventLog } from '/log.js';
 import { Meter } from '/meter.js';
 import { Members, linkToRoom, memberKey, rememberInAddress, sessionFromAddress } from '/room.js';
-import { Session, sessionRate } from '/session.js';
-import { ENGINE_HINTS, STATES, closeReason, microphoneReason } from '/words.js';
+import { ENGINE_HINTS, STATES, closeReason, microphoneReason, tryingAgain } from '/words.js';
 
 const DEFAULT_RATE = 16000;
 const BYTES_PER_SAMPLE = 2;
-const RETRIES_MAX = 6;
-const RETRY_FIRST_MS = 500;
-const RETRY_MOST_MS = 8000;
+const PING_MS = 2000;
 // The event that asks for another engine, so that a refusal can be told from other errors.
 const ENGINE_CHANGE = 'engine-change';
 
 const $ = (id) => document.getElementById(id);
 
+const start = sessionFromAddress();
+const client = new Voxhall({ session: start.id, format: 'pcm16', rate: DEFAULT_RATE, token: start.token });
+const sound = new Sound(client);
+
 const counters = {
   state: 'idle',
-  session: null,
-  framesSent: 0,
-  framesDropped: 0,
-  framesReceived: 0,
-  bytesReceived: 0,
+  session: start.id,
+  get transport() {
+    return client.transport;
+  },
+  get framesSent() {
+    return client.counts.framesSent;
+  },
+  get framesReceived() {
+    return client.counts.framesReceived;
+  },
+  get bytesReceived() {
+    return client.counts.bytesReceived;
+  },
   members: 0,
   rttMs: null,
   events: {},
+  roomState: null,
   lastResponse: null,
 };
+// Not part of what is counted.
+Object.defineProperty(counters, 'client', { value: client });
 window.voxhall = counters;
-
-const start = sessionFromAddress();
-counters.session = start.id;
 
 const view = {
   log: new EventLog({ rows: $('log-rows'), filter: $('log-filter'), pings: $('log-pings'), pause: $('log-pause'), clear: $('log-clear') }),
@@ -44,48 +53,37 @@ const view = {
   out: new Meter($('out-meter'), $('out-db')),
 };
 
-const audio = new Audio({
-  frame: (buffer) => session.sendAudio(buffer),
-  micLevel(level) {
-    view.mic.push(level);
-    $('talk').style.setProperty('--level', Math.min(1, level * 4).toFixed(3));
-  },
-  outLevel(level, bufferedMs) {
-    view.out.push(level);
-    sounding = bufferedMs > 0;
-    $('buffered').textContent = `${Math.round(bufferedMs)} ms`;
-    showMoment();
-  },
-  micLost() {
-    audio.closeMicrophone();
-    showNotice('The microphone went away. You can still listen and write.', true);
-    showControls();
-  },
+sound.on('microphone', ({ level }) => {
+  view.mic.push(level);
+  $('talk').style.setProperty('--level', Math.min(1, level * 4).toFixed(3));
+});
+sound.on('speaker', ({ level, bufferedMs }) => {
+  view.out.push(level);
+  sounding = bufferedMs > 0;
+  $('buffered').textContent = `${Math.round(bufferedMs)} ms`;
+  showMoment();
+});
+sound.on('lost', () => {
+  sound.closeMicrophone();
+  showNotice('The microphone went away. You can still listen and write.', true);
+  showControls();
 });
 
-const session = new Session({
-  id: start.id,
-  counters,
-  on: {
-    open: () => view.log.add('note', 'connected', { session: session.id }),
-    event: onEvent,
-    audio: onAudio,
-    sent: (event) => view.log.add('out', event.type, event),
-    rtt(ms) {
-      counters.rttMs = ms;
-      $('rtt').textContent = ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
-      $('rtt').hidden = false;
-    },
-    close: onClose,
-  },
+client.on('*', onEvent);
+client.on('audio', onAudio);
+client.on('sent', (event) => view.log.add('out', event.type, event));
+client.on('state', onState);
+client.on('rtt', (ms) => {
+  counters.rttMs = ms;
+  $('rtt').textContent = ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
+  $('rtt').hidden = false;
 });
 
 let engine = ENGINE_HINTS[start.engine] ? start.engine : 'parrot';
 let roomEngine = engine;
 let rate = DEFAULT_RATE;
-let retries = 0;
-let retryTimer = 0;
-let drainingMs = null;
+// Whether the room has been shown since the last click on Talk: then a new connection goes on with it.
+let shown = false;
 let muted = false;
 let sounding = false;
 let speaking = false;
@@ -94,82 +92,70 @@ let speaking = false;
 
 /// Everything that one click on Talk sets off. A missing microphone is told, not fatal.
 async function talk() {
-  clearTimeout(retryTimer);
   hideNotice();
   setState('connecting');
   try {
-    await audio.start(rate);
+    await sound.start();
   } catch (error) {
     setState('closed');
     showNotice(`This browser could not start sound: ${error.message}`, true);
     return;
   }
   try {
-    await audio.openMicrophone({ raw: $('raw-mic').checked });
-    audio.mute(muted);
+    await sound.openMicrophone({ raw: $('raw-mic').checked });
+    sound.mute(muted);
   } catch (error) {
     view.log.add('note', 'no microphone', { name: error.name });
     showNotice(microphoneReason(error), true);
   }
-  if (counters.state === 'connecting') connect();
-}
-
-function connect() {
-  setState('connecting');
-  session.open({ engine, rate: DEFAULT_RATE, token: start.token });
+  if (counters.state !== 'connecting') return;
+  shown = false;
+  client.connect({ engine, rate: DEFAULT_RATE });
 }
 
 function hangUp() {
-  clearTimeout(retryTimer);
-  session.close();
-  session.resume = null;
-  if (!session.isOpen) settle();
-  setState('closed');
+  client.close();
+  if (client.state === 'idle') setState('closed');
 }
 
 function reconnect() {
-  session.drop();
-  audio.flush();
+  client.close();
   talk();
 }
 
 function say(text) {
-  if (engine === 'relay') {
-    if (session.send({ type: 'room.send', data: { text } })) view.conversation.wrote(text);
-    return;
+  try {
+    if (engine === 'relay') client.sendToRoom({ text });
+    // The echo passes sound on and has no answer to give.
+    else client.sendText(text, { respond: engine !== 'echo' });
+  } catch (error) {
+    showNotice(`That was not sent: ${error.message}.`, false);
+    return false;
   }
-  const item = { type: 'message', role: 'user', content: [{ type: 'input_text', text }] };
-  if (!session.send({ type: 'conversation.item.create', item })) return;
   view.conversation.wrote(text);
-  // The echo passes sound on and has no answer to give.
-  if (engine !== 'echo') session.send({ type: 'response.create' });
+  return true;
 }
 
 function interrupt() {
-  session.send({ type: 'response.cancel' });
-  audio.flush();
+  client.interrupt();
+  sound.flush();
 }
 
 function chooseEngine(chosen) {
   engine = chosen;
   rememberInAddress('engine', engine);
   showEngine();
-  if (session.isOpen) session.send({ type: 'session.update', event_id: ENGINE_CHANGE, session: { engine } });
+  if (client.isOpen) client.send({ type: 'session.update', event_id: ENGINE_CHANGE, session: { engine } });
 }
 
 // What the server says.
 
 const HANDLERS = {
   'session.created': ({ session: created }) => welcome(created),
-  'session.restored'({ recovered, session: restored }) {
-    if (counters.state !== 'open') welcome(restored);
-    view.conversation.note(recovered ? 'Back, with nothing missed' : 'Back, but what was said meanwhile is lost');
-  },
+  'session.restored': restored,
   'session.updated': ({ session: updated }) => adopt(updated),
-  'session.draining'({ reconnect_in_ms: ms }) {
-    drainingMs = ms ?? RETRY_FIRST_MS;
-    showNotice('The server is about to restart. This page will come back by itself.', false);
-  },
+  'session.draining': () => showNotice('The server is about to restart. This page will come back by itself.', false, 'connection'),
+  'client.unconfirmed': ({ events }) => view.conversation.note(`Nobody knows whether ${events.length === 1 ? 'what you did last' : `the last ${events.length} things you did`} arrived`),
   'room.member_joined'({ member, members }) {
     if (!view.members.isSelf(member)) {
       view.members.join(member);
@@ -224,8 +210,9 @@ const HANDLERS = {
     view.conversation.answerDone(response.id, last);
     showMoment();
   },
-  'output_audio_buffer.cleared': () => audio.flush(),
-  'outbox.dropped': ({ class: kind, count }) => view.conversation.note(`The server dropped ${count} ${kind} messages on the way here`),
+  'outbox.dropped'({ class: kind, count }) {
+    if (kind === 'audio') view.conversation.note(`${count} pieces of sound were too late to be played`);
+  },
   error({ error }) {
     if (error?.event_id === ENGINE_CHANGE) adopt({ engine: roomEngine });
     showNotice(`The server answered: ${error?.message ?? 'something it did not explain'}`, false);
@@ -234,6 +221,8 @@ const HANDLERS = {
 
 function onEvent(event) {
   view.log.add('in', event.type, event);
+  counters.events[event.type] = (counters.events[event.type] ?? 0) + 1;
+  counters.roomState = client.roomState;
   if (Object.hasOwn(HANDLERS, event.type)) HANDLERS[event.type](event);
 }
 
@@ -257,25 +246,36 @@ function onAudio(frame) {
     countMembers();
     view.conversation.heard(frame, view.members.name(frame.track), rate);
   }
-  // Last, because playing hands the payload over to the audio thread.
-  audio.play(frame);
 }
 
 function welcome(created) {
   adopt(created);
+  if (shown) return;
+  shown = true;
+  showMembers(created);
+}
+
+function showMembers(created) {
   const others = created?.members ?? created?.room?.members ?? [];
   view.members.welcome(created?.member, others.filter((member) => memberKey(member) !== memberKey(created?.member)));
   countMembers();
-  hideNoticeAbout('connection');
-  retries = 0;
-  drainingMs = null;
-  setState('open');
+}
+
+/// Back after a cut, or what had been dropped on the way comes after all.
+function restored({ recovered }) {
+  if (recovered) {
+    if (!client.isOpen) view.conversation.note('Back, with nothing missed');
+    return;
+  }
+  view.conversation.note('What was said meanwhile is lost');
+  if (client.isOpen) return;
+  showMembers(client.session);
+  endAnswer();
 }
 
 /// The room may already run another engine, or another rate, than this page asked for: the room is right.
 function adopt(given) {
   rate = sessionRate(given, rate);
-  audio.setRate(rate);
   if (ENGINE_HINTS[given?.engine] && given.engine !== engine) {
     view.conversation.note(`This room is in ${given.engine} mode`);
     engine = given.engine;
@@ -285,30 +285,33 @@ function adopt(given) {
   roomEngine = engine;
 }
 
-function onClose({ code, reason, wasOpen }) {
-  const why = closeReason(code, reason, wasOpen);
-  view.log.add('note', 'closed', { code, reason });
-  settle();
-  const retry = (why.retry || retries > 0) && code !== 1008 && retries < RETRIES_MAX;
-  if (!retry) {
-    setState('closed');
-    if (code !== 1000) showNotice(why.text, true, 'connection');
-    return;
+function onState({ state, code, close, words, attempt, inMs }) {
+  if (state === 'open') {
+    view.log.add('note', 'connected', { session: start.id, transport: client.transport });
+    hideNoticeAbout('connection');
   }
-  const wait = drainingMs ?? Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** retries) * (0.75 + Math.random() / 2);
-  drainingMs = null;
-  retries += 1;
-  setState('waiting');
-  showNotice(`${why.text} Trying again (${retries} of ${RETRIES_MAX})…`, true, 'connection');
-  retryTimer = setTimeout(connect, wait);
+  if (state === 'reconnecting') {
+    if (inMs !== null) view.log.add('note', 'reconnecting', { code, attempt, in_ms: Math.round(inMs) });
+    showNotice(`${closeReason(close, words)} ${tryingAgain(attempt, inMs)}`, true, 'connection');
+    speaking = false;
+  }
+  if (state === 'closed') {
+    view.log.add('note', 'closed', { code, close });
+    settle();
+    if (code !== 'left') showNotice(closeReason(close, words), true, 'connection');
+  }
+  setState(state === 'reconnecting' ? 'waiting' : state);
 }
 
-/// Leaves nothing running that belongs to a connection; the microphone closes unless the page will come back.
+/// Leaves nothing running that belongs to a conversation.
 function settle() {
   speaking = false;
-  audio.flush();
   view.members.clear();
   countMembers();
+  endAnswer();
+}
+
+function endAnswer() {
   const last = counters.lastResponse;
   if (last?.status !== 'in_progress') return;
   last.status = 'incomplete';
@@ -322,8 +325,7 @@ function setState(state) {
   $('status').dataset.state = state;
   document.body.dataset.state = state;
   if (state === 'closed') {
-    retries = 0;
-    audio.closeMicrophone();
+    sound.closeMicrophone();
     view.mic.rest();
     $('talk').style.setProperty('--level', '0');
     $('rtt').hidden = true;
@@ -334,11 +336,12 @@ function setState(state) {
 function showControls() {
   const { state } = counters;
   const live = state !== 'idle' && state !== 'closed';
-  const listening = live && !audio.hasMicrophone && state === 'open';
+  const listening = live && !sound.hasMicrophone && state === 'open';
   $('status-text').textContent = listening ? 'Connected, listening only' : STATES[state];
   $('talk-label').textContent = live ? 'Hang up' : 'Talk';
-  $('mute').disabled = !audio.hasMicrophone;
-  $('send').disabled = state !== 'open';
+  $('mute').disabled = !sound.hasMicrophone;
+  // What is written while the connection is away goes when it is back.
+  $('send').disabled = !live;
   $('raw-mic').disabled = live;
   showMoment();
 }
@@ -356,7 +359,7 @@ function hint(state, answering) {
   if (state !== 'open') return 'One click, then say something.';
   if (speaking) return 'Listening…';
   if (answering) return `${engine === 'parrot' ? 'The parrot answers' : 'Playing what came'}…`;
-  return audio.hasMicrophone ? 'Say something.' : 'Write something.';
+  return sound.hasMicrophone ? 'Say something.' : 'Write something.';
 }
 
 function showEngine() {
@@ -410,7 +413,7 @@ async function copyLink() {
 
 function toggleMute() {
   muted = !muted;
-  audio.mute(muted);
+  sound.mute(muted);
   $('mute').setAttribute('aria-pressed', String(muted));
   $('mute').textContent = muted ? 'Unmute' : 'Mute';
 }
@@ -430,12 +433,10 @@ for (const radio of document.querySelectorAll('input[name="engine"]')) {
 $('composer').addEventListener('submit', (event) => {
   event.preventDefault();
   const text = $('message').value.trim();
-  if (text && session.isOpen) {
-    say(text);
-    $('message').value = '';
-  }
+  if (text && say(text)) $('message').value = '';
 });
 setInterval(showTotals, 250);
+setInterval(() => client.ping(), PING_MS);
 rememberInAddress('engine', engine);
 showEngine();
 setState('idle');

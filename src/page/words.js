@@ -1,31 +1,40 @@
 // Faults in plain language. Every sentence says what happened and, where there is one, what to do.
 
-/// What a close code means to the person in front of the page, and whether coming back by itself makes sense.
-export function closeReason(code, reason, wasOpen) {
-  const said = reason ? ` The server said: “${reason}”.` : '';
+/// What a close code or status means to the person in front of the page; `words` are the server's.
+export function closeReason(code, words) {
+  const said = words ? ` The server said: “${words}”.` : '';
   switch (code) {
     case 1000:
-      return { text: 'You left the room.', retry: false };
+      return 'The server ended the session.';
     case 1001:
-      return { text: 'The server is shutting down or restarting and asks everyone to come back in a moment.', retry: true };
+      return 'The server is shutting down or restarting.';
     case 1002:
     case 1003:
     case 1007:
-      return { text: `The server did not understand what this page sent (code ${code}).${said}`, retry: false };
+      return `The server did not understand what this page sent (code ${code}).${said}`;
     case 1008:
-      return { text: `The server does not allow this connection: the token may have expired, or this place was taken by a newer connection.${said}`, retry: false };
+    case 401:
+    case 403:
+      return `The server does not allow this connection: the token may have expired, or this place was taken by a newer connection.${said}`;
     case 1009:
-      return { text: 'A message was too big for the server.', retry: false };
+      return 'A message was too big for the server.';
     case 1011:
-      return { text: `Something went wrong on the server.${said}`, retry: true };
+      return `Something went wrong on the server.${said}`;
     case 1012:
-      return { text: 'The server is restarting.', retry: true };
+      return 'The server is restarting.';
+    case 429:
+    case 503:
     case 1013:
-      return { text: 'The server is overloaded, or this connection was too slow to keep up. It asks to try again later.', retry: true };
+      return 'The server is overloaded, or this connection was too slow to keep up.';
     default:
-      if (wasOpen) return { text: 'The connection was lost.', retry: true };
-      return { text: 'The server cannot be reached, or it refused the connection. Is it running, and is this the right address?', retry: false };
+      return 'The connection was lost, or the server cannot be reached.';
   }
+}
+
+/// When the page comes back by itself; `inMs` is not known at first.
+export function tryingAgain(attempt, inMs) {
+  if (inMs === null || inMs < 1000) return 'Trying again…';
+  return `Trying again in ${seconds(inMs / 1000)}${attempt > 2 ? ` (attempt ${attempt})` : ''}…`;
 }
 
 /// Why there is no microphone. The page goes on without one: it can still listen and write.

@@ -1,74 +1,18 @@
-// The talk page in a real browser: what a person sees and hears when they click and speak. The page runs with
-// `mic=raw`, because echo cancelling and noise suppression would work against a made-up voice.
+// The talk page in a real browser: what a person sees and hears when they click and speak.
 
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
-import { RATE, TONE_S, writeMicrophone } from './microphone.mjs';
+import { RATE, TONE_S } from './microphone.mjs';
+import { Browser, PATIENCE_MS, PHONE, counters, screenshot, talk, until } from './page.mjs';
 
-const BASE = new URL(process.env.VOXHALL_URL.replace(/^ws/, 'http'));
-const SCREENSHOTS = fileURLToPath(new URL('../../target/screenshots/', import.meta.url));
-const PATIENCE_MS = 30_000;
-const DESK = { width: 1440, height: 900 };
-const PHONE = { width: 360, height: 780 };
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--use-fake-device-for-media-stream',
-  '--use-fake-ui-for-media-stream',
-];
-
-let scratch;
 let browser;
+const open = (how) => browser.open(how);
 
 before(async () => {
-  scratch = mkdtempSync(join(tmpdir(), 'voxhall-browser-'));
-  mkdirSync(SCREENSHOTS, { recursive: true });
-  const microphone = join(scratch, 'microphone.wav');
-  writeMicrophone(microphone);
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [...FLAGS, `--use-file-for-fake-audio-capture=${microphone}`],
-  });
+  browser = await Browser.launch();
 });
 
-after(async () => {
-  await browser?.close();
-  rmSync(scratch, { recursive: true, force: true });
-});
-
-/// A page of its own browser profile, with everything it complained about.
-async function open({ room = `browser-${randomUUID()}`, engine = 'parrot', viewport = DESK, colorScheme = 'light' } = {}) {
-  // A certificate that a test has made is nobody's whom a browser knows.
-  const context = await browser.newContext({ viewport, colorScheme, ignoreHTTPSErrors: BASE.protocol === 'https:' });
-  await context.grantPermissions(['microphone'], { origin: BASE.origin });
-  const page = await context.newPage();
-  const complaints = [];
-  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  const url = new URL('/', BASE);
-  url.search = new URLSearchParams({ session: room, engine, mic: 'raw' });
-  await page.goto(url.href);
-  return { page, room, complaints, close: () => context.close() };
-}
-
-async function talk(page) {
-  await page.getByRole('button', { name: 'Talk' }).click();
-  await until(page, () => window.voxhall.state === 'open');
-}
-
-const until = (page, check, argument) => page.waitForFunction(check, argument, { timeout: PATIENCE_MS });
-const counters = (page) => page.evaluate(() => window.voxhall);
+after(() => browser?.close());
 
 describe('the talk page', () => {
   it('speaks, and gets the whole utterance back as sound and a completed response', async () => {
@@ -91,7 +35,7 @@ describe('the talk page', () => {
 
     await page.locator('.bubble.engine .body', { hasText: /heard \d/ }).first().waitFor();
     await until(page, () => window.voxhall.rttMs !== null);
-    await page.screenshot({ path: join(SCREENSHOTS, 'talk-desk-light.png') });
+    await screenshot(page, 'talk-desk-light.png');
     assert.deepEqual(complaints, []);
     await close();
   });
@@ -104,7 +48,7 @@ describe('the talk page', () => {
     await talk(page);
     assert.match(await page.getByRole('alert').textContent(), /microphone was refused/);
     assert.match(await page.getByRole('status').textContent(), /listening only/);
-    await page.screenshot({ path: join(SCREENSHOTS, 'talk-refused.png') });
+    await screenshot(page, 'talk-refused.png');
     await page.getByRole('textbox', { name: 'Write to the room' }).fill('good morning');
     await page.getByRole('button', { name: 'Send' }).click();
     await page.locator('.bubble.engine .body', { hasText: 'good morning' }).waitFor({ timeout: PATIENCE_MS });
@@ -127,7 +71,7 @@ describe('the talk page', () => {
       await until(page, () => document.querySelectorAll('#members li').length === 2);
       assert.equal((await counters(page)).members, 2);
     }
-    await second.screenshot({ path: join(SCREENSHOTS, 'talk-relay.png') });
+    await screenshot(second, 'talk-relay.png');
     await second.close();
     await until(first.page, () => document.querySelectorAll('#members li').length === 1);
     assert.deepEqual(first.complaints, []);
@@ -141,7 +85,7 @@ describe('the talk page', () => {
       await until(page, () => window.voxhall.events['response.done'] >= 1);
       const { scroll, inner } = await page.evaluate(() => ({ scroll: document.documentElement.scrollWidth, inner: window.innerWidth }));
       assert.ok(scroll <= inner, `the page is ${scroll} px wide on a phone of ${inner} px`);
-      await page.screenshot({ path: join(SCREENSHOTS, `talk-phone-${colorScheme}.png`), fullPage: true });
+      await screenshot(page, `talk-phone-${colorScheme}.png`, { fullPage: true });
       assert.deepEqual(complaints, []);
       await close();
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::channel::ChannelConfig;
 use super::engine::EngineKind;
 use super::gate::Gate;
 use super::http::ForwardedBy;
@@ -52,6 +53,8 @@ pub struct ShardConfig {
     pub worker: Workers,
     /// `store.*`, as far as a shard is concerned; nothing when what rooms remember ends with the process.
     pub store: Option<Store>,
+    /// `channels.*`.
+    pub channels: ChannelConfig,
     /// Signs what members bring when they come back: whoever has it can come back as anybody.
     pub resume_key: [u8; 32],
 }
@@ -112,6 +115,8 @@ pub struct Limits {
     pub rooms_max: usize,
     /// Members of one room.
     pub members_per_room_max: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_max: usize,
     /// Messages of one connection a second, over time; zero is no limit. Speech takes 50.
     pub messages_per_s: u64,
     /// Messages that one connection may send at once: what piled up on a phone that was out of reach for seconds.
@@ -271,6 +276,7 @@ impl Default for ShardConfig {
                 connections_per_ip_max: 0,
                 rooms_max: 1_000_000,
                 members_per_room_max: 64,
+                subscriptions_max: 128,
                 messages_per_s: 200,
                 messages_burst: 400,
                 bytes_per_s: 2_097_152,
@@ -308,6 +314,7 @@ impl Default for ShardConfig {
             worker: Workers { available: false, deadline: Micros::from_s(30) },
             reports: None,
             store: None,
+            channels: ChannelConfig::default(),
             resume_key: [0; 32],
         }
     }

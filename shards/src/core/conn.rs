@@ -12,6 +12,7 @@ use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::outbox::Lane;
 use super::paged::Keyed;
 use super::time::Micros;
+use super::uplink::Post;
 use super::upstream_conn::Upstream;
 use super::ws::Decoder;
 
@@ -125,7 +126,9 @@ impl From<Peer> for SocketAddr {
 pub(super) enum Phase {
     /// Sending a request head.
     Head(Box<Head>),
-    /// Talking WebSocket.
+    /// Sending the body of a request, or waiting for the answer, or silent between two requests.
+    Post(Box<Post>),
+    /// Talking WebSocket, or hearing a stream of events.
     Open(Open),
     /// Ours to a model server, until the last goodbye.
     Upstream(Box<Upstream>),
@@ -154,6 +157,8 @@ pub(super) struct Head {
     pub(super) user: Option<Box<str>>,
     /// It is complete, and waits until the store has said what it has of this room.
     pub(super) waits: Option<SessionId>,
+    /// The page of another origin that may read what is answered over plain HTTP.
+    pub(super) origin: Option<Box<str>>,
 }
 
 /// How far it is known where a connection comes from.
@@ -167,7 +172,7 @@ pub(super) enum Address {
     Settled,
 }
 
-/// An open WebSocket.
+/// An open WebSocket, or a stream of events.
 #[derive(Debug)]
 pub(super) struct Open {
     /// Takes messages from bytes.
@@ -272,10 +277,17 @@ pub(super) enum Subprotocol {
     Plain,
     /// Newline-delimited JSON, binary frames with a header.
     V1,
+    /// MessagePack in binary messages, both ways with a header.
+    Msgpack,
     /// One JSON event a text frame, audio in base64, in the vendor's words of today.
     Realtime,
     /// The same in the words of its beta.
     RealtimeBeta,
+    /// None: a stream of server-sent events over plain HTTP.
+    Sse {
+        /// Whether it comes in chunks.
+        chunked: bool,
+    },
 }
 
 impl Subprotocol {
@@ -284,6 +296,7 @@ impl Subprotocol {
         for name in offered {
             match name {
                 "voxhall.v1" => return Self::V1,
+                "voxhall.v1.msgpack" => return Self::Msgpack,
                 "voxhall.v1.plain" => return Self::Plain,
                 "realtime" => return Self::realtime(beta),
                 _ => {}
@@ -297,27 +310,34 @@ impl Subprotocol {
         if beta { Self::RealtimeBeta } else { Self::Realtime }
     }
 
-    /// As negotiated.
+    /// As negotiated, or what it is called where nothing is.
     pub(super) const fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Plain => Some("voxhall.v1.plain"),
             Self::V1 => Some("voxhall.v1"),
+            Self::Msgpack => Some("voxhall.v1.msgpack"),
             Self::Realtime | Self::RealtimeBeta => Some("realtime"),
+            Self::Sse { .. } => Some("sse"),
         }
     }
 
     /// The words of its events.
     pub(super) const fn dialect(self) -> Dialect {
         match self {
-            Self::None | Self::Plain | Self::V1 => Dialect::Native,
+            Self::None | Self::Plain | Self::V1 | Self::Msgpack | Self::Sse { .. } => Dialect::Native,
             Self::Realtime => Dialect::Ga,
             Self::RealtimeBeta => Dialect::Beta,
         }
     }
 
+    /// Whether it is a stream of events, and no WebSocket.
+    pub(super) const fn is_stream(self) -> bool {
+        matches!(self, Self::Sse { .. })
+    }
+
     /// Whether audio travels in events, and binary messages mean nothing.
     pub(super) const fn only_events(self) -> bool {
-        matches!(self, Self::Realtime | Self::RealtimeBeta)
+        matches!(self, Self::Realtime | Self::RealtimeBeta | Self::Sse { .. })
     }
 }

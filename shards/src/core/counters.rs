@@ -10,6 +10,7 @@ pub use store::StoreCounters;
 pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
 pub(super) use upstreams::{HUNG_UP, end_of};
 
+use super::channel::ChannelCounters;
 use super::usage::ResponseCounters;
 
 /// Upper bounds of `ws_outbox_batch_size`.
@@ -116,10 +117,20 @@ pub enum Refusal {
     AddressFull,
     /// 503: the shard is too busy, or memory is short.
     Shedding,
+    /// 404: something was posted to a room that is not there.
+    NoRoom,
+    /// 409: it was posted by somebody who hears no stream of it.
+    NoStream,
+    /// 405: the path does not know the method.
+    WrongMethod,
+    /// 413: the body is too long.
+    BodyTooLong,
+    /// 408: the body did not arrive in time.
+    BodyTimeout,
 }
 
 /// The labels of [`Refusal`], in its order.
-pub const REFUSALS: [&str; 11] = [
+pub const REFUSALS: [&str; 16] = [
     "bad_request",
     "head_timeout",
     "head_too_long",
@@ -131,6 +142,11 @@ pub const REFUSALS: [&str; 11] = [
     "user_full",
     "address_full",
     "shedding",
+    "no_room",
+    "no_stream",
+    "wrong_method",
+    "body_too_long",
+    "body_timeout",
 ];
 
 /// Why a shard turns new work away. The order is that of [`SHED_CAUSES`].
@@ -162,8 +178,12 @@ pub struct Counters {
     pub refused: [u64; REFUSALS.len()],
     /// WebSocket connections opened (101 answered).
     pub opened: u64,
-    /// WebSocket connections open now (gauge).
+    /// WebSocket connections open now, and streams of events (gauge).
     pub open: u64,
+    /// Streams of events open now (gauge).
+    pub streams: u64,
+    /// Requests that brought events for a member that hears a stream.
+    pub posts: u64,
     /// Connections closed, by close code class: see `close_codes`.
     pub closed: u64,
     /// Close codes sent or received, with how often; at most a dozen different ones.
@@ -262,6 +282,8 @@ pub struct Counters {
     pub history: HistoryCounters,
     /// What the store is told and asked.
     pub store: StoreCounters,
+    /// Channels.
+    pub channels: ChannelCounters,
     /// Upstream sessions. They are no clients: nothing above counts them.
     pub upstreams: UpstreamCounters,
     /// What the runtime under the shard counts.
@@ -322,6 +344,8 @@ impl Default for Counters {
             refused: [0; REFUSALS.len()],
             opened: 0,
             open: 0,
+            streams: 0,
+            posts: 0,
             closed: 0,
             close_codes: Vec::new(),
             rooms: 0,
@@ -371,6 +395,7 @@ impl Default for Counters {
             state_bytes: 0,
             history: HistoryCounters::default(),
             store: StoreCounters::default(),
+            channels: ChannelCounters::default(),
             upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),
         }

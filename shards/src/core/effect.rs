@@ -3,7 +3,7 @@
 use ::core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::audit::AuditRecord;
-use super::channel::DeadLetter;
+use super::channel::{DeadLetter, Parcel};
 use super::ids::{ConnKey, RoomKey, SessionId, ShardId};
 use super::memory::Recalled;
 use super::message::{Answer, AskId, Query};
@@ -90,6 +90,13 @@ pub enum Input<'a> {
     },
     /// A worker has answered a room's request, or there will be no answer.
     Worked(Box<Worked>),
+    /// Another shard sends something about channels.
+    Parcel {
+        /// Who sends it.
+        from: ShardId,
+        /// What it is.
+        parcel: Parcel,
+    },
     /// Answers [`Effect::Recall`], never within that call.
     Recalled(Box<Recalled>),
     /// The store lacks something of the room: it has to be told all of it.

@@ -20,6 +20,11 @@ pub const HEADROOM: usize = 24;
 /// Bytes of the binary header of `voxhall.v1`.
 pub const BINARY_HEADER_BYTES: usize = 8;
 
+/// What the binary header says of a message that carries audio (PROTOCOL 3).
+pub const KIND_AUDIO: u8 = 1;
+/// And of one that carries events.
+pub const KIND_EVENTS: u8 = 2;
+
 /// One byte kept free behind a payload: the line feed that an event needs inside a batch.
 const TAILROOM: usize = 1;
 
@@ -215,6 +220,15 @@ pub struct BinaryHeader {
 }
 
 impl BinaryHeader {
+    /// What a message begins with, and what lies behind it; nothing when it is too short to have one.
+    #[must_use]
+    pub fn split(message: &mut [u8]) -> Option<(Self, &mut [u8])> {
+        let (header, rest) = message.split_first_chunk_mut::<BINARY_HEADER_BYTES>()?;
+        let &mut [kind, flags, track_lo, track_hi, t0, t1, t2, t3] = header;
+        let track = u16::from_le_bytes([track_lo, track_hi]);
+        Some((Self { kind, flags, track, timestamp_ms: u32::from_le_bytes([t0, t1, t2, t3]) }, rest))
+    }
+
     /// As it travels, little-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; BINARY_HEADER_BYTES] {

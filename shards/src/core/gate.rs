@@ -99,10 +99,16 @@ impl Channels {
     /// Whether the token allows this on a channel of this name. Several patterns may name it: their rights add up.
     #[must_use]
     pub fn allow(&self, channel: &str, right: Right) -> bool {
+        self.0.is_none() || self.claim(channel, right)
+    }
+
+    /// Whether the token says so itself.
+    #[must_use]
+    pub fn claim(&self, channel: &str, right: Right) -> bool {
         let named = |patterns: &[ChannelRights]| {
             patterns.iter().any(|(pattern, rights)| rights.has(right) && matches(pattern, channel))
         };
-        self.0.as_deref().is_none_or(named)
+        self.0.as_deref().is_some_and(named)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
-use super::channel::{DeadLetter, Publication, Published, Undeliverable};
+use super::channel::{DeadLetter, Parcel, Publication, Published, Undeliverable};
 use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
 use super::memory::{Recall, Recalled, Remember};
@@ -58,6 +58,14 @@ pub enum ShardMessage<S> {
     /// From a shard to the control plane: a publication that nobody will hear. Lost: it is counted, and can't be tried
     /// again.
     DeadLetter(Box<DeadLetter>),
+    /// From one shard to another: something about channels. When the queue is full the sender keeps it and tries again, in
+    /// order; what each is worth is said at [`Parcel`].
+    Parcel {
+        /// Who sends it.
+        from: ShardId,
+        /// What it is.
+        parcel: Parcel,
+    },
     /// From the control plane to every shard: end all connections within the window. Lost: the node's own
     /// deadline ends the shard.
     Drain {
@@ -102,7 +110,7 @@ pub enum Query {
     CloseConnection(ConnKey, u16, String),
     /// Close every connection of the user whose tokens have this `sub`.
     DisconnectUser(Box<str>),
-    /// Publish on a channel. Asked of the shard that owns the channel's stream: [`super::route`] says which.
+    /// Publish on a channel. Asked of the shard that owns the channel's stream: [`super::channel::owner`] says which.
     Publish(Box<Publication>),
     /// Break, so that a test sees what becomes of the node.
     #[cfg(debug_assertions)]
@@ -192,8 +200,8 @@ pub enum Answer {
     ConnectionClosed(bool),
     /// To [`Query::DisconnectUser`]: how many connections were told.
     UserDisconnected(usize),
-    /// To [`Query::Publish`], from the stream's owner: `shards` counts those that were sent it, `subscribers` those of the
-    /// owner. Each other shard that was sent it answers the same question with [`Answer::Delivered`].
+    /// To [`Query::Publish`], from the stream's owner: `shards` counts those that were sent it, and the owner itself if it
+    /// has subscribers; `subscribers` are those of the owner. Each other shard that was sent it answers the same question with [`Answer::Delivered`].
     Published(Result<Published, Undeliverable>),
     /// To [`Query::Publish`], from another shard than the owner: how many subscribers it has there.
     Delivered(usize),

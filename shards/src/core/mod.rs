@@ -40,6 +40,7 @@ pub mod spare;
 pub mod time;
 pub mod timer;
 mod upgrades;
+mod uplink;
 pub mod upstream;
 mod upstream_conn;
 pub mod usage;

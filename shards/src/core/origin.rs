@@ -31,6 +31,11 @@ impl Origins {
     }
 }
 
+/// The origin of the page that sent a request, to be told that it may read the answer.
+pub(super) fn named<'a>(request: &Request<'a>) -> Option<&'a str> {
+    request.header("origin")
+}
+
 /// Whether an origin is of this host and port; the port that belongs to its scheme may be left out.
 fn same_host(origin: &str, host: &str) -> bool {
     let (authority, port) = match origin.split_once("://") {

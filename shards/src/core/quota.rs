@@ -13,13 +13,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::channel::Interest;
 use super::config::ShardConfig;
 use super::networks::{bits_of, host_of};
 
 /// Lists in the table of users, and in that of addresses, at most: half a megabyte each.
 const LISTS_MAX: usize = 65_536;
 
-/// What all shards of a node may give out, and have.
+/// What all shards of a node may give out, and have; and which channels they listen to.
 #[derive(Debug)]
 pub struct Quotas {
     connections: Total,
@@ -27,6 +28,8 @@ pub struct Quotas {
     users: Shares,
     addresses: Shares,
     memory_short: AtomicBool,
+    /// Who of them listens to which channels.
+    pub(super) interest: Interest,
     /// Keeps anybody from choosing names that collide.
     seed: u64,
 }
@@ -67,6 +70,7 @@ impl Quotas {
             users: Shares::new(each_user_max, limits.connections_max),
             addresses: Shares::new(limits.connections_per_ip_max, limits.connections_max),
             memory_short: AtomicBool::new(false),
+            interest: Interest::new(config.shards, seed),
             seed,
         }
     }

@@ -77,8 +77,25 @@ impl World {
                     self.nodes[shard].drained_at.get_or_insert((self.now, window));
                     self.tell(shard, Input::Drain { window });
                 }
+                ShardMessage::Parcel { from, parcel } => self.tell(shard, Input::Parcel { from, parcel }),
                 other => self.fail(format!("shard {shard} was sent {other:?}")),
             }
+        }
+    }
+
+    /// Sends the parcels that wait, to each shard until its queue is full; the shard tries again soon.
+    pub(super) fn deliver_parcels(&mut self, shard: usize) {
+        for to in 0..self.nodes.len() {
+            while let Some(parcel) = self.nodes[shard].shard.next_parcel(ShardId(to as u16)) {
+                let message = ShardMessage::Parcel { from: ShardId(shard as u16), parcel };
+                if let Err(ShardMessage::Parcel { parcel, .. }) = self.mesh_send(shard, to, message) {
+                    self.nodes[shard].shard.return_parcel(ShardId(to as u16), parcel);
+                    break;
+                }
+            }
+        }
+        if self.nodes[shard].shard.has_parcels() {
+            self.wake_at(shard, self.now + Micros::from_ms(1));
         }
     }
 

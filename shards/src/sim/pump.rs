@@ -178,7 +178,7 @@ impl World {
         self.wake_at(shard, self.now + delay);
     }
 
-    fn wake_at(&mut self, shard: usize, at: Micros) {
+    pub(super) fn wake_at(&mut self, shard: usize, at: Micros) {
         let node = &mut self.nodes[shard];
         if node.turn_at.is_none_or(|set| set > at) {
             node.turn_at = Some(at);
@@ -216,6 +216,7 @@ impl World {
         self.carry_out(shard, fx);
         self.look(shard);
         self.submit_sends(shard);
+        self.deliver_parcels(shard);
         let node = &mut self.nodes[shard];
         if !node.completions.is_empty() || !node.ready.is_empty() || self.may_accept(shard) {
             self.wake(shard);
@@ -285,6 +286,7 @@ impl World {
             }
             Input::Ask { id, .. } => self.trace.step(now, "asked", id.0, &[]),
             Input::Worked(worked) => self.trace.step(now, "worked", worked.request.0, &[]),
+            Input::Parcel { from, .. } => self.trace.step(now, "parcel", u64::from(from.0), &[]),
             Input::Recalled(_) => self.trace.step(now, "recalled", 0, &[]),
             Input::RememberAgain(_) => self.trace.step(now, "remember again", 0, &[]),
             Input::Drain { window } => self.trace.step(now, "drain", window.0, &[]),

@@ -67,14 +67,29 @@ fn what_gave_way_is_named_when_the_client_comes_back_if_it_was_not_before() {
     rig.stop(ann);
     answer(&mut rig, ann);
     rig.cut(ann);
-    let target = format!("/ws/r?resume={}", token(&welcome));
-    let ann = rig.try_join(&target, "").expect("welcome");
-    let events = rig.heard(ann);
-    assert_eq!((&events[1]["recovered"], &events[1]["missed"]), (&json!(true), &json!(events.len() - 2)));
-    assert_eq!(&events[2..], told(&rig, 1));
-    let note = events.last().expect("events");
+    let all = told(&rig, 1);
+    let (note, before) = all.split_last().expect("events");
     assert_eq!((&note["type"], &note["class"]), (&json!("outbox.dropped"), &json!("droppable")));
-    assert!(numbers(&events).contains(&note["last_seq"].as_u64().expect("it")), "told again before");
+    let first = note["first_seq"].as_u64().expect("the first that gave way");
+    assert!(
+        numbers(&all).contains(&first)
+            && numbers(&all).contains(&note["last_seq"].as_u64().expect("the last"))
+    );
+    let mut come_back = |after: u64| {
+        let target = format!("/ws/r?resume={}&after={after}", token(&welcome));
+        let ann = rig.try_join(&target, "").expect("welcome");
+        let events = rig.heard(ann);
+        assert_eq!(events[1]["missed"], events.len() as u64 - 2);
+        events[2..].to_vec()
+    };
+    assert_eq!(
+        come_back(first),
+        all[all.len() - come_back(first).len()..],
+        "who has a later one has to know"
+    );
+    assert_eq!(come_back(first).last(), Some(note));
+    assert_eq!(come_back(0), before, "who is told those again needs no word of them");
+    assert_eq!(come_back(first - 1).last(), before.last());
 }
 
 #[test]

@@ -6,7 +6,6 @@ use shards::core::ShardId;
 
 use super::super::admin::tests::ask;
 use super::super::testing::{FakeMesh, with_app};
-use super::compact;
 
 #[test]
 fn lists_are_put_together_sorted_and_cut() {
@@ -117,18 +116,4 @@ fn a_body_is_bounded_by_the_longest_message() {
         let (status, problem, _) = ask(&app, Method::POST, "/api/v1/rooms/room-0/send", &body).await;
         assert_eq!((status.as_u16(), &problem["status"]), (413, &json!(413)));
     });
-}
-
-#[test]
-fn compacting_keeps_texts_as_they_are() {
-    for (json, compacted) in [
-        ("[ 1 , 2 ]", "[1,2]"),
-        ("\" \\\" { \"", "\" \\\" { \""),
-        ("{ \"a\\\\\" : \" \" }", "{\"a\\\\\":\" \"}"),
-        ("\"\u{1f99c} \u{2028}\"", "\"\u{1f99c} \u{2028}\""),
-    ] {
-        assert_eq!(compact(json, 8).as_deref(), Some(compacted));
-    }
-    assert_eq!(compact("[[[]]]", 2), None);
-    assert_eq!(compact("[[],[],[]]", 2).as_deref(), Some("[[],[],[]]"));
 }

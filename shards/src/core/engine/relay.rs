@@ -56,7 +56,7 @@ pub(super) fn answer(
             cx.event(readers, ServerEvent::ItemAdded { item: item.clone(), previous: None });
             cx.event(readers, ServerEvent::ItemDone { item, previous: None });
         }
-        ClientCommand::ResponseCreate(_) => {
+        ClientCommand::ResponseCreate(_) | ClientCommand::OutputClear => {
             let message = "This room's engine passes audio on and makes no responses.";
             cx.refuse(from, event_id, "engine_has_no_responses", message);
         }
@@ -65,11 +65,11 @@ pub(super) fn answer(
         }
         ClientCommand::ItemDelete { .. }
         | ClientCommand::ItemRetrieve { .. }
-        | ClientCommand::ItemTruncate { .. }
-        | ClientCommand::OutputClear
-        | ClientCommand::Append
+        | ClientCommand::ItemTruncate { .. } => told::keeps_no_items(from, event_id, cx),
+        ClientCommand::Append
         | ClientCommand::SessionUpdate(_)
         | ClientCommand::RoomSend { .. }
+        | ClientCommand::Channel(_)
         | ClientCommand::Ping { .. } => {}
     }
 }

@@ -93,6 +93,10 @@ fn commands_are_answered_where_nobody_responds() {
                 told(ClientCommand::ItemCreate(item)),
                 told(ClientCommand::ResponseCreate(ResponseRequest::default())),
                 told(ClientCommand::ResponseCancel { response_id: None }),
+                told(ClientCommand::OutputClear),
+                told(ClientCommand::ItemDelete { item: "x".into() }),
+                told(ClientCommand::ItemRetrieve { item: "x".into() }),
+                told(ClientCommand::ItemTruncate { item: "x".into(), content_index: 0, audio_end_ms: 1 }),
             ],
         );
         let events: Vec<(Audience, String)> = out
@@ -113,6 +117,10 @@ fn commands_are_answered_where_nobody_responds() {
             (readers, "conversation.item.done"),
             (Audience::One(SPEAKER), "engine_has_no_responses"),
             (Audience::One(SPEAKER), "response_cancel_not_active"),
+            (Audience::One(SPEAKER), "engine_has_no_responses"),
+            (Audience::One(SPEAKER), "engine_keeps_no_items"),
+            (Audience::One(SPEAKER), "engine_keeps_no_items"),
+            (Audience::One(SPEAKER), "engine_keeps_no_items"),
         ];
         assert_eq!(events.len(), expected.len());
         for ((to, line), (audience, name)) in events.iter().zip(expected) {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Audience, EngineContext};
 use crate::core::event::{ItemId, ItemName, NewItem, Passed, ServerEvent};
+use crate::core::ids::MemberNumber;
 
 /// The name of a new item: the client's own, or a number.
 pub(super) fn name_of(new: &NewItem, cx: &mut EngineContext<'_>) -> ItemName {
@@ -31,6 +32,12 @@ pub(super) fn tell_other(to: Audience, item: &str, previous: Option<&ItemName>, 
     for name in ["conversation.item.added", "conversation.item.done"] {
         cx.event(to, passed(name, members.clone()));
     }
+}
+
+/// The answer to whoever asks an engine for an item of the conversation that only tells of items and keeps none.
+pub(super) fn keeps_no_items(from: MemberNumber, event_id: Option<Box<str>>, cx: &mut EngineContext<'_>) {
+    let message = "This room's engine keeps no items: there is none to delete, retrieve or truncate.";
+    cx.refuse(from, event_id, "engine_keeps_no_items", message);
 }
 
 /// An event in the words of a model server.

@@ -1,5 +1,6 @@
 //! What clients say.
 
+use super::channel::ChannelWish;
 use super::item::NewItem;
 use super::settings::{Modality, SessionPatch};
 use crate::core::ids::MemberNumber;
@@ -63,6 +64,8 @@ pub enum ClientCommand {
         /// The one.
         to: Option<MemberNumber>,
     },
+    /// Something about a channel.
+    Channel(Box<ChannelWish>),
     /// Answer with a pong.
     Ping {
         /// Raw JSON number or string, as it came.

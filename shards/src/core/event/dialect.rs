@@ -18,7 +18,10 @@ impl Dialect {
     pub fn has(self, event: &ServerEvent) -> bool {
         match event {
             ServerEvent::ItemDone { .. } => self != Self::Beta,
-            ServerEvent::Metrics(_) => self == Self::Native,
+            ServerEvent::Metrics(_)
+            | ServerEvent::ChannelSubscribed(_)
+            | ServerEvent::ChannelUnsubscribed { .. }
+            | ServerEvent::ChannelMessage(_) => self == Self::Native,
             // The vendor's event of this name knows limits by two names, and typed clients take no other.
             ServerEvent::RateLimits { .. } => self == Self::Native,
             ServerEvent::Passed(passed) => match &*passed.name {

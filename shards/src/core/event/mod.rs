@@ -5,6 +5,7 @@
 //! turns an event into one line of JSON.
 
 mod base64;
+mod channel;
 mod client;
 mod decode_item;
 mod decode_session;
@@ -14,6 +15,9 @@ mod fields;
 mod ids;
 mod item;
 mod json;
+mod msgpack;
+#[cfg(test)]
+mod msgpack_tests;
 mod parse;
 #[cfg(test)]
 mod parse_tests;
@@ -21,6 +25,7 @@ mod scan;
 mod server;
 mod session;
 mod settings;
+mod several;
 mod write;
 mod write_metrics;
 mod write_response;
@@ -28,6 +33,7 @@ mod write_session;
 #[cfg(test)]
 mod write_tests;
 
+pub use channel::{ChannelWish, Subscribed};
 pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 pub use dialect::Dialect;
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
@@ -35,12 +41,14 @@ pub use item::{
     CancelReason, Content, Item, ItemKind, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role,
     Usage,
 };
+pub use msgpack::{MsgpackBounds, json_of, msgpack_of};
 pub use parse::{Scratch, parse};
 pub use server::{ErrorEvent, Metrics, NamedPart, Part, PartRef, Passed, ServerEvent};
 pub use session::{RestoredView, ResumeView, SessionLimits, SessionView};
 pub use settings::{
     AudioFormat, Changes, Codec, Modality, ServerVad, SessionPatch, SessionSettings, VadPatch,
 };
+pub use several::split;
 
 pub(in crate::core) use extras::merge as merge_extras;
 pub(in crate::core) use write_response::{AUDIO_DELTA_END, audio_delta_head};

@@ -6,6 +6,7 @@ use simd_json::prelude::*;
 use simd_json::{Buffers, Tape};
 
 use super::base64;
+use super::channel;
 use super::client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 use super::decode_item;
 use super::decode_session;
@@ -169,6 +170,10 @@ fn decode_command(
             Ok(ClientCommand::Ping { t: kept.text(event, "t", kept.t.as_ref())? })
         }
         unknown => {
+            let data = || kept.text(event, "data", kept.data.as_ref());
+            if let Some(decoded) = channel::decode(unknown, event, data) {
+                return decoded;
+            }
             let shown: String = unknown.chars().take(64).collect();
             let message = format!("Unknown event type '{shown}'.");
             Err(ClientError { param: Some("type".into()), ..ClientError::new("unknown_event", message) })

@@ -9,7 +9,7 @@ use std::ops::Range;
 pub(super) struct Outline {
     /// With its quotes.
     pub(super) event_id: Option<Range<usize>>,
-    /// Of `room.send`.
+    /// Of `room.send` and `channel.publish`.
     pub(super) data: Option<Range<usize>>,
     /// Of `ping`.
     pub(super) t: Option<Range<usize>>,

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Class;
+use super::channel::Subscribed;
 use super::client::ClientError;
 use super::ids::{ItemId, ItemName, ResponseId};
 use super::item::{Item, Response};
 use super::session::{RestoredView, SessionView};
+use crate::core::channel::Delivery;
 use crate::core::ids::MemberNumber;
 use crate::core::time::Micros;
 use crate::core::usage::{ResponseUsage, Totals};
@@ -187,6 +189,17 @@ pub enum ServerEvent {
     },
     /// `metrics`: what a response took and gave.
     Metrics(Box<Metrics>),
+    /// `channel.subscribed`.
+    ChannelSubscribed(Box<Subscribed>),
+    /// `channel.unsubscribed`.
+    ChannelUnsubscribed {
+        /// The pattern.
+        channel: Box<str>,
+        /// Why, if it was not the client's wish.
+        reason: Option<&'static str>,
+    },
+    /// `channel.message`.
+    ChannelMessage(Arc<Delivery>),
     /// Any event of a model server, passed on.
     Passed(Box<Passed>),
 }
@@ -289,6 +302,7 @@ impl ServerEvent {
         match self {
             Self::TranscriptDelta { .. } | Self::TextDelta { .. } | Self::Metrics(_) => Class::Droppable,
             Self::Passed(passed) if passed.is_delta() => Class::Droppable,
+            Self::ChannelMessage(delivery) => delivery.class(),
             _ => Class::Control,
         }
     }
@@ -297,6 +311,7 @@ impl ServerEvent {
     pub fn waits(&self) -> bool {
         match self {
             Self::Passed(passed) => passed.is_delta(),
+            Self::ChannelMessage(_) => !self.goes_first(),
             Self::SessionCreated(_)
             | Self::SessionUpdated(_)
             | Self::SessionRestored(_)
@@ -316,6 +331,8 @@ impl ServerEvent {
             | Self::RoomMessage { .. }
             | Self::OutboxDropped { .. }
             | Self::Metrics(_)
+            | Self::ChannelSubscribed(_)
+            | Self::ChannelUnsubscribed { .. }
             | Self::ItemAdded { .. }
             | Self::ItemDone { .. }
             | Self::OutputItemAdded { .. }

@@ -1,6 +1,7 @@
 //! Server events as JSON, in the shapes of the OpenAI Realtime API (GA) wherever it has one.
 
 use super::Class;
+use super::channel;
 use super::dialect::{Dialect, beta_members, beta_name};
 use super::ids::{EventId, ItemName};
 use super::item::{Content, Item, ItemStatus, Role};
@@ -43,6 +44,9 @@ impl ServerEvent {
             Self::ResponseDone(_) => "response.done",
             Self::OutputCleared { .. } => "output_audio_buffer.cleared",
             Self::Metrics(_) => "metrics",
+            Self::ChannelSubscribed(_) => "channel.subscribed",
+            Self::ChannelUnsubscribed { .. } => "channel.unsubscribed",
+            Self::ChannelMessage(_) => "channel.message",
             Self::Passed(passed) => &passed.name,
         }
     }
@@ -131,6 +135,14 @@ impl ServerEvent {
             Self::OutputCleared { response } => json.plain("response_id", response),
             Self::Passed(passed) if json.is_beta() => json.members(&beta_members(&passed.members)),
             Self::Metrics(metrics) => super::write_metrics::fields(metrics, json),
+            Self::ChannelSubscribed(subscribed) => channel::subscribed_fields(subscribed, json),
+            Self::ChannelUnsubscribed { channel, reason } => {
+                json.text("channel", channel);
+                if let Some(reason) = reason {
+                    json.plain("reason", reason);
+                }
+            }
+            Self::ChannelMessage(delivery) => channel::message_fields(delivery, json),
             Self::Passed(passed) => json.members(&passed.members),
         }
     }

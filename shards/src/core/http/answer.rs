@@ -36,7 +36,13 @@ struct Problem<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    /// What it says besides (section 3.2).
+    #[serde(flatten)]
+    extensions: Extensions,
 }
+
+/// Members of a refusal that its status does not have.
+pub type Extensions = serde_json::Map<String, serde_json::Value>;
 
 /// Writes a refusal. `title` is the status' own phrase, as RFC 9457 section 4.2.1 has it for `about:blank`, so that
 /// it serves in both places. The connection ends with it.
@@ -48,8 +54,38 @@ pub fn problem(
     extra_headers: &[(&str, &str)],
     out: &mut Vec<u8>,
 ) {
-    let body = serde_json::to_vec(&Problem { r#type: "about:blank", title, status, detail })
-        .expect("strings and a number make JSON");
+    let extensions = Extensions::new();
+    write_problem(
+        &Problem { r#type: "about:blank", title, status, detail, extensions },
+        retry_after_s,
+        extra_headers,
+        out,
+    );
+}
+
+/// A refusal that says more, and when to come back.
+#[must_use]
+pub fn problem_with(
+    status: u16,
+    title: &str,
+    detail: &str,
+    retry_after_s: u32,
+    extensions: Extensions,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    let problem = Problem { r#type: "about:blank", title, status, detail, extensions };
+    write_problem(&problem, Some(retry_after_s), &[], &mut out);
+    out
+}
+
+fn write_problem(
+    problem: &Problem<'_>,
+    retry_after_s: Option<u32>,
+    extra_headers: &[(&str, &str)],
+    out: &mut Vec<u8>,
+) {
+    let body = serde_json::to_vec(problem).expect("strings and numbers make JSON");
+    let Problem { status, title, .. } = problem;
     write_all(out, format_args!("HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\n"));
     write_all(out, format_args!("Content-Length: {}\r\nConnection: close\r\n", body.len()));
     if let Some(seconds) = retry_after_s {

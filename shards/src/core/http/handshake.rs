@@ -6,7 +6,7 @@ use super::answer;
 use super::extensions::DeflateOffer;
 use super::head::Request;
 
-/// Most subprotocols a client may offer: ours are four, and a token.
+/// Most subprotocols a client may offer: ours are five, and a token.
 pub const SUBPROTOCOLS_MAX: usize = 16;
 
 /// What a request asks the connection to become.

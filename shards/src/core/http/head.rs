@@ -148,7 +148,8 @@ impl<'a> Request<'a> {
     }
 
     /// Whether a body follows, or might for another reader.
-    pub(super) fn announces_body(&self) -> bool {
+    #[must_use]
+    pub fn announces_body(&self) -> bool {
         self.header_values("transfer-encoding").next().is_some()
             || self.header_values("content-length").any(|length| length != b"0")
     }

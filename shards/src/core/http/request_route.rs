@@ -11,6 +11,14 @@ pub enum Route {
     Room(SessionId),
     /// `/v1/realtime`: the shard that owns this room, or whoever has the request when it names none.
     Realtime(Option<SessionId>),
+    /// `/sse/{session_id}` with GET: the shard that owns this room.
+    Sse(SessionId),
+    /// The same with POST.
+    SsePost(SessionId),
+    /// The shard that has it: what `/sse/…` can do.
+    SseOptions,
+    /// The shard that has it: another method on `/sse/…`, which is refused.
+    SseWrongMethod,
     /// The shard that has it: `/echo`.
     Echo,
     /// Nobody: what should be a session id can't be one, which is answered with 400.
@@ -22,6 +30,16 @@ pub enum Route {
 /// Says who serves a request. Nothing in a session id needs percent-encoding, so that an encoded one is not one.
 #[must_use]
 pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
+    if let Some(id) = request.path.strip_prefix("/sse/") {
+        // A stream of events is asked for without an upgrade; one that is asked for all the same is declined by silence.
+        return match (SessionId::parse(id), request.method) {
+            (Err(_), _) => Route::BadSessionId,
+            (Ok(session), "GET") => Route::Sse(session),
+            (Ok(session), "POST") => Route::SsePost(session),
+            (Ok(_), "OPTIONS") => Route::SseOptions,
+            (Ok(_), _) => Route::SseWrongMethod,
+        };
+    }
     if request.upgrade() == UpgradeKind::None {
         return Route::ControlPlane;
     }
@@ -72,6 +90,28 @@ mod tests {
         assert_eq!(route("/v1/realtime?model=m&session_id=a:1", true, false), room("a:1"));
         assert_eq!(route("/v1/realtime?session_id=a%3A1", true, false), room("a:1"));
         assert_eq!(route("/v1/realtime", false, false), Route::ControlPlane);
+    }
+
+    #[test]
+    fn streams_of_events_are_the_shards_own_whatever_else_is_asked_for() {
+        let by = |method: &str, id: &str| {
+            let head = format!("{method} /sse/{id}?x HTTP/1.1\r\nHost: h\r\n\r\n");
+            match parse(head.as_bytes(), 8_192) {
+                Ok(Parsed::Complete(request)) => classify(&request, true),
+                other => panic!("{other:?} for {head:?}"),
+            }
+        };
+        let room = || SessionId::parse("a:1").expect("valid");
+        assert_eq!(by("GET", "a:1"), Route::Sse(room()));
+        assert_eq!(route("/sse/a:1", true, false), Route::Sse(room()));
+        assert_eq!(by("POST", "a:1"), Route::SsePost(room()));
+        assert_eq!(by("OPTIONS", "a:1"), Route::SseOptions);
+        for method in ["HEAD", "PUT", "DELETE", "get", "PRI"] {
+            assert_eq!(by(method, "a:1"), Route::SseWrongMethod, "{method}");
+        }
+        for id in ["", "a/b", "a%20b"] {
+            assert_eq!(by("GET", id), Route::BadSessionId, "{id}");
+        }
     }
 
     #[test]

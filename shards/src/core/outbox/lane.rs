@@ -195,6 +195,20 @@ impl Lane {
         outcome
     }
 
+    /// Puts a control message behind the last one that never gives way: ahead of droppable messages and audio, of which only
+    /// what the kernel has begun, or a batch has taken, stays before it.
+    pub fn push_first(&mut self, message: Message, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
+        let outcome = self.push(message, None, limits, books);
+        if matches!(outcome, Enqueue::Queued | Enqueue::Displaced)
+            && let Some(message) = self.queue.pop_back()
+        {
+            let stays = |at: &usize| self.queue[*at].class == Class::Control || self.queue[*at].in_batch();
+            let at = (self.begun()..self.queue.len()).rfind(stays).map_or(self.begun(), |last| last + 1);
+            self.queue.insert(at.min(self.queue.len()), message);
+        }
+        outcome
+    }
+
     /// The wait is over: what waited is due now.
     pub fn end_wait(&mut self, now: Micros, counters: &mut Counters) {
         let from = self.queue.len() - usize::from(std::mem::take(&mut self.waiting));

@@ -1,13 +1,12 @@
 //! Answers to the control plane.
 
-use super::super::channel::Undeliverable;
 use super::super::conn::Phase;
 use super::super::counters::Counters;
 use super::super::engine::Audience;
 use super::super::event::ServerEvent;
 use super::super::ids::{ConnKey, ConnectionId, MemberNumber, RoomKey, SessionId};
 use super::super::message::{
-    Answer, MemberDetail, Query, RoomDetail, RoomPost, RoomSummary, RoomsQuery, RoomsSort,
+    Answer, AskId, MemberDetail, Query, RoomDetail, RoomPost, RoomSummary, RoomsQuery, RoomsSort,
 };
 use super::super::report::RoomEnd;
 use super::super::room::Room;
@@ -15,7 +14,7 @@ use super::super::time::Micros;
 use super::{Effects, Shard};
 
 impl Shard {
-    pub(super) fn answer(&mut self, now: Micros, query: Query, fx: &mut Effects) -> Answer {
+    pub(super) fn answer(&mut self, now: Micros, id: AskId, query: Query, fx: &mut Effects) -> Answer {
         match query {
             Query::Counters => Answer::Counters(Box::new(self.counted())),
             Query::Rooms(query) => Answer::Rooms(self.list_rooms(now, query)),
@@ -28,7 +27,7 @@ impl Shard {
                 Answer::ConnectionClosed(open)
             }
             Query::DisconnectUser(sub) => Answer::UserDisconnected(self.disconnect_user(now, &sub, fx)),
-            Query::Publish(_) => Answer::Published(Err(Undeliverable::Refused)),
+            Query::Publish(publication) => Answer::Published(self.publish_asked(now, id, *publication)),
             #[cfg(debug_assertions)]
             Query::Fault(fault) => fault.panic(),
         }
@@ -39,6 +38,7 @@ impl Shard {
         let mut counters = self.counters.clone();
         counters.blocks_allocated = self.pool.allocated();
         counters.reports_waiting = self.reports.len() as u64;
+        self.count_channels(&mut counters.channels);
         counters.timers = self.wheel.len() as u64;
         counters.shedding = self.shedding();
         self.upstreams.count_lanes(&mut counters.upstreams);

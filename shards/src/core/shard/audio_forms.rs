@@ -1,5 +1,5 @@
 //! The forms in which a frame of audio goes to members: bare or headed binary messages, or events with base64 in the words
-//! of either dialect. Each form that has a listener is encoded once.
+//! of either dialect, or of a stream. Each form that has a listener is encoded once.
 
 use super::super::conn::{Phase, Subprotocol};
 use super::super::event::{AUDIO_DELTA_END, Dialect, ItemId, Part, PartRef, ResponseId, audio_delta_head};
@@ -19,21 +19,27 @@ enum AudioForm {
     Ga,
     /// An event of its beta.
     Beta,
+    /// An event of a stream, as a chunk.
+    Chunk,
+    /// The same without chunks.
+    Plain,
 }
 
 /// One audio frame in the forms that its listeners want.
 #[derive(Default)]
-pub(super) struct AudioForms([Option<Frame>; 4]);
+pub(super) struct AudioForms([Option<Frame>; 6]);
 
 impl AudioForm {
-    const ALL: [Self; 4] = [Self::Bare, Self::Headed, Self::Ga, Self::Beta];
+    const ALL: [Self; 6] = [Self::Bare, Self::Headed, Self::Ga, Self::Beta, Self::Chunk, Self::Plain];
 
     const fn of(subprotocol: Subprotocol) -> Self {
         match subprotocol {
             Subprotocol::None | Subprotocol::Plain => Self::Bare,
-            Subprotocol::V1 => Self::Headed,
+            Subprotocol::V1 | Subprotocol::Msgpack => Self::Headed,
             Subprotocol::Realtime => Self::Ga,
             Subprotocol::RealtimeBeta => Self::Beta,
+            Subprotocol::Sse { chunked: true } => Self::Chunk,
+            Subprotocol::Sse { chunked: false } => Self::Plain,
         }
     }
 }
@@ -62,7 +68,7 @@ impl Shard {
 
     /// Encodes a frame once for each form that has a listener.
     pub(super) fn audio_forms(&mut self, audio: Draft, spurt: &Spurt, listeners: &[ConnKey]) -> AudioForms {
-        let mut wanted = [false; 4];
+        let mut wanted = [false; 6];
         for &listener in listeners {
             wanted[self.audio_form(listener) as usize] = true;
         }
@@ -78,8 +84,9 @@ impl Shard {
                     let copy = self.pool.copy(audio.payload());
                     self.last_audio_form(form, copy, spurt)
                 }
-                AudioForm::Ga => self.audio_event(Dialect::Ga, audio.payload(), spurt),
-                AudioForm::Beta => self.audio_event(Dialect::Beta, audio.payload(), spurt),
+                AudioForm::Ga | AudioForm::Beta | AudioForm::Chunk | AudioForm::Plain => {
+                    self.audio_event(form, audio.payload(), spurt)
+                }
             };
             forms.0[form as usize] = Some(copy);
         }
@@ -100,23 +107,19 @@ impl Shard {
 
     /// A form that nothing else is made of the block after.
     fn last_audio_form(&mut self, form: AudioForm, audio: Draft, spurt: &Spurt) -> Frame {
-        let dialect = match form {
-            AudioForm::Bare | AudioForm::Headed => {
-                self.counters.frames_encoded += 1;
-                let headed = form == AudioForm::Headed;
-                let audio = if headed { audio.with_binary_header(spurt.header()) } else { audio };
-                return audio.seal(BINARY);
-            }
-            AudioForm::Ga => Dialect::Ga,
-            AudioForm::Beta => Dialect::Beta,
-        };
-        let frame = self.audio_event(dialect, audio.payload(), spurt);
+        if matches!(form, AudioForm::Bare | AudioForm::Headed) {
+            self.counters.frames_encoded += 1;
+            let headed = form == AudioForm::Headed;
+            let audio = if headed { audio.with_binary_header(spurt.header()) } else { audio };
+            return audio.seal(BINARY);
+        }
+        let frame = self.audio_event(form, audio.payload(), spurt);
         self.pool.discard(audio);
         frame
     }
 
     /// An event that carries a frame in base64.
-    fn audio_event(&mut self, dialect: Dialect, audio: &[u8], spurt: &Spurt) -> Frame {
+    fn audio_event(&mut self, form: AudioForm, audio: &[u8], spurt: &Spurt) -> Frame {
         self.counters.frames_encoded += 1;
         let id = self.next_event_id();
         // Where nobody responds, each speaker's audio is an item of its own.
@@ -124,17 +127,28 @@ impl Shard {
             let part = Part { response: ResponseId(0), item: ItemId(spurt.track.0.into()) };
             PartRef::Numbered(part)
         };
+        let dialect = match form {
+            AudioForm::Beta => Dialect::Beta,
+            AudioForm::Ga => Dialect::Ga,
+            _ => Dialect::Native,
+        };
         let mut head = std::mem::take(&mut self.json);
         head.clear();
         audio_delta_head(spurt.part.as_ref().unwrap_or(&spoken()), id, dialect, &mut head);
         let encoded = base64_simd::STANDARD.encoded_length(audio.len());
-        let mut draft = self.pool.draft(head.len() + encoded + AUDIO_DELTA_END.len());
+        let len = head.len() + encoded + AUDIO_DELTA_END.len();
+        let streamed = matches!(form, AudioForm::Chunk | AudioForm::Plain);
+        let mut draft = if streamed {
+            self.stream_draft(len, None, form == AudioForm::Chunk)
+        } else {
+            self.pool.draft(len)
+        };
         draft.extend(&mut self.pool, &head);
         draft.extend_with(&mut self.pool, encoded, |place| {
             let _ = base64_simd::STANDARD.encode(audio, base64_simd::Out::from_slice(place));
         });
         draft.extend(&mut self.pool, AUDIO_DELTA_END);
         self.json = head;
-        draft.seal(TEXT)
+        if streamed { self.stream_seal(draft, form == AudioForm::Chunk) } else { draft.seal(TEXT) }
     }
 }

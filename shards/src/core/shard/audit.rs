@@ -43,9 +43,10 @@ impl Shard {
         let asked = match route {
             Route::Room(session) => Asked::Room(Some(session.clone())),
             Route::Realtime(session) => Asked::Room(session.clone()),
+            Route::Sse(session) | Route::SsePost(session) => Asked::Room(Some(session.clone())),
             Route::BadSessionId => Asked::Room(None),
             Route::Echo => Asked::Echo,
-            Route::ControlPlane => Asked::Unknown,
+            Route::ControlPlane | Route::SseOptions | Route::SseWrongMethod => Asked::Unknown,
         };
         if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) {
             head.asked = asked;

@@ -1,7 +1,7 @@
 //! How connections end (RFC 6455 section 7): who says goodbye first, what still goes out, and when waiting is over.
 
 use super::super::audit::By;
-use super::super::conn::{Closing, Conn, Goodbye, Open, Phase, Seat};
+use super::super::conn::{Closing, Conn, Goodbye, Open, Phase, Seat, Subprotocol};
 use super::super::effect::{CloseMode, Effect, ReceiveMode};
 use super::super::frame::{CLOSE, Draft, Frame};
 use super::super::ids::ConnKey;
@@ -53,7 +53,15 @@ impl Shard {
         let Some(Conn { phase: Phase::Open(open), .. }) = self.conn(key) else { return };
         let (seat, decoder) = (open.seat, std::mem::take(&mut open.decoder));
         let deflate = open.deflate.is_some();
-        let frame = self.close_frame(code);
+        let subprotocol = open.subprotocol;
+        let (frame, stage) = match subprotocol {
+            // There is no answer to wait for.
+            Subprotocol::Sse { chunked } => {
+                let (code, reason) = code.unwrap_or((NO_CODE, ""));
+                (self.stream_end(code, reason, chunked), Goodbye::Last)
+            }
+            _ => (self.close_frame(code), stage),
+        };
         self.enqueue_raw(now, key, Message::control(frame, now, Shape::Whole));
         let (code, reason) = code.unwrap_or((NO_CODE, ""));
         let ending = match stage {
@@ -105,6 +113,8 @@ impl Shard {
     fn leave_open(&mut self, now: Micros, key: ConnKey, seat: Seat, ending: Ending<'_>, fx: &mut Effects) {
         self.note_closed(now, key, ending, fx);
         self.release(key);
+        self.end_subscriptions(key);
+        self.forget_stream(key);
         self.counters.open -= 1;
         self.counters.closed += 1;
         self.counters.count_close(ending.code);
@@ -116,7 +126,9 @@ impl Shard {
 
     /// The lane has emptied: the next step of a goodbye.
     pub(super) fn goodbye_sent(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
-        let Some(Conn { phase: Phase::Closing(closing), .. }) = self.conn(key) else { return };
+        let Some(Conn { phase: Phase::Closing(closing), .. }) = self.conn(key) else {
+            return self.post_sent(now, key, fx);
+        };
         match closing.stage {
             Goodbye::Said | Goodbye::Lingering => {}
             Goodbye::Answered => self.gone(key, CloseMode::Graceful, fx),
@@ -222,6 +234,7 @@ impl Shard {
         match &conn.phase {
             Phase::Gone => return,
             Phase::Head(_) => self.head_done(),
+            Phase::Post(_) => self.forget_post(key),
             Phase::Open(_) | Phase::Upstream(_) | Phase::Closing(_) => {}
         }
         self.gone(key, if graceful { CloseMode::Graceful } else { CloseMode::Reset }, fx);

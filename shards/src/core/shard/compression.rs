@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tungstenite::protocol::frame::coding::OpCode;
 
 use super::super::deflate::WindowBits;
-use super::super::frame::{Frame, TEXT};
+use super::super::frame::Frame;
 use super::super::ids::ConnKey;
 use super::super::outbox::Shape;
 use super::super::ws::Violation;
@@ -20,9 +20,9 @@ pub(super) type CompressedForms = SmallVec<[(WindowBits, Option<Frame>); 1]>;
 
 impl Shard {
     /// An event that only one connection takes, in the form in which it takes it.
-    pub(super) fn only_form(&mut self, listener: ConnKey, plain: Frame) -> (Frame, Shape) {
+    pub(super) fn only_form(&mut self, listener: ConnKey, opcode: OpCode, plain: Frame) -> (Frame, Shape) {
         let window = self.window_for(listener, plain.payload().len());
-        match window.and_then(|window| self.compress(window, plain.payload(), TEXT)) {
+        match window.and_then(|window| self.compress(window, plain.payload(), opcode)) {
             Some(frame) => {
                 self.pool.recycle(plain);
                 self.counters.compressed_enqueued += 1;
@@ -37,13 +37,14 @@ impl Shard {
         &mut self,
         listener: ConnKey,
         plain: &Frame,
+        opcode: OpCode,
         forms: &mut CompressedForms,
     ) -> (Frame, Shape) {
         let Some(window) = self.window_for(listener, plain.payload().len()) else {
             return (plain.clone(), Shape::Event);
         };
         let known = forms.iter().position(|(of, _)| *of == window).unwrap_or_else(|| {
-            forms.push((window, self.compress(window, plain.payload(), TEXT)));
+            forms.push((window, self.compress(window, plain.payload(), opcode)));
             forms.len() - 1
         });
         match &forms[known].1 {

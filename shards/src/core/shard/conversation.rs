@@ -66,6 +66,11 @@ impl Shard {
                     self.client_error(now, key, error.about(event_id));
                 }
             }
+            ClientCommand::Channel(wish) => {
+                if let Err(error) = self.channel_wish(now, key, event_id.as_deref(), *wish) {
+                    self.client_error(now, key, error.about(event_id));
+                }
+            }
             command => {
                 self.meter_command(now, room, &command);
                 self.drive_engine(now, room, Some(EngineInput::Command { from: member, event_id, command }));

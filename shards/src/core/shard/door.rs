@@ -7,7 +7,7 @@ use super::super::counters::Refusal;
 use super::super::engine::EngineKind;
 use super::super::event::{ClientError, ServerEvent};
 use super::super::gate::{Denied, Pass};
-use super::super::http::{Handshake, Request, answer};
+use super::super::http::{Request, answer};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::super::room::Member;
 use super::super::time::Micros;
@@ -20,27 +20,27 @@ const BEARERS: [&str; 2] = ["bearer.", "openai-insecure-api-key."];
 const NO_TOKEN: Denied = Denied::Unauthorized(
     "a token is needed: Authorization: Bearer <token>, the subprotocol bearer.<token>, or ?token=<token>",
 );
-const WRONG_ORIGIN: Denied =
+pub(super) const WRONG_ORIGIN: Denied =
     Denied::Forbidden("pages of this origin may not connect: see server.allowed_origins");
 
 /// A refusal and its answer.
 pub(super) type Refused = (Refusal, Vec<u8>);
 
 impl Shard {
-    /// Checks where an upgrade comes from and whose it is. Nothing is known of the asker where nobody is asked.
+    /// Checks where a request comes from and whose it is; a token may be among the subprotocols that it offers. Nothing is known of the asker where nobody is asked.
     ///
     /// # Errors
     /// With 400, 401 or 403.
     pub(super) fn let_in<'a>(
         &self,
         request: &Request<'a>,
-        handshake: &Handshake<'a>,
+        offered: &[&'a str],
     ) -> Result<Option<Pass>, Refused> {
         if !self.config.origins.allow(request) {
             return Err(refused(WRONG_ORIGIN));
         }
         let Some(gate) = &self.config.gate else { return Ok(None) };
-        let token = token_of(request, handshake).map_err(|TwoTokens| {
+        let token = token_of(request, offered).map_err(|TwoTokens| {
             let mut out = Vec::new();
             answer::problem(400, "Bad Request", "there is more than one token", None, &[], &mut out);
             (Refusal::BadRequest, out)
@@ -156,10 +156,10 @@ pub(super) fn refused(denied: Denied) -> Refused {
 struct TwoTokens;
 
 /// The token of a request, wherever it stands.
-fn token_of<'a>(request: &Request<'a>, handshake: &Handshake<'a>) -> Result<Option<Cow<'a, str>>, TwoTokens> {
+fn token_of<'a>(request: &Request<'a>, offered: &[&'a str]) -> Result<Option<Cow<'a, str>>, TwoTokens> {
     let headers = request.header_values("authorization").filter_map(bearer).map(Cow::Borrowed);
     let brought = |name: &'a str| BEARERS.iter().find_map(|bearer| name.strip_prefix(bearer));
-    let offered = handshake.subprotocols.iter().copied().filter_map(brought);
+    let offered = offered.iter().copied().filter_map(brought);
     let query = request.query_pairs().filter(|(name, _)| name == "token").map(|(_, value)| value);
     let mut tokens = headers.chain(offered.map(Cow::Borrowed)).chain(query);
     let first = tokens.next();

@@ -27,6 +27,7 @@ impl Shard {
             self.tell(now, key, &event);
             self.arm(now, key);
         }
+        self.end_idle_posts(now);
         self.end_lingering(now);
     }
 

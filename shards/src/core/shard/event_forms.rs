@@ -1,8 +1,11 @@
-//! The forms in which an event goes to connections: as JSON in the words of either dialect, compressed or not. Each form
-//! that has a listener is made once, and shared by every lane.
+//! The forms in which an event goes to connections: as JSON in the words of either dialect, as MessagePack, or
+//! as events of a stream; compressed or not. Each form that has a listener is made once, and shared by every lane.
 
-use super::super::event::{Class, Dialect, EventId, ServerEvent};
-use super::super::frame::{Frame, TEXT};
+use tungstenite::protocol::frame::coding::OpCode;
+
+use super::super::conn::{Phase, Subprotocol};
+use super::super::event::{Class, Dialect, EventId, ServerEvent, msgpack_of};
+use super::super::frame::{BINARY, BinaryHeader, Frame, KIND_EVENTS, TEXT};
 use super::super::ids::ConnKey;
 use super::super::outbox::Message;
 use super::super::time::Micros;
@@ -28,16 +31,56 @@ pub(super) struct Spread<'a> {
     pub(super) replayed: bool,
 }
 
-/// One event in the forms its listeners want.
+/// How a connection takes events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventForm {
+    /// A text message of JSON.
+    Json,
+    /// The same in the words of the vendor's beta.
+    Beta,
+    /// A binary message of MessagePack behind its header.
+    Msgpack,
+    /// An event of a stream, as a chunk.
+    Chunk,
+    /// The same without chunks.
+    Bare,
+}
+
+impl EventForm {
+    const fn of(subprotocol: Subprotocol) -> Self {
+        match subprotocol {
+            Subprotocol::None | Subprotocol::Plain | Subprotocol::V1 | Subprotocol::Realtime => Self::Json,
+            Subprotocol::RealtimeBeta => Self::Beta,
+            Subprotocol::Msgpack => Self::Msgpack,
+            Subprotocol::Sse { chunked: true } => Self::Chunk,
+            Subprotocol::Sse { chunked: false } => Self::Bare,
+        }
+    }
+
+    /// What its messages are.
+    pub(super) const fn opcode(self) -> OpCode {
+        match self {
+            Self::Json | Self::Beta | Self::Chunk | Self::Bare => TEXT,
+            Self::Msgpack => BINARY,
+        }
+    }
+}
+
+/// One event in the forms its listeners want, by [`EventForm`].
 #[derive(Default)]
 struct EventForms {
-    json: Option<Frame>,
-    beta: Option<Frame>,
-    compressed_json: CompressedForms,
-    compressed_beta: CompressedForms,
+    plain: [Option<Frame>; 5],
+    compressed: [CompressedForms; 5],
 }
 
 impl Shard {
+    pub(super) fn event_form(&self, key: ConnKey) -> EventForm {
+        match self.conns.find(key).map(|conn| &conn.phase) {
+            Some(Phase::Open(open)) => EventForm::of(open.subprotocol),
+            _ => EventForm::Json,
+        }
+    }
+
     /// Puts an event into the lanes of its listeners, to each in its form.
     pub(super) fn spread(&mut self, now: Micros, listeners: &[ConnKey], event: &Spread<'_>) {
         let mut forms = EventForms::default();
@@ -47,33 +90,52 @@ impl Shard {
             if !known {
                 continue;
             }
-            let (plain, compressed) = match dialect {
-                Dialect::Native | Dialect::Ga => (&mut forms.json, &mut forms.compressed_json),
-                Dialect::Beta => (&mut forms.beta, &mut forms.compressed_beta),
-            };
-            let plain = plain.get_or_insert_with(|| self.plain_form(event, dialect));
-            let (frame, shape) = self.shared_form(listener, plain, compressed);
+            let form = self.event_form(listener);
+            let plain =
+                forms.plain[form as usize].get_or_insert_with(|| self.spread_form(event, form, dialect));
+            let compressed = &mut forms.compressed[form as usize];
+            let (frame, shape) = self.shared_form(listener, plain, form.opcode(), compressed);
             let Spread { response, class, replayed, .. } = *event;
             let seq = event.seq.unwrap_or(0);
             let message = Message { frame, at: now, seq, response, class, shape, replayed };
-            self.enqueue(listener, message, event.wait);
+            if event.of.is_some_and(|(of, _)| of.goes_first()) {
+                self.enqueue_first(listener, message);
+            } else {
+                self.enqueue(listener, message, event.wait);
+            }
         }
-        let compressed = forms.compressed_json.into_iter().chain(forms.compressed_beta);
-        let compressed = compressed.filter_map(|(_, form)| form);
-        for frame in compressed.chain(forms.json).chain(forms.beta) {
+        let compressed = forms.compressed.into_iter().flatten().filter_map(|(_, frame)| frame);
+        for frame in compressed.chain(forms.plain.into_iter().flatten()) {
             self.pool.recycle(frame);
         }
     }
 
-    fn plain_form(&mut self, event: &Spread<'_>, dialect: Dialect) -> Frame {
-        self.counters.events_encoded += 1;
+    fn spread_form(&mut self, event: &Spread<'_>, form: EventForm, dialect: Dialect) -> Frame {
         match event.of {
-            Some((of, id)) if dialect == Dialect::Beta => {
+            Some((of, id)) if form == EventForm::Beta => {
                 let mut words = Vec::new();
                 of.write(id, event.seq, dialect, &mut words);
-                self.pool.copy(&words).seal(TEXT)
+                self.seal_event(&words, event.seq, form)
             }
-            _ => self.pool.copy(event.json).seal(TEXT),
+            _ => self.seal_event(event.json, event.seq, form),
+        }
+    }
+
+    /// An event as a message of this form, made of its JSON.
+    pub(super) fn seal_event(&mut self, json: &[u8], seq: Option<u64>, form: EventForm) -> Frame {
+        self.counters.events_encoded += 1;
+        match form {
+            EventForm::Json | EventForm::Beta => self.pool.copy(json).seal(TEXT),
+            EventForm::Msgpack => {
+                let mut packed = std::mem::take(&mut self.packed);
+                packed.clear();
+                msgpack_of(json, &mut packed);
+                let header = BinaryHeader { kind: KIND_EVENTS, flags: 0, track: 0, timestamp_ms: 0 };
+                let frame = self.pool.copy(&packed).with_binary_header(header).seal(BINARY);
+                self.packed = packed;
+                frame
+            }
+            EventForm::Chunk | EventForm::Bare => self.stream_event(json, seq, form == EventForm::Chunk),
         }
     }
 }

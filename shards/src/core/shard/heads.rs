@@ -14,15 +14,17 @@ use super::super::http::{
 use super::super::ids::{ConnKey, SessionId};
 use super::super::route;
 use super::super::time::Micros;
+use super::super::uplink::{Post, Stream};
 use super::super::ws::Decoder;
 use super::compatible::speaks_beta;
-use super::door::refused;
+use super::door::{Refused, refused};
+use super::joining::Joining;
 use super::recovery::Comeback;
 use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
 
 /// What becomes of a head.
-enum Verdict {
+pub(super) enum Verdict {
     /// More bytes are needed.
     More,
     /// Another shard's, or the control plane's.
@@ -31,26 +33,19 @@ enum Verdict {
     Join { joining: Joining, head_len: usize },
     /// A connection for `/echo`.
     Echo { pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
+    /// Events of a member that hears a stream; whether it waits to be told that they are welcome.
+    Post { post: Box<Post>, waits: bool, head_len: usize },
+    /// What a path can do, on a connection that may go on.
+    Options { post: Box<Post>, head_len: usize },
     /// Answered with this, and over.
     Refuse(Refusal, Vec<u8>),
 }
 
-/// A client that may come in.
-#[derive(Debug)]
-pub(super) struct Joining {
-    session: SessionId,
+/// What somebody wants of a room, and who it is.
+struct Wanted {
     wishes: Wishes,
     pass: Option<Pass>,
     back: Option<Comeback>,
-    terms: Terms,
-    answer: Vec<u8>,
-}
-
-impl Joining {
-    /// The room that it wants.
-    pub(super) fn session(&self) -> &SessionId {
-        &self.session
-    }
 }
 
 impl Shard {
@@ -93,6 +88,7 @@ impl Shard {
             asked: Asked::Unknown,
             user: None,
             waits: None,
+            origin: None,
         };
         let conn = Conn::new(now, key, peer.address(), Phase::Head(Box::new(head)));
         let before = self.conns.insert(key.index, conn);
@@ -141,31 +137,16 @@ impl Shard {
                 }
                 Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
             },
-            Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
-        }
-    }
-
-    /// The client comes in, if there is a place for it.
-    pub(super) fn join(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        joining: Joining,
-        rest: &mut [u8],
-        fx: &mut Effects,
-    ) {
-        let Joining { session, wishes, pass, back, terms, answer } = joining;
-        let via = self.via(key);
-        match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
-            Ok(seated) => {
-                let seat = Seat::Member(seated.room, seated.member);
-                self.open(now, key, seat, terms, &answer, fx);
-                self.identify(now, key, pass);
-                self.note_opened(key, via, fx);
-                self.welcome(now, key, seated);
-                self.open_rest(now, key, rest, fx);
+            Verdict::Post { post, waits, head_len } => {
+                self.begin_post(now, key, post, waits, &mut bytes[head_len..], fx);
             }
-            Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
+            Verdict::Options { mut post, head_len } => {
+                post.rest = bytes[head_len..].to_vec();
+                let Some(conn) = self.conn(key) else { return };
+                conn.phase = Phase::Post(post);
+                self.answer_post(now, key, http::stream::options, fx);
+            }
+            Verdict::Refuse(refusal, answer) => self.refuse(now, key, refusal, &answer, fx),
         }
     }
 
@@ -177,7 +158,8 @@ impl Shard {
         };
         let route = http::classify(&request, self.config.echo_endpoint);
         self.remember_route(key, &route);
-        let asks = matches!(route, Route::Room(_) | Route::Realtime(_) | Route::Echo);
+        self.remember_origin(key, &request, &route);
+        let asks = matches!(route, Route::Room(_) | Route::Realtime(_) | Route::Echo | Route::Sse(_));
         if let Some(from) = self.settle_address(key, &request)
             && asks
             && !self.upgrades.take(now, from)
@@ -198,6 +180,10 @@ impl Shard {
                 self.remember_route(key, &Route::Room(session.clone()));
                 self.join_verdict(key, &request, session, Door::Realtime)
             }
+            Route::Sse(session) => self.room_verdict(key, &request, session, Door::Sse),
+            Route::SsePost(session) => self.post_verdict(key, &request, &session),
+            Route::SseOptions => self.options_verdict(key, &request),
+            Route::SseWrongMethod => wrong_method(),
             Route::Echo => match request.websocket() {
                 Err(error) => bad_handshake(error),
                 Ok(handshake) => self.echo_verdict(key, &request, &handshake),
@@ -214,7 +200,7 @@ impl Shard {
         if let Some((refusal, answer)) = self.turns_away() {
             return Verdict::Refuse(refusal, answer);
         }
-        match self.let_in(request, handshake) {
+        match self.let_in(request, &handshake.subprotocols) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(pass) => {
                 self.remember_user(key, pass.as_ref());
@@ -233,7 +219,10 @@ impl Shard {
     ) -> Verdict {
         let owner = route::owner(session.as_str(), self.config.shards);
         if owner == self.id {
-            self.join_verdict(key, request, session, door)
+            match door {
+                Door::Native | Door::Realtime => self.join_verdict(key, request, session, door),
+                Door::Sse => self.stream_verdict(key, request, session),
+            }
         } else {
             Verdict::Elsewhere(Destination::Shard(owner))
         }
@@ -250,43 +239,71 @@ impl Shard {
             Ok(handshake) => handshake,
             Err(error) => return bad_handshake(error),
         };
-        if let Some((refusal, answer)) = self.turns_away() {
-            return Verdict::Refuse(refusal, answer);
-        }
-        let pass = match self.let_in(request, &handshake) {
-            Ok(pass) => pass,
-            Err((refusal, answer)) => return Verdict::Refuse(refusal, answer),
-        };
-        self.remember_user(key, pass.as_ref());
-        let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
         let beta = speaks_beta(request, &handshake);
         let subprotocol = match door {
-            Door::Native => Subprotocol::choose(handshake.subprotocols.iter().copied(), beta),
             Door::Realtime => Subprotocol::realtime(beta),
+            Door::Native | Door::Sse => Subprotocol::choose(handshake.subprotocols.iter().copied(), beta),
         };
-        let wishes = match Wishes::from_query(request.query_pairs(), engine, door, subprotocol) {
-            Ok(mut wishes) => {
-                wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
-                wishes
+        match self.wanted(key, request, &session, door, subprotocol, &handshake.subprotocols) {
+            Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
+            Ok(Wanted { wishes, pass, back }) => {
+                let (terms, answer) = self.agree(&handshake, subprotocol);
+                let joining = Joining { session, wishes, pass, back, terms, answer };
+                Verdict::Join { joining, head_len: request.len }
             }
-            Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
-        };
-        let back = match Comeback::from_query(request.query_pairs()) {
-            Ok(back) => back.filter(|_| subprotocol.dialect() == Dialect::Native),
-            Err(detail) => return Verdict::Refuse(Refusal::BadRequest, problem(400, &detail, None)),
-        };
-        if let Err(detail) = self.has_engine(wishes.kind) {
+        }
+    }
+
+    /// One who wants to hear a room as a stream of events.
+    fn stream_verdict(&mut self, key: ConnKey, request: &Request<'_>, session: SessionId) -> Verdict {
+        if request.announces_body() {
+            let detail = "a request for a stream has no body";
             return Verdict::Refuse(Refusal::BadRequest, problem(400, detail, None));
         }
-        if let Some(pass) = &pass
-            && let Err(denied) = self.admit(pass, &session, wishes.kind)
-        {
-            let (refusal, answer) = refused(denied);
-            return Verdict::Refuse(refusal, answer);
+        let subprotocol = Subprotocol::Sse { chunked: true };
+        match self.wanted(key, request, &session, Door::Sse, subprotocol, &[]) {
+            Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
+            Ok(Wanted { wishes, pass, back }) => {
+                let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
+                // Of a room that the store may have, nobody knows yet: the browser keeps the number that it has.
+                let fresh = self.config.store.is_none().then_some(0);
+                let (terms, answer) = self.agree_on_stream(request, there.map(|room| room.seq).or(fresh));
+                let joining = Joining { session, wishes, pass, back, terms, answer };
+                Verdict::Join { joining, head_len: request.len }
+            }
         }
-        let (terms, answer) = self.agree(&handshake, subprotocol);
-        let joining = Joining { session, wishes, pass, back, terms, answer };
-        Verdict::Join { joining, head_len: request.len }
+    }
+
+    /// What somebody wants of a room who may have it.
+    ///
+    /// # Errors
+    /// For everybody else.
+    fn wanted<'a>(
+        &mut self,
+        key: ConnKey,
+        request: &Request<'a>,
+        session: &SessionId,
+        door: Door,
+        subprotocol: Subprotocol,
+        offered: &[&'a str],
+    ) -> Result<Wanted, Refused> {
+        if let Some(refused) = self.turns_away() {
+            return Err(refused);
+        }
+        let pass = self.let_in(request, offered)?;
+        self.remember_user(key, pass.as_ref());
+        let engine = pass.as_ref().and_then(|pass| pass.engine).unwrap_or(self.config.room.engine);
+        let bad = |detail: &str| (Refusal::BadRequest, problem(400, detail, None));
+        let mut wishes = Wishes::from_query(request.query_pairs(), engine, door, subprotocol)
+            .map_err(|detail| bad(&detail))?;
+        wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
+        let back = Comeback::from_query(request.query_pairs()).map_err(|detail| bad(&detail))?;
+        let back = back.filter(|_| subprotocol.dialect() == Dialect::Native);
+        self.has_engine(wishes.kind).map_err(bad)?;
+        if let Some(pass) = &pass {
+            self.admit(pass, session, wishes.kind).map_err(refused)?;
+        }
+        Ok(Wanted { wishes, pass, back })
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
@@ -318,7 +335,15 @@ impl Shard {
     }
 
     /// The 101 goes into the lane; from here on it is a WebSocket.
-    fn open(&mut self, now: Micros, key: ConnKey, seat: Seat, terms: Terms, answer: &[u8], fx: &mut Effects) {
+    pub(super) fn open(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        seat: Seat,
+        terms: Terms,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
         self.head_done();
         self.counters.opened += 1;
         self.counters.open += 1;
@@ -339,13 +364,20 @@ impl Shard {
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();
         self.enqueue_control_frame(now, key, answer);
+        if let Subprotocol::Sse { chunked } = subprotocol {
+            self.counters.streams += 1;
+            self.streams.insert(key, Stream::new(now, chunked));
+        }
         self.receive(key, ReceiveMode::Stream, fx);
     }
 
-    /// What came in behind the head is already WebSocket.
-    fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
-        if !rest.is_empty() {
-            self.open_bytes(now, key, rest, fx);
+    /// What came in behind the head is already WebSocket, and for a stream nothing may come.
+    pub(super) fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
+        let stream = self.open_conn(key).is_some_and(|(_, open)| open.subprotocol.is_stream());
+        match rest {
+            [] => {}
+            rest if stream => self.stray_bytes(now, key, rest, fx),
+            rest => self.open_bytes(now, key, rest, fx),
         }
     }
 
@@ -361,7 +393,13 @@ impl Shard {
         self.counters.refused[refusal as usize] += 1;
         self.note_refused(key, refusal, answer, fx);
         self.head_done();
-        let answer = self.pool.copy(answer).seal_raw();
+        let mut answer = answer.to_vec();
+        if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key)
+            && let Some(origin) = &head.origin
+        {
+            http::stream::allow_origin_in(&mut answer, origin);
+        }
+        let answer = self.pool.copy(&answer).seal_raw();
         self.say_last(now, key, answer, fx);
     }
 
@@ -378,7 +416,11 @@ impl Shard {
 
 pub(super) fn problem(status: u16, detail: &str, retry_after_s: Option<u32>) -> Vec<u8> {
     let title = match status {
+        404 => "Not Found",
+        405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
         429 => "Too Many Requests",
         503 => "Service Unavailable",
         _ => "Bad Request",
@@ -399,4 +441,18 @@ fn bad_handshake(error: HandshakeError) -> Verdict {
     let mut out = Vec::new();
     error.answer(&mut out);
     Verdict::Refuse(Refusal::BadRequest, out)
+}
+
+fn wrong_method() -> Verdict {
+    let mut out = Vec::new();
+    let allow = [("Allow", "GET, POST, OPTIONS")];
+    answer::problem(
+        405,
+        "Method Not Allowed",
+        "a stream is opened with GET and spoken to with POST",
+        None,
+        &allow,
+        &mut out,
+    );
+    Verdict::Refuse(Refusal::WrongMethod, out)
 }

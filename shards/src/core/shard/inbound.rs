@@ -1,4 +1,4 @@
-//! What arrives on an open WebSocket: messages, control frames, and the end of receiving.
+//! What arrives on an open connection: messages, control frames, and the end of receiving.
 
 use super::super::conn::{Conn, Goodbye, Open, Phase, Seat, Subprotocol};
 use super::super::effect::{Ended, ReceiveMode};
@@ -23,6 +23,8 @@ impl Shard {
         conn.heard = now;
         match &mut conn.phase {
             Phase::Head(_) => self.head_bytes(now, key, bytes, fx),
+            Phase::Post(_) => self.post_bytes(now, key, bytes, fx),
+            Phase::Open(open) if open.subprotocol.is_stream() => self.stray_bytes(now, key, bytes, fx),
             Phase::Open(open) => {
                 open.pinged = false;
                 if conn.paused {
@@ -130,8 +132,9 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let counts = match item {
-            Item::Binary(_) | Item::Ping(_) => true,
-            // The lines of a text are messages of their own.
+            Item::Binary(_) => subprotocol != Subprotocol::Msgpack,
+            Item::Ping(_) => true,
+            // The lines of a text are messages of their own, and so are the events of MessagePack.
             Item::Text(_) | Item::Pong(_) | Item::Close(_) | Item::Compressed { .. } => false,
         };
         if counts && !self.affords(now, key, fx) {
@@ -142,6 +145,15 @@ impl Shard {
                 let message =
                     "Binary messages are not taken here: audio comes with input_audio_buffer.append.";
                 self.client_error(now, key, ClientError::new("binary_not_supported", message));
+            }
+            (Item::Binary(message), Seat::Member(..)) if subprotocol == Subprotocol::Msgpack => {
+                self.msgpack_in(now, key, message, fx);
+            }
+            (Item::Text(_), Seat::Member(..)) if subprotocol == Subprotocol::Msgpack => {
+                if self.affords(now, key, fx) {
+                    let message = "Text messages are not taken here: events come as MessagePack.";
+                    self.client_error(now, key, ClientError::new("text_not_supported", message));
+                }
             }
             (Item::Binary(payload), Seat::Member(room, member)) => {
                 self.counters.frames_received += 1;

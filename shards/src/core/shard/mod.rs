@@ -7,6 +7,7 @@
 mod admin;
 mod audio_forms;
 mod audit;
+mod channels;
 mod client;
 mod closing;
 mod compatible;
@@ -17,10 +18,16 @@ mod drain;
 mod event_forms;
 mod heads;
 mod inbound;
+mod joining;
 mod limits;
 mod metering;
 mod outbound;
+mod packed;
+mod parcels;
 mod places;
+mod posted;
+mod posts;
+mod publishing;
 mod recalling;
 mod recovery;
 mod remember;
@@ -28,6 +35,8 @@ mod reports;
 mod rooms;
 mod shedding;
 mod store_wait;
+mod streams;
+mod subscribing;
 mod timers;
 mod upstream_conns;
 mod upstream_dials;
@@ -38,7 +47,7 @@ mod welcome;
 mod works;
 
 use ::core::hint::black_box;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -65,7 +74,10 @@ use super::spare::SpareQueues;
 use super::time::Micros;
 use super::timer::TimerWheel;
 use super::upgrades::Upgrades;
+use super::uplink::Stream;
 use super::work::Work;
+use channels::ChannelDesk;
+use posts::Posts;
 use remember::Telling;
 pub(in crate::core) use remember::Told;
 use store_wait::StoreWait;
@@ -110,6 +122,8 @@ pub struct Shard {
     arrivals: Arrivals,
     scratch: Scratch,
     json: Vec<u8>,
+    /// An event as MessagePack, or one that came so as JSON.
+    packed: Vec<u8>,
     compressor: Compressor,
     inflater: Inflater,
     outputs: Vec<EngineOutput>,
@@ -131,6 +145,10 @@ pub struct Shard {
     telling: Telling,
     /// Who waits for what it has.
     store_wait: StoreWait,
+    channels: ChannelDesk,
+    /// What connections have that hear a stream of events.
+    streams: BTreeMap<ConnKey, Stream>,
+    posts: Posts,
 }
 
 impl Shard {
@@ -143,6 +161,7 @@ impl Shard {
     /// A shard without connections that shares what its node may give out. Where others take and give back too, the
     /// same seed and inputs give the same effects as long as they do so at the same moments.
     pub fn among(id: ShardId, config: Arc<ShardConfig>, quotas: Arc<Quotas>, seed: u64) -> Self {
+        let channels = ChannelDesk::new(&config, id, seed);
         Self {
             id,
             quotas,
@@ -169,6 +188,7 @@ impl Shard {
             arrivals: Arrivals::default(),
             scratch: Scratch::default(),
             json: Vec::new(),
+            packed: Vec::new(),
             compressor: Compressor::default(),
             inflater: Inflater::default(),
             outputs: Vec::new(),
@@ -185,6 +205,9 @@ impl Shard {
             upstreams: Upstreams::of(id),
             telling: Telling::default(),
             store_wait: StoreWait::default(),
+            channels,
+            streams: BTreeMap::new(),
+            posts: Posts::default(),
         }
     }
 
@@ -206,12 +229,13 @@ impl Shard {
             Input::Dialled { room, line, outcome } => self.dialled(now, room, line, outcome, fx),
             Input::Connected { conn, outcome } => self.connected(now, conn, outcome, fx),
             Input::Ask { id, query } => {
-                let answer = self.answer(now, query, fx);
+                let answer = self.answer(now, id, query, fx);
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
             Input::Recalled(recalled) => self.recalled(now, *recalled, fx),
             Input::RememberAgain(session) => self.remember_again(&session),
+            Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
         }
@@ -242,6 +266,7 @@ impl Shard {
         self.dirty = dirty;
         self.send_works(fx);
         self.note_changed(now);
+        self.send_letters(fx);
     }
 
     /// Whether another turn has work to do already.

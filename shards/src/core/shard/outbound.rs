@@ -3,16 +3,13 @@
 use super::super::conn::{Phase, Seat};
 use super::super::engine::Audience;
 use super::super::event::{Class, Dialect, PartRef, ServerEvent};
-use super::super::frame::{BinaryHeader, Draft, Frame, TEXT};
+use super::super::frame::{BinaryHeader, Draft, Frame, KIND_AUDIO};
 use super::super::ids::{ConnKey, MemberNumber, RoomKey};
 use super::super::outbox::{Books, DropNote, Enqueue, Message, Shape};
 use super::super::room::Room;
 use super::super::time::Micros;
 use super::Shard;
 use super::event_forms::Spread;
-
-/// Binary messages of `kind` 1 carry audio (PROTOCOL 3).
-const KIND_AUDIO: u8 = 1;
 
 /// Where an audio frame stands in its spurt.
 #[derive(Debug)]
@@ -39,8 +36,14 @@ impl Shard {
         if !dialect.has(event) {
             return;
         }
-        let frame = self.encode(event, None, dialect);
-        let (frame, shape) = self.only_form(key, frame);
+        let form = self.event_form(key);
+        let id = self.next_event_id();
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        event.write(id, None, dialect, &mut json);
+        let frame = self.seal_event(&json, None, form);
+        self.json = json;
+        let (frame, shape) = self.only_form(key, form.opcode(), frame);
         let message = Message::new(frame, now, event.class(), shape);
         self.enqueue(key, message, self.wait(event));
     }
@@ -102,17 +105,6 @@ impl Shard {
     fn wait(&self, event: &ServerEvent) -> Option<Micros> {
         let span = self.config.outbox.coalesce;
         (event.waits() && span.0 > 0).then_some(span)
-    }
-
-    fn encode(&mut self, event: &ServerEvent, seq: Option<u64>, dialect: Dialect) -> Frame {
-        let id = self.next_event_id();
-        let mut json = std::mem::take(&mut self.json);
-        json.clear();
-        event.write(id, seq, dialect, &mut json);
-        self.counters.events_encoded += 1;
-        let frame = self.pool.copy(&json).seal(TEXT);
-        self.json = json;
-        frame
     }
 
     /// Sends an audio frame to those of the room's members whom it concerns.
@@ -184,6 +176,15 @@ impl Shard {
     /// Puts a message into an open connection's lane. A lane that overflows ends its connection, but not yet: the
     /// message may be one of many that say the same.
     pub(super) fn enqueue(&mut self, key: ConnKey, message: Message, wait: Option<Micros>) {
+        self.put_into_lane(key, message, wait, false);
+    }
+
+    /// The same for a message that goes ahead of what may be lost.
+    pub(super) fn enqueue_first(&mut self, key: ConnKey, message: Message) {
+        self.put_into_lane(key, message, None, true);
+    }
+
+    fn put_into_lane(&mut self, key: ConnKey, message: Message, wait: Option<Micros>, first: bool) {
         let conn = self.conns.find_mut(key);
         let Some(conn) = conn.filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
             return self.pool.recycle(message.frame);
@@ -191,7 +192,12 @@ impl Shard {
         let was_waiting = conn.lane.wait_until();
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.lane_queues };
-        match conn.lane.push(message, wait, &self.config.outbox, books) {
+        let pushed = if first {
+            conn.lane.push_first(message, &self.config.outbox, books)
+        } else {
+            conn.lane.push(message, wait, &self.config.outbox, books)
+        };
+        match pushed {
             Enqueue::Queued | Enqueue::Displaced | Enqueue::Dropped => {}
             Enqueue::Overflow => return self.overflowed.push(key),
         }

@@ -12,7 +12,7 @@ use super::super::event::{Class, ClientError, Dialect, RestoredView, ServerEvent
 use super::super::gate::Pass;
 use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::super::outbox::DropNote;
-use super::super::past::{Past, PastLimits};
+use super::super::past::{Past, PastEvent, PastLimits};
 use super::super::resume::{Bound, ResumeToken};
 use super::super::rng::SplitMix64;
 use super::super::room::Room;
@@ -156,10 +156,7 @@ impl Shard {
         // It leaves its room meanwhile: putting events into a lane changes no room.
         let Some(past) = room.kept.as_mut().and_then(|kept| kept.past.take()) else { return };
         let mut json = std::mem::take(&mut self.json);
-        for event in past.after(after, latest).into_iter().flatten() {
-            if !event.to.concerns(member) {
-                continue;
-            }
+        for event in news_for(&past, member, after, latest).into_iter().flatten() {
             json.clear();
             json.extend_from_slice(event.json.0);
             json.extend_from_slice(event.json.1);
@@ -263,6 +260,38 @@ fn missed(room: &Room, member: MemberNumber, after: u64) -> Result<usize, Unreco
     let Some(past) = room.past() else {
         return if after == room.seq { Ok(0) } else { Err(Unrecovered::TooOld) };
     };
-    let events = past.after(after, room.seq).ok_or(Unrecovered::TooOld)?;
-    Ok(events.filter(|event| event.to.concerns(member)).count())
+    let events = news_for(past, member, after, room.seq).ok_or(Unrecovered::TooOld)?;
+    Ok(events.count())
+}
+
+/// What a member has missed since this event; nothing when not all of it is kept.
+fn news_for(
+    past: &Past,
+    member: MemberNumber,
+    after: u64,
+    latest: u64,
+) -> Option<impl Iterator<Item = PastEvent<'_>>> {
+    let concerned = move |event: &PastEvent<'_>| event.to.concerns(member) && !names_only_news(event, after);
+    Some(past.after(after, latest)?.filter(concerned))
+}
+
+/// Whether an event says that some gave way which are all told again together with it: that is no news, and whoever
+/// believed it would ask for them for ever.
+fn names_only_news(event: &PastEvent<'_>, after: u64) -> bool {
+    if !matches!(event.to, Audience::One(_)) {
+        return false;
+    }
+    let json = [event.json.0, event.json.1].concat();
+    json.starts_with(GAP) && first_seq(&json).is_some_and(|first| first > after)
+}
+
+/// How an event begins that names what gave way.
+const GAP: &[u8] = br#"{"type":"outbox.dropped""#;
+
+/// The number of the first event that it names.
+fn first_seq(json: &[u8]) -> Option<u64> {
+    let name = br#""first_seq":"#;
+    let at = memchr::memmem::find(json, name)? + name.len();
+    let digits = json[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    str::from_utf8(&json[at..at + digits]).ok()?.parse().ok()
 }

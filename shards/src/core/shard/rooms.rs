@@ -40,6 +40,8 @@ pub(super) enum Door {
     Native,
     /// `/v1/realtime`.
     Realtime,
+    /// `/sse/{session_id}`.
+    Sse,
 }
 
 /// Longest name of a model: it is kept and sent back.

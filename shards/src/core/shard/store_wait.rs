@@ -10,7 +10,7 @@ use super::super::effect::Effect;
 use super::super::ids::{ConnKey, SessionId};
 use super::super::memory::{Recalled, Remembered, StoreFailed};
 use super::super::time::Micros;
-use super::heads::Joining;
+use super::joining::Joining;
 use super::{Effects, Shard};
 
 /// Those who wait, by the room that they wait for.
@@ -54,11 +54,12 @@ impl Shard {
         let recall = self.config.store.as_ref().map_or(Micros(0), |store| store.recall);
         let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) else { return };
         head.deadline = now + recall;
-        head.waits = Some(joining.session().clone());
-        let waiting = self.store_wait.rooms.entry(joining.session().clone()).or_default();
+        let session = joining.session.clone();
+        head.waits = Some(session.clone());
+        let waiting = self.store_wait.rooms.entry(session.clone()).or_default();
         if waiting.is_empty() {
             self.counters.store.recalls += 1;
-            fx.push(Effect::Recall(joining.session().clone()));
+            fx.push(Effect::Recall(session));
         }
         waiting.push(Waiting { conn: key, joining, rest });
         self.store_wait.clients += 1;

@@ -42,8 +42,12 @@ impl Shard {
         let blocked = conn.lane.blocked_since().map(|since| since + self.config.outbox.slow_client);
         let deadline = match &conn.phase {
             Phase::Head(head) => Some(head.deadline),
+            Phase::Post(post) => Some(post.deadline),
             Phase::Open(open) => {
-                let heartbeat = heartbeat_due(open, conn.heard, &self.config.heartbeat);
+                let heartbeat = match self.streams.get(&key) {
+                    None => heartbeat_due(open, conn.heard, &self.config.heartbeat),
+                    Some(stream) => rounded(Self::stream_due(stream)),
+                };
                 let drain = (open.drain_at.0 > 0).then_some(open.drain_at);
                 [Some(heartbeat), drain, blocked, open.until()].into_iter().flatten().min()
             }
@@ -111,6 +115,8 @@ impl Shard {
             Phase::Open(open) if open.drain_at.0 > 0 && open.drain_at <= now => {
                 self.drain_goodbye(now, key, fx)
             }
+            Phase::Open(open) if open.subprotocol.is_stream() => self.stream_timer(now, key),
+            Phase::Post(post) if post.deadline <= now => self.post_timeout(now, key, fx),
             Phase::Open(open) if open.pinged && silent >= heartbeat.idle => self.idle_too_long(now, key, fx),
             Phase::Open(open) if !open.pinged && silent >= heartbeat.ping => {
                 open.pinged = true;

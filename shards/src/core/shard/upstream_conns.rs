@@ -141,7 +141,7 @@ impl Shard {
                 }
             }
             Phase::Closing(_) => self.closing_bytes(now, key, bytes, fx),
-            Phase::Head(_) | Phase::Open(_) | Phase::Gone => {}
+            Phase::Head(_) | Phase::Post(_) | Phase::Open(_) | Phase::Gone => {}
         }
     }
 

@@ -103,6 +103,7 @@ impl Parrot {
             ClientCommand::Append
             | ClientCommand::SessionUpdate(_)
             | ClientCommand::RoomSend { .. }
+            | ClientCommand::Channel(_)
             | ClientCommand::Ping { .. } => {}
         }
     }

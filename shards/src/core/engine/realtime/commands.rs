@@ -56,7 +56,10 @@ impl Realtime {
                     cx.send_json(line, &session::update(cx, !spoke));
                 }
             }
-            ClientCommand::Append | ClientCommand::RoomSend { .. } | ClientCommand::Ping { .. } => {}
+            ClientCommand::Append
+            | ClientCommand::RoomSend { .. }
+            | ClientCommand::Channel(_)
+            | ClientCommand::Ping { .. } => {}
         }
     }
 

@@ -15,11 +15,10 @@ use answer::Answer;
 
 use super::listen::recording::Recording;
 use super::listen::{Listener, Listening, Said};
-use super::relay::told;
 use super::telling::{End, Place};
-use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber};
+use super::{Audience, EngineContext, EngineInput, EngineOutput, ResponseNumber, relay, told};
 use crate::core::event::{
-    AudioFormat, CancelReason, ClientCommand, ConversationId, ErrorEvent, Item, ItemName, NewItem,
+    AudioFormat, CancelReason, ClientCommand, ConversationId, ErrorEvent, Item, ItemKind, ItemName, NewItem,
     ResponseRequest, Role, ServerEvent,
 };
 use crate::core::ids::MemberNumber;
@@ -147,17 +146,30 @@ impl Worker {
             }
             ClientCommand::ItemDelete { .. }
             | ClientCommand::ItemRetrieve { .. }
-            | ClientCommand::ItemTruncate { .. }
-            | ClientCommand::OutputClear
-            | ClientCommand::Append
+            | ClientCommand::ItemTruncate { .. } => told::keeps_no_items(from, event_id, cx),
+            ClientCommand::OutputClear => self.clear_output(cx),
+            ClientCommand::Append
             | ClientCommand::SessionUpdate(_)
             | ClientCommand::RoomSend { .. }
+            | ClientCommand::Channel(_)
             | ClientCommand::Ping { .. } => {}
         }
     }
 
+    /// What is queued of the answer that comes in is not wanted; the rest of it may still be.
+    fn clear_output(&mut self, cx: &mut EngineContext<'_>) {
+        if let Some(answer) = self.open.as_ref().and_then(|open| open.answer.as_ref()) {
+            answer.told.flush(cx);
+        }
+    }
+
     fn take_item(&mut self, new: NewItem, cx: &mut EngineContext<'_>) {
-        let item = told(&new, cx);
+        if new.kind == ItemKind::Other {
+            let name = told::name_of(&new, cx);
+            let previous = self.last_item.replace(name.clone());
+            return told::tell_other(Audience::All, &told::other(&new, &name), previous.as_ref(), cx);
+        }
+        let item = relay::told(&new, cx);
         let name = item.id.clone();
         self.add_item(item, cx);
         // What others are said to have said is history, nothing to answer.

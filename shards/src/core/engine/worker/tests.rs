@@ -273,6 +273,30 @@ fn a_client_cancels_whether_or_not_a_worker_has_begun() {
 }
 
 #[test]
+fn what_a_worker_can_t_do_is_refused_and_its_queued_audio_can_be_cleared() {
+    let mut room = Room::manual();
+    room.command(ClientCommand::OutputClear);
+    assert_eq!(room.told, [] as [Value; 0], "nothing is queued");
+    room.command(ClientCommand::ItemDelete { item: "item_1".into() });
+    assert_eq!(room.errors(), [("engine_keeps_no_items", false)]);
+    let call = NewItem {
+        id: Some("call".into()),
+        kind: crate::core::event::ItemKind::Other,
+        role: Role::User,
+        content: Vec::new(),
+        previous: None,
+        raw: r#"{"type":"function_call_output","call_id":"c1","output":"4"}"#.into(),
+    };
+    room.command(ClientCommand::ItemCreate(Box::new(call)));
+    assert_eq!(room.named("conversation.item.done").next().expect("told")["item"]["output"], "4");
+    room.ask("a long story");
+    room.says(WorkNews::Words("once upon".into()));
+    room.command(ClientCommand::OutputClear);
+    assert_eq!(room.named("flush").count(), 1);
+    assert_eq!(room.statuses(), [] as [&str; 0], "the response itself goes on");
+}
+
+#[test]
 fn a_worker_that_is_silent_for_too_long_is_given_up() {
     let mut room = Room::manual();
     room.ask("anybody there?");

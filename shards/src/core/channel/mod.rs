@@ -1,4 +1,27 @@
-//! Channels as others see them: what is published, and what became of it.
+//! Channels (PROTOCOL 7): names and patterns, who subscribed, and the streams with what they remember.
+//!
+//! A stream is what has one order, one history and one owner: the shard that [`owner`] says. Whoever publishes reaches
+//! that shard; it sends each shard that may have subscribers one [`Delivery`], shared by all of them.
+
+mod counters;
+mod interest;
+mod name;
+mod namespace;
+mod parcel;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
+mod streams;
+mod tree;
+
+pub use counters::{ChannelCounters, UNDELIVERABLES};
+pub use interest::Interest;
+pub use name::{BadName, ChannelName, NAME_BYTES_MAX, Pattern, SEGMENTS_MAX, owner, stream_of};
+pub use namespace::{ChannelConfig, Importance, Namespace, Publishers, Rate, Subscribers, second_of};
+pub use parcel::{Gap, Join, Joined, NotTaken, Parcel, Posted};
+pub use stream::{After, Delivery, Lost, Position, Standing};
+pub use streams::{Outcome, Refused, Streams};
+pub use tree::Tree;
 
 use super::ids::SessionId;
 use super::time::Micros;
@@ -20,6 +43,21 @@ pub struct Publication {
     pub session: Option<SessionId>,
     /// Who publishes.
     pub by: Publisher,
+}
+
+impl Publication {
+    /// A publication of which nothing special is asked.
+    #[must_use]
+    pub fn new(channel: &str, data: &str, by: Publisher) -> Self {
+        let (channel, data) = (channel.into(), data.into());
+        Self { channel, data, dedupe: None, ttl: None, needs_subscriber: false, session: None, by }
+    }
+
+    /// Bytes of its texts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.channel.len() + self.data.len() + self.dedupe.as_ref().map_or(0, |key| key.len())
+    }
 }
 
 /// Who publishes, which decides where.
@@ -62,6 +100,14 @@ pub enum Undeliverable {
     NoSubscriber,
     /// There was no room for it on the way.
     Overloaded,
+}
+
+impl Undeliverable {
+    /// As clients and metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        UNDELIVERABLES[self as usize]
+    }
 }
 
 /// A publication that could not be delivered, for the operator.

@@ -1,0 +1,80 @@
+// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
+
+import { VoxhallError } from './reasons.js';
+
+export const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
+
+export class Outgoing {
+  #entries = [];
+  #bytes = 0;
+  #last = 0;
+
+  constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
+    this.eventsMax = eventsMax;
+    this.bytesMax = bytesMax;
+  }
+
+  /// How many wait to be sent, or to be known to have been taken.
+  get size() {
+    return this.#entries.length;
+  }
+
+  /// The last number given out.
+  get last() {
+    return this.#last;
+  }
+
+  /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
+  /// out by what comes later.
+  push(event) {
+    const whole = { ...event, client_seq: this.#last + 1 };
+    const bytes = JSON.stringify(whole).length;
+    if (this.#entries.length >= this.eventsMax || this.#bytes + bytes > this.bytesMax) {
+      throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
+    }
+    this.#last += 1;
+    this.#bytes += bytes;
+    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
+    return this.#last;
+  }
+
+  /// Numbers an event that is of no use later.
+  number(event) {
+    this.#last += 1;
+    return { ...event, client_seq: this.#last };
+  }
+
+  /// What has not been sent on this connection, in order; from now on it has.
+  takeUnsent() {
+    const unsent = this.#entries.filter((entry) => !entry.sent);
+    for (const entry of unsent) entry.sent = true;
+    return unsent.map((entry) => entry.event);
+  }
+
+  /// The server has taken everything up to this number.
+  taken(seq) {
+    this.#drop((entry) => entry.seq <= seq);
+  }
+
+  /// What the server has not taken has to be sent again.
+  rewind() {
+    for (const entry of this.#entries) entry.sent = false;
+  }
+
+  /// Gives up what was sent and may or may not have been taken.
+  abandonSent() {
+    return this.#drop((entry) => entry.sent);
+  }
+
+  /// Gives up everything.
+  abandon() {
+    return this.#drop(() => true);
+  }
+
+  #drop(isIt) {
+    const gone = this.#entries.filter(isIt);
+    this.#entries = this.#entries.filter((entry) => !isIt(entry));
+    for (const entry of gone) this.#bytes -= entry.bytes;
+    return gone.map((entry) => entry.event);
+  }
+}

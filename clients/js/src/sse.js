@@ -1,0 +1,173 @@
+// A connection over server-sent events, for networks that let no WebSocket through: events come as one long answer, and go
+// as requests of their own, one after the other, so that they arrive in their order.
+
+import { retryAfterMs } from './backoff.js';
+
+// Events of one request.
+const POST_EVENTS_MAX = 64;
+// How often a request that failed on the way is made again before the whole connection is given up.
+const POST_ATTEMPTS = 3;
+
+export class SseLine {
+  binary = false;
+  #url;
+  #token;
+  #fetch;
+  #on;
+  #abort = new AbortController();
+  #unsent = [];
+  #posting = false;
+  #resume = null;
+
+  /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
+  constructor({ url, token, fetch, on }) {
+    this.#url = url;
+    this.#token = token;
+    this.#fetch = fetch;
+    this.#on = on;
+    this.#read();
+  }
+
+  get backlogBytes() {
+    return this.#unsent.reduce((sum, event) => sum + (event.audio?.length ?? 0), 0);
+  }
+
+  send(events) {
+    this.#unsent.push(...events);
+    this.#post();
+  }
+
+  leave() {
+    this.#on = null;
+    this.#abort.abort();
+  }
+
+  #end(ending) {
+    const on = this.#on;
+    this.leave();
+    on?.close(ending);
+  }
+
+  #headers(more) {
+    return this.#token ? { ...more, authorization: `Bearer ${this.#token}` } : more;
+  }
+
+  async #read() {
+    let opened = false;
+    try {
+      const answer = await this.#fetch(this.#url, {
+        headers: this.#headers({ accept: 'text/event-stream' }),
+        cache: 'no-store',
+        signal: this.#abort.signal,
+      });
+      if (!answer.ok) {
+        this.#end({ ...(await refusal(answer)), opened });
+        return;
+      }
+      opened = true;
+      await this.#listen(answer.body.getReader());
+      this.#end({ close: 1006, words: 'the stream ended', opened });
+    } catch (error) {
+      this.#end({ close: 1006, words: String(error?.message ?? error), opened });
+    }
+  }
+
+  async #listen(reader) {
+    const parser = new EventStream();
+    const decoder = new TextDecoder();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || !this.#on) return;
+      for (const { data } of parser.push(decoder.decode(value, { stream: true }))) this.#take(data);
+    }
+  }
+
+  #take(data) {
+    const event = JSON.parse(data);
+    if (event.type === 'session.created') this.#resume = event.session?.resume?.token ?? null;
+    this.#on?.event(event);
+  }
+
+  async #post() {
+    if (this.#posting) return;
+    this.#posting = true;
+    while (this.#unsent.length > 0 && this.#on) {
+      const events = this.#unsent.slice(0, POST_EVENTS_MAX);
+      const ending = await this.#deliver(events);
+      if (ending) {
+        this.#end(ending);
+        return;
+      }
+      this.#unsent.splice(0, events.length);
+      const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
+      if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
+    }
+    this.#posting = false;
+  }
+
+  /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
+  /// the server takes it once.
+  async #deliver(events) {
+    const url = new URL(this.#url);
+    url.search = '';
+    if (this.#resume) url.searchParams.set('resume', this.#resume);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const answer = await this.#fetch(url.href, {
+          method: 'POST',
+          headers: this.#headers({ 'content-type': 'application/json' }),
+          body: JSON.stringify(events.length === 1 ? events[0] : events),
+          signal: this.#abort.signal,
+        });
+        if (answer.ok) return null;
+        // The uplink alone was refused: what it was refused for is told where the connection is made anew.
+        const { close, words, retryAfterMs: wait } = await refusal(answer);
+        return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
+      } catch (error) {
+        if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };
+      }
+    }
+  }
+}
+
+async function refusal(answer) {
+  let words = '';
+  try {
+    words = (await answer.json()).detail ?? '';
+  } catch {
+    // Whoever refused says no more than the status.
+  }
+  return { status: answer.status, close: answer.status, words, retryAfterMs: retryAfterMs(answer.headers.get('retry-after')) };
+}
+
+/// The parser of an event stream (WHATWG HTML, 9.2.6). Bytes may be cut anywhere.
+export class EventStream {
+  #rest = '';
+  #event = { type: 'message', data: [], id: null };
+
+  /// The events that this piece completes: `{type, data, id}`.
+  push(text) {
+    const events = [];
+    this.#rest += text;
+    for (;;) {
+      const at = this.#rest.search(/[\r\n]/);
+      // A carriage return at the end may be half of a line end.
+      if (at < 0 || (this.#rest[at] === '\r' && at + 1 === this.#rest.length)) return events;
+      const line = this.#rest.slice(0, at);
+      this.#rest = this.#rest.slice(at + (this.#rest.startsWith('\r\n', at) ? 2 : 1));
+      this.#line(line, events);
+    }
+  }
+
+  #line(line, events) {
+    if (line === '') {
+      if (this.#event.data.length > 0) events.push({ ...this.#event, data: this.#event.data.join('\n') });
+      this.#event = { type: 'message', data: [], id: this.#event.id };
+      return;
+    }
+    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+    if (field === 'data') this.#event.data.push(value);
+    else if (field === 'event') this.#event.type = value;
+    else if (field === 'id' && !value.includes('\0')) this.#event.id = value;
+  }
+}

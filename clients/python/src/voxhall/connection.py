@@ -1,0 +1,206 @@
+"""One connection of a session, from the first byte to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from typing import Awaitable, Callable, Coroutine
+
+from .clock import Clock
+from .codec import Event, Item, append_event, codec_of
+from .errors import LinkClosed, Unreadable
+from .links import Link
+from .session import Session
+
+CONNECT_S = 10.0
+STABLE_S = 10.0
+# Somewhat less than the server's own pings, and than what routers on the way forget.
+PING_S = 20.0
+SILENCE_S = 10.0
+
+# Events that go in one request, where they go in requests.
+TOGETHER_MAX = 64
+
+CUT = 1006
+# Codes of our own, for whoever reads the server's log.
+MOVING = 4001
+UNREADABLE = 4002
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended."""
+
+    code: int
+    reason: str
+    goodbye: int | None = None
+    """The code to leave with, where it is this side that leaves."""
+    retry_after_s: float = 0.0
+    """When to come back at the earliest."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the server asked to come back, and the time that it named is over."""
+        return self.code == MOVING
+
+
+class Connection:
+    """Reads, writes and watches one link. Each part is a task; the first that has an outcome ends all."""
+
+    def __init__(
+        self,
+        link: Link,
+        session: Session,
+        clock: Clock,
+        give: Callable[[Item], Awaitable[None]],
+        on_sent: Callable[[], Awaitable[None]],
+        on_stable: Callable[[], None],
+    ):
+        self._link, self._session, self._clock = link, session, clock
+        self._give, self._on_sent, self._on_stable = give, on_sent, on_stable
+        self._codec = codec_of(link.subprotocol)
+        self._replies: deque[Event] = deque()
+        self._more = asyncio.Event()
+        self._welcomed = asyncio.Event()
+        self._heard = 0
+        self._heard_at = clock.now()
+        self._giving = False
+        self._parts: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    @property
+    def was_welcomed(self) -> bool:
+        return self._welcomed.is_set()
+
+    async def run(self, deadline: asyncio.Task[None]) -> Outcome:
+        """To its end. There must be a welcome before `deadline` is done."""
+        self._session.begin()
+        for work in (self._read(), self._write(), self._watch(), self._expect_welcome(deadline)):
+            self._start(work)
+        try:
+            outcome = await self._end
+            if outcome.goodbye is not None:
+                await self._link.close(outcome.goodbye, outcome.reason)
+            return outcome
+        finally:
+            self._session.lose()
+            for part in self._parts:
+                part.cancel()
+            await asyncio.gather(*self._parts, return_exceptions=True)
+            self._link.abort()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Says goodbye, once the link has taken what waits."""
+        with contextlib.suppress(LinkClosed):
+            await self._send_waiting()
+            await self._link.close(code, reason)
+
+    def wake(self) -> None:
+        """There is more to send."""
+        self._more.set()
+
+    def reply(self, event: Event) -> None:
+        """Sends something before all that waits."""
+        self._replies.append(event)
+        self.wake()
+
+    def _start(self, work: Coroutine[None, None, Outcome | None]) -> None:
+        self._parts.add(asyncio.create_task(self._play(work)))
+
+    async def _play(self, work: Coroutine[None, None, Outcome | None]) -> None:
+        try:
+            outcome = await work
+        except LinkClosed as closed:
+            outcome = Outcome(closed.code, closed.reason, retry_after_s=closed.retry_after_s or 0.0)
+        except Unreadable as unreadable:
+            outcome = Outcome(CUT, str(unreadable), goodbye=UNREADABLE)
+        except Exception as error:
+            if not self._end.done():
+                self._end.set_exception(error)
+            return
+        if outcome is not None and not self._end.done():
+            self._end.set_result(outcome)
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._link.receive()
+            self._heard += 1
+            self._heard_at = self._clock.now()
+            self._giving = True
+            for item in self._codec.read(message):
+                if isinstance(item, dict):
+                    await self._take(item)
+                else:
+                    await self._give(item)
+            self._giving = False
+
+    async def _take(self, event: Event) -> None:
+        taken = self._session.take(event)
+        self._replies.extend(taken.replies)
+        if event["type"] == "session.created":
+            self._link.identify(str(self._session.welcome.get("id", "")))
+            self._welcomed.set()
+        elif event["type"] == "session.draining":
+            self._start(self._move(event.get("reconnect_in_ms")))
+        self.wake()
+        for one in taken.events:
+            await self._give(one)
+
+    async def _write(self) -> None:
+        while True:
+            self._more.clear()
+            await self._send_waiting()
+            await self._on_sent()
+            await self._more.wait()
+
+    async def _send_waiting(self) -> None:
+        while messages := self._take_waiting():
+            confirmed = await self._link.send(messages)
+            if confirmed is not None:
+                self._session.confirm(confirmed)
+
+    def _take_waiting(self) -> list[str | bytes]:
+        """What is next to be sent, and can go together."""
+        messages = [self._codec.event(self._replies.popleft()) for _ in range(len(self._replies))]
+        while len(messages) < TOGETHER_MAX and (waiting := self._session.pop()) is not None:
+            messages.append(self._form(waiting))
+        return messages
+
+    def _form(self, waiting: Event | bytes) -> str | bytes:
+        if isinstance(waiting, bytes) and self._link.takes_bytes:
+            return self._codec.audio(waiting)
+        return self._codec.event(append_event(waiting) if isinstance(waiting, bytes) else waiting)
+
+    async def _expect_welcome(self, deadline: asyncio.Task[None]) -> Outcome | None:
+        welcome = asyncio.create_task(self._welcomed.wait())
+        try:
+            await asyncio.wait((welcome, deadline), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            welcome.cancel()
+            deadline.cancel()
+        if not self._welcomed.is_set():
+            return Outcome(CUT, "no welcome came")
+        await self._clock.sleep("stable", STABLE_S)
+        self._on_stable()
+        return None
+
+    async def _watch(self) -> Outcome:
+        """Ends when the server says nothing for too long, asked or not. Who is slow to take events does not listen."""
+        while True:
+            rest = self._heard_at + PING_S - self._clock.now()
+            if rest > 0 or self._giving:
+                await self._clock.sleep("ping", max(rest, 0.0) or PING_S)
+                continue
+            heard = self._heard
+            self.reply(self._session.ping())
+            await self._clock.sleep("silence", SILENCE_S)
+            if self._heard == heard and not self._giving:
+                return Outcome(CUT, "nothing came for too long")
+
+    async def _move(self, reconnect_in_ms: object) -> Outcome | None:
+        if not isinstance(reconnect_in_ms, (int, float)):
+            return None
+        await self._clock.sleep("draining", max(0, reconnect_in_ms) / 1000)
+        return Outcome(MOVING, "moving", goodbye=MOVING)

@@ -1,0 +1,335 @@
+"""What a client knows of its session: where it stands in the room's events, and what it has still to say.
+
+No socket, no clock, no task: events go in, and what is to be done comes out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from .codec import Event
+from .errors import QueueFull
+
+# Numbers remembered, so that nothing is given to the user twice: far more than a room keeps.
+RECENT_MAX = 8192
+# Events kept until the server has confirmed them.
+SENT_MAX = 1024
+# Events held back while a gap is being filled; more than a lane holds.
+HELD_MAX = 8192
+
+
+class Phase(Enum):
+    """Where a connection stands."""
+
+    AWAY = auto()
+    GREETING = auto()
+    RESTORING = auto()
+    LIVE = auto()
+
+
+@dataclass
+class Taken:
+    """What came of an event."""
+
+    events: list[Event] = field(default_factory=list)
+    """For the user, in order."""
+    replies: list[Event] = field(default_factory=list)
+    """To be sent before anything that waits."""
+
+
+class Numbers:
+    """Which numbered events the user has been given."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        """Everything up to here has been given, or never will be."""
+        self._known: set[int] = set()
+        self._order: deque[int] = deque()
+        self._floor = 0
+
+    def begin_at(self, seq: int) -> None:
+        """A numbering of which nothing up to here is known."""
+        self.position = self._floor = seq
+        self._known.clear()
+        self._order.clear()
+
+    def is_new(self, seq: int) -> bool:
+        """Notes a number: false if it was noted before, or is too old to tell."""
+        self.position = max(self.position, seq)
+        if seq in self._known or seq <= self._floor:
+            return False
+        self._known.add(seq)
+        self._order.append(seq)
+        if len(self._order) > RECENT_MAX:
+            oldest = self._order.popleft()
+            self._known.discard(oldest)
+            self._floor = max(self._floor, oldest)
+        return True
+
+
+@dataclass
+class Subscription:
+    """A channel, or a pattern of them, that the user wants."""
+
+    after: str | int | None = None
+    """The position of its last message."""
+    ids: deque[str | int] = field(default_factory=lambda: deque(maxlen=512))
+
+
+class Session:
+    """One member of a room, across all of its connections."""
+
+    def __init__(self, queue_max: int):
+        self.id: str | None = None
+        self.member: int | None = None
+        self.state: Event = {}
+        self.phase = Phase.AWAY
+        self.subscriptions: dict[str, Subscription] = {}
+        self.unsent: deque[Event | bytes] = deque()
+        self._unsubscribed: set[str] = set()
+        self._sent: deque[Event] = deque()
+        self._queue_max = queue_max
+        self._client_seq = 0
+        self._token: str | None = None
+        self.welcome: Event = {}
+        """The `session` of the present connection's welcome."""
+        self._numbers = Numbers()
+        self._held: list[Event] | None = None
+
+    # Connections come and go.
+
+    def query(self) -> dict[str, str]:
+        """What a new connection has to bring to go on with this session."""
+        if self._token is None:
+            return {}
+        return {"resume": self._token, "after": str(self._numbers.position)}
+
+    def begin(self) -> None:
+        """A connection stands, and has said nothing yet."""
+        self.phase = Phase.GREETING
+
+    def lose(self) -> None:
+        """It is over."""
+        self.phase = Phase.AWAY
+        self.welcome = {}
+        # Speech that is late is of no use.
+        self.unsent = deque(one for one in self.unsent if not isinstance(one, bytes))
+
+    # Events from the server.
+
+    def take(self, event: Event) -> Taken:
+        """Takes an event in the order of arrival."""
+        taken = Taken()
+        kind = event["type"]
+        if self.phase is Phase.RESTORING and kind != "session.restored":
+            unanswered = {"type": "session.restored", "recovered": False, "reason": "unanswered"}
+            self._restored({**unanswered, "seq": _resume(self.welcome).get("seq", 0)}, taken)
+        if kind == "session.created":
+            self._created(event, taken)
+        elif kind == "session.restored":
+            self._restored(event, taken)
+        elif kind.startswith("channel."):
+            if self._channel(event):
+                taken.events.append(event)
+        elif isinstance(event.get("seq"), int):
+            self._numbered(event, taken)
+        else:
+            taken.events.append(event)
+        self._learn(event, taken)
+        return taken
+
+    def _created(self, event: Event, taken: Taken) -> None:
+        session = event.get("session")
+        session = session if isinstance(session, dict) else {}
+        self.welcome = session
+        taken.events.append(event)
+        if self._token is not None:
+            self.phase = Phase.RESTORING
+            return
+        self._adopt()
+        self._numbers.begin_at(_resume(session).get("seq", 0))
+        self._go_live(None, taken)
+
+    def _restored(self, event: Event, taken: Taken) -> None:
+        held, self._held = self._held or [], None
+        coming_back = self.phase is Phase.RESTORING
+        recovered = event.get("recovered") is True
+        # What was held back comes again, or is all that there is. Of an earlier numbering it precedes the news.
+        held = [] if recovered else [one for one in held if self._numbers.is_new(one["seq"])]
+        if not recovered and coming_back:
+            self._numbers.begin_at(_int(event.get("seq"), 0))
+        if isinstance(event.get("state"), dict):
+            self.state = event["state"]
+        taken.events.extend([*held, event] if coming_back else [event, *held])
+        if coming_back:
+            self._adopt()
+            confirmed = event.get("client_seq")
+            self._go_live(_int(confirmed, 0) if recovered or confirmed is not None else None, taken)
+
+    def _adopt(self) -> None:
+        """From now on the present connection is the one to come back from."""
+        token = _resume(self.welcome).get("token")
+        self._token = token if isinstance(token, str) else None
+        self.id = self.welcome.get("id", self.id)
+        self.member = self.welcome.get("member", self.member)
+
+    def _go_live(self, confirmed: int | None, taken: Taken) -> None:
+        self.phase = Phase.LIVE
+        for channel in self._unsubscribed:
+            taken.replies.append(unsubscribe_event(channel))
+        self._unsubscribed.clear()
+        for channel, subscription in self.subscriptions.items():
+            taken.replies.append(subscribe_event(channel, subscription.after))
+        if confirmed is None:
+            # Somebody new, as the server sees it, whose numbers begin at 1.
+            if self._sent:
+                taken.events.append({"type": "client.unconfirmed", "events": list(self._sent)})
+            self._sent.clear()
+            self._client_seq = 0
+            self.unsent = deque(self._number(event) for event in self.unsent)
+        else:
+            self.confirm(confirmed)
+            self.unsent.extendleft(reversed(self._sent))
+            self._sent.clear()
+
+    def _numbered(self, event: Event, taken: Taken) -> None:
+        if self._held is None:
+            if self._numbers.is_new(event["seq"]):
+                taken.events.append(event)
+        elif len(self._held) < HELD_MAX:
+            self._held.append(event)
+        else:
+            # No answer will come. Better out of order than not at all.
+            fresh = (one for one in [*self._held, event] if self._numbers.is_new(one["seq"]))
+            taken.events.extend(fresh)
+            self._held = None
+
+    def _channel(self, event: Event) -> bool:
+        """Whether an event of a channel is new, as far as ids tell. Notes where its subscriptions stand."""
+        position, channel = event.get("id", event.get("seq")), event.get("channel")
+        if not isinstance(channel, str) or position is None:
+            return True
+        if event["type"] == "channel.subscribed" and channel in self.subscriptions:
+            self.subscriptions[channel].after = position
+        if event["type"] != "channel.message":
+            return True
+        theirs = [one for pattern, one in self.subscriptions.items() if matches(pattern, channel)]
+        fresh = [one for one in theirs if position not in one.ids]
+        for subscription in fresh:
+            subscription.ids.append(position)
+            subscription.after = position
+        # A token may subscribe too, and then nobody here has asked for it.
+        return bool(fresh) or not theirs
+
+    def _learn(self, event: Event, taken: Taken) -> None:
+        kind = event["type"]
+        if kind in ("session.created", "session.updated"):
+            session = event.get("session")
+            if isinstance(session, dict) and isinstance(session.get("state"), dict):
+                self.state = session["state"]
+        elif kind == "pong":
+            self.confirm(_int(event.get("t"), 0))
+        elif kind == "outbox.dropped" and event.get("class") != "audio":
+            self._ask_for(event.get("first_seq"), taken)
+
+    def _ask_for(self, first_seq: object, taken: Taken) -> None:
+        """Asks for what was dropped, and holds back what comes meanwhile, because it comes again behind it."""
+        if not isinstance(first_seq, int) or self._token is None:
+            return
+        if self._held is not None and first_seq > self._numbers.position:
+            return
+        self._held = self._held or []
+        self._numbers.position = min(self._numbers.position, first_seq - 1)
+        taken.replies.append({"type": "session.update", "after": self._numbers.position})
+
+    # Events of the user.
+
+    def subscribe(self, channel: str, after: str | int | None) -> Event | None:
+        """Notes that a channel is wanted; gives what has to be sent now."""
+        self._unsubscribed.discard(channel)
+        self.subscriptions[channel] = Subscription(after)
+        return subscribe_event(channel, after) if self.phase is Phase.LIVE else None
+
+    def unsubscribe(self, channel: str) -> Event | None:
+        """Notes that it is not any more."""
+        self.subscriptions.pop(channel, None)
+        if self.phase is Phase.LIVE:
+            return unsubscribe_event(channel)
+        self._unsubscribed.add(channel)
+        return None
+
+    def push(self, event: Event) -> None:
+        """Numbers an event, and lets it wait for its turn."""
+        if self.phase is not Phase.LIVE and len(self.unsent) >= self._queue_max:
+            raise QueueFull(f"{len(self.unsent)} events wait for a connection")
+        self.unsent.append(self._number(event))
+
+    def _number(self, event: Event | bytes) -> Event | bytes:
+        if isinstance(event, bytes):
+            return event
+        self._client_seq += 1
+        return {**event, "client_seq": self._client_seq}
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether who has a connection should wait before sending more."""
+        return self.phase is Phase.LIVE and len(self.unsent) >= self._queue_max
+
+    def push_audio(self, payload: bytes) -> None:
+        """Audio, in its place among the events; dropped where it could not go at once."""
+        if self.phase is Phase.LIVE:
+            self.unsent.append(payload)
+
+    def pop(self) -> Event | bytes | None:
+        """What is next to be sent now."""
+        if self.phase is not Phase.LIVE or not self.unsent:
+            return None
+        event = self.unsent.popleft()
+        if isinstance(event, bytes):
+            return event
+        self._sent.append(event)
+        if len(self._sent) > SENT_MAX:
+            self._sent.popleft()
+        return event
+
+    def ping(self) -> Event:
+        """Asks whether the server is there, and has what was sent."""
+        last = self._sent[-1]["client_seq"] if self._sent else 0
+        return {"type": "ping", "t": last}
+
+    def confirm(self, client_seq: int) -> None:
+        """The server has taken the user's events up to this one."""
+        while self._sent and self._sent[0]["client_seq"] <= client_seq:
+            self._sent.popleft()
+
+
+def subscribe_event(channel: str, after: str | int | None) -> Event:
+    event: Event = {"type": "channel.subscribe", "channel": channel}
+    return event if after is None else {**event, "after": after}
+
+
+def unsubscribe_event(channel: str) -> Event:
+    return {"type": "channel.unsubscribe", "channel": channel}
+
+
+def matches(pattern: str, channel: str) -> bool:
+    """Whether a subscription has a channel: `*` is one segment, at the end the rest."""
+    wanted, parts = pattern.split(":"), channel.split(":")
+    for at, segment in enumerate(wanted):
+        if segment == "*" and at == len(wanted) - 1:
+            return len(parts) > at
+        if at >= len(parts) or segment not in ("*", parts[at]):
+            return False
+    return len(parts) == len(wanted)
+
+
+def _resume(session: Event) -> dict[str, Any]:
+    resume = session.get("resume")
+    return resume if isinstance(resume, dict) else {}
+
+
+def _int(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default

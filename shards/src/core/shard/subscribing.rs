@@ -1,0 +1,264 @@
+//! Subscriptions of this shard's connections: how they begin, what a subscriber is told of what it missed, and how they end.
+//!
+//! A subscription to a stream of another shard begins with a question to its owner. What comes from there before the answer
+//! is not for the subscriber: it is either in the answer or before it. What comes behind is news. So nothing is told twice
+//! and nothing is left out, and nothing has to be held back.
+
+use std::sync::Arc;
+
+use super::super::channel::{
+    After, Delivery, Gap, Join, Joined, Lost, Namespace, Parcel, Pattern, Position, Publication, Publisher,
+    Standing, Subscribers, second_of,
+};
+use super::super::event::{ChannelWish, ClientError, ServerEvent, Subscribed};
+use super::super::gate::Right;
+use super::super::ids::ConnKey;
+use super::super::time::Micros;
+use super::Shard;
+
+/// One subscription of a connection.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pattern: Pattern,
+    /// The question that is out about it; zero when none is.
+    ticket: u64,
+}
+
+impl Shard {
+    /// One event of a client that is about a channel.
+    ///
+    /// # Errors
+    /// For the client; nothing has changed.
+    pub(super) fn channel_wish(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        event_id: Option<&str>,
+        wish: ChannelWish,
+    ) -> Result<(), ClientError> {
+        if self.takes_only_events(key) {
+            let message = "There are no channels on /v1/realtime; join the room as a native client.";
+            return Err(ClientError::new("channels_not_supported", message));
+        }
+        match wish {
+            ChannelWish::Subscribe { channel, after } => {
+                let pattern = self.pattern(&channel)?;
+                let (_, namespace) = self.namespace(pattern.namespace())?;
+                self.may_use(key, namespace, pattern.as_str(), Right::Subscribe)?;
+                self.subscribe(now, key, pattern, after)
+            }
+            ChannelWish::Unsubscribe { channel } => {
+                let pattern = self.pattern(&channel)?;
+                if !self.end_subscription(key, &pattern) {
+                    let message = format!("You have not subscribed to '{pattern}'.");
+                    return Err(ClientError::invalid_value("channel", message));
+                }
+                self.tell(now, key, &ServerEvent::ChannelUnsubscribed { channel, reason: None });
+                Ok(())
+            }
+            ChannelWish::Publish { channel, data, ttl, dedupe } => {
+                let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
+                let by = Publisher::User(identity.map(|identity| identity.sub.clone()));
+                let publication =
+                    Publication { channel, data, dedupe, ttl, needs_subscriber: false, session: None, by };
+                self.channel_publish(now, key, event_id, publication)
+            }
+        }
+    }
+
+    fn pattern(&self, text: &str) -> Result<Pattern, ClientError> {
+        let wrong = |bad| ClientError::invalid_value("channel", format!("This is no channel: {bad}."));
+        Pattern::parse(text).map_err(wrong)
+    }
+
+    /// The namespace of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn namespace(&self, name: &str) -> Result<(usize, &Namespace), ClientError> {
+        self.config.channels.find(name).ok_or_else(|| {
+            let shown: String = name.chars().take(64).collect();
+            ClientError::invalid_value("channel", format!("There is no namespace '{shown}' here."))
+        })
+    }
+
+    /// Whether a connection may do this on what a name or pattern names.
+    ///
+    /// # Errors
+    /// For the client.
+    pub(super) fn may_use(
+        &self,
+        key: ConnKey,
+        namespace: &Namespace,
+        channel: &str,
+        right: Right,
+    ) -> Result<(), ClientError> {
+        if self.config.gate.is_none() {
+            return Ok(());
+        }
+        let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
+        let may = identity.is_some_and(|identity| {
+            identity.channels.allow(channel, right)
+                && match namespace.subscribers {
+                    Subscribers::Anyone => true,
+                    Subscribers::Own => second_of(channel) == Some(&identity.sub),
+                    Subscribers::Claimed => identity.channels.claim(channel, right),
+                }
+        });
+        let message = "Your token does not allow this on this channel.";
+        if may { Ok(()) } else { Err(ClientError::new("forbidden", message)) }
+    }
+
+    /// Begins a subscription, or tells what is new of one that there is.
+    fn subscribe(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        pattern: Pattern,
+        after: Option<After>,
+    ) -> Result<(), ClientError> {
+        let stream = pattern.stream().map(str::to_owned);
+        if after.is_some() && stream.is_none() {
+            let message = "'after' needs a channel that names one stream: its second segment is a '*'.";
+            return Err(ClientError::invalid_value("after", message));
+        }
+        self.note_subscription(key, &pattern)?;
+        let Some(stream) = stream else {
+            self.channels.tree.insert(&pattern, key);
+            self.tell_subscribed(now, key, &pattern, None, None);
+            return Ok(());
+        };
+        let owner = super::super::channel::owner(&stream, self.config.shards);
+        self.channels.last_ticket += 1;
+        let ticket = self.channels.last_ticket;
+        self.note_ticket(key, &pattern, ticket);
+        if after.is_some() {
+            // What it hears meanwhile would be in what it missed as well.
+            self.channels.tree.remove(&pattern, key);
+        }
+        let join = Join { conn: key, ticket, pattern, after };
+        if owner == self.id {
+            let joined = self.standing_for(now, &stream, join);
+            self.joined(now, joined);
+            return Ok(());
+        }
+        if let Err(Parcel::Join(join)) = self.channels.outgoing.send(owner, Parcel::Join(Box::new(join))) {
+            self.end_subscription(key, &join.pattern);
+            return Err(ClientError::new("overloaded", "There was no room for it on the way. Try again."));
+        }
+        Ok(())
+    }
+
+    /// Counts a subscription, if it is a new one.
+    fn note_subscription(&mut self, key: ConnKey, pattern: &Pattern) -> Result<(), ClientError> {
+        let most = self.config.limits.subscriptions_max;
+        let known = self.channels.subscribers.get(&key);
+        if known.is_some_and(|known| known.iter().any(|known| known.pattern == *pattern)) {
+            return Ok(());
+        }
+        if known.map_or(0, Vec::len) >= most {
+            let message = format!("A connection may have {most} subscriptions.");
+            return Err(ClientError::new("too_many_subscriptions", message));
+        }
+        let subscription = Subscription { pattern: pattern.clone(), ticket: 0 };
+        self.channels.subscribers.entry(key).or_default().push(subscription);
+        self.quotas.interest.add(self.id, pattern);
+        self.counters.channels.subscriptions += 1;
+        Ok(())
+    }
+
+    fn note_ticket(&mut self, key: ConnKey, pattern: &Pattern, ticket: u64) {
+        let known = self.channels.subscribers.get_mut(&key).into_iter().flatten();
+        known.filter(|known| known.pattern == *pattern).for_each(|known| known.ticket = ticket);
+    }
+
+    /// What a subscriber has to know of a stream of this shard.
+    pub(super) fn standing_for(&self, now: Micros, stream: &str, join: Join) -> Joined {
+        let Join { conn, ticket, pattern, after } = join;
+        Joined { conn, ticket, standing: self.channels.streams.standing(now, stream, &pattern, after) }
+    }
+
+    /// The owner has answered: the subscription begins here.
+    pub(super) fn joined(&mut self, now: Micros, joined: Joined) {
+        let Joined { conn, ticket, standing: Standing { at, missed } } = joined;
+        let mut known = self.channels.subscribers.get_mut(&conn).into_iter().flatten();
+        // It may have ended meanwhile, or begun anew.
+        let Some(known) = known.find(|known| known.ticket == ticket) else { return };
+        known.ticket = 0;
+        let pattern = known.pattern.clone();
+        let missed = missed.map(|missed| missed.and_then(|missed| self.fits_lane(conn, missed)));
+        match &missed {
+            Some(Ok(missed)) => self.counters.channels.recovered += missed.len() as u64,
+            Some(Err(_)) => self.counters.channels.not_recovered += 1,
+            None => {}
+        }
+        let count = missed.as_ref().map(|missed| missed.as_ref().map(Vec::len).map_err(|lost| *lost));
+        self.tell_subscribed(now, conn, &pattern, Some(at), count);
+        for delivery in missed.into_iter().flatten().flatten() {
+            self.tell(now, conn, &ServerEvent::ChannelMessage(delivery));
+        }
+        self.channels.tree.insert(&pattern, conn);
+    }
+
+    /// What was missed, if half of a lane has room for it.
+    fn fits_lane(&self, key: ConnKey, missed: Vec<Arc<Delivery>>) -> Result<Vec<Arc<Delivery>>, Lost> {
+        let outbox = &self.config.outbox;
+        let Some((conn, _)) = self.open_conn(key) else { return Ok(Vec::new()) };
+        let bytes: usize = missed.iter().map(|delivery| delivery.bytes()).sum();
+        let fits = (conn.lane.len() + missed.len()) * 2 <= outbox.messages_max
+            && (conn.lane.bytes() + bytes) * 2 <= outbox.bytes_max;
+        if fits || missed.is_empty() { Ok(missed) } else { Err(Lost::TooMuch) }
+    }
+
+    fn tell_subscribed(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        pattern: &Pattern,
+        at: Option<Position>,
+        missed: Option<Result<usize, Lost>>,
+    ) {
+        let subscribed = Subscribed { channel: pattern.as_str().into(), at, missed };
+        self.tell(now, key, &ServerEvent::ChannelSubscribed(Box::new(subscribed)));
+    }
+
+    /// Messages were lost on the way here: whoever may have been meant is told.
+    pub(super) fn gap(&mut self, now: Micros, gap: &Gap) {
+        let subscribers = self.channels.subscribers.iter();
+        let concerned: Vec<(ConnKey, Pattern)> = subscribers
+            .flat_map(|(key, known)| known.iter().map(move |known| (*key, known)))
+            // Whoever waits for an answer gets it behind this.
+            .filter(|(_, known)| known.ticket == 0 && known.pattern.may_meet(&gap.stream))
+            .map(|(key, known)| (key, known.pattern.clone()))
+            .collect();
+        for (key, pattern) in concerned {
+            self.counters.channels.gaps += 1;
+            self.tell_subscribed(now, key, &pattern, Some(gap.at), Some(Err(Lost::Overloaded)));
+        }
+    }
+
+    /// Ends a subscription; false when there was none.
+    fn end_subscription(&mut self, key: ConnKey, pattern: &Pattern) -> bool {
+        let Some(known) = self.channels.subscribers.get_mut(&key) else { return false };
+        let Some(place) = known.iter().position(|known| known.pattern == *pattern) else { return false };
+        known.swap_remove(place);
+        if known.is_empty() {
+            self.channels.subscribers.remove(&key);
+        }
+        self.forget_subscription(key, pattern);
+        true
+    }
+
+    /// A connection is going, and its subscriptions with it.
+    pub(super) fn end_subscriptions(&mut self, key: ConnKey) {
+        for known in self.channels.subscribers.remove(&key).into_iter().flatten() {
+            self.forget_subscription(key, &known.pattern);
+        }
+    }
+
+    fn forget_subscription(&mut self, key: ConnKey, pattern: &Pattern) {
+        self.channels.tree.remove(pattern, key);
+        self.quotas.interest.remove(self.id, pattern);
+        self.counters.channels.subscriptions -= 1;
+    }
+}

@@ -1,0 +1,4 @@
+//! Channels over several shards: who hears what, in which order, and what they are told of the rest.
+
+mod publishing;
+mod rig;
