@@ -48,6 +48,19 @@ fn a_frame_for_many_listeners_is_encoded_once() {
 }
 
 #[test]
+fn streams_of_events_are_held_and_come_back_after_a_storm() {
+    let server = Server::start(&["--shards", "2"]);
+    let arguments = ["--transport", "sse", "--clients", "500", "--warmup-s", "0.5", "--duration-s", "2"];
+    let bounds = ["--expect", "handshake_failures=0,errors=0"];
+    let report = load(&server, "idle", &[&arguments[..], &bounds].concat());
+    assert_eq!(report["handshakes"]["ok"], 500);
+    assert_eq!(report["events_received"], 500, "a welcome each: {report}");
+    assert_eq!(server.metric("voxhall_sse_connections"), 0.0, "all have left");
+    let report = load(&server, "storm", &[&arguments[..], &bounds, &["--resume"]].concat());
+    assert_eq!(report["storm"]["recovered"], 500, "{report}");
+}
+
+#[test]
 fn connections_that_come_and_go_leave_nothing_behind() {
     let server = Server::start(&["--shards", "2", "--engine", "echo", "--set", "room.linger_s=0"]);
     load(

@@ -304,5 +304,8 @@ export declare class Backoff {
 export declare function encode(value: unknown): Uint8Array;
 export declare function decode(bytes: Uint8Array): unknown;
 
+/** The number of an event in its room's history; null if it has none. */
+export declare function roomSeq(event: ServerEvent): number | null;
+
 /** The sample rate that a session speaks. */
 export declare function sessionRate(session: unknown, fallback?: number): number;

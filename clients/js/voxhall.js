@@ -414,7 +414,7 @@ class SseLine {
   #abort = new AbortController();
   #unsent = [];
   #posting = false;
-  #resume = null;
+  #connection = null;
 
   /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
   constructor({ url, token, fetch, on }) {
@@ -475,13 +475,16 @@ class SseLine {
     for (;;) {
       const { done, value } = await reader.read();
       if (done || !this.#on) return;
-      for (const { data } of parser.push(decoder.decode(value, { stream: true }))) this.#take(data);
+      for (const message of parser.push(decoder.decode(value, { stream: true }))) this.#take(message);
     }
   }
 
-  #take(data) {
+  #take({ type, data }) {
     const event = JSON.parse(data);
-    if (event.type === 'session.created') this.#resume = event.session?.resume?.token ?? null;
+    if (event === null || typeof event !== 'object') throw new TypeError('the server sent what is no event');
+    // The last one says what a close code would.
+    if (type === 'close') this.#end({ close: event.code ?? 1006, words: event.reason ?? '', opened: true });
+    if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
     this.#on?.event(event);
   }
 
@@ -507,7 +510,7 @@ class SseLine {
   async #deliver(events) {
     const url = new URL(this.#url);
     url.search = '';
-    if (this.#resume) url.searchParams.set('resume', this.#resume);
+    if (this.#connection) url.searchParams.set('id', this.#connection);
     for (let attempt = 1; ; attempt += 1) {
       try {
         const answer = await this.#fetch(url.href, {
@@ -864,16 +867,20 @@ function writeBinary(kind, payload, { timestampMs = 0 } = {}) {
   return message;
 }
 
-/// The events of a text message. A line that is no JSON becomes an event of the type `unreadable`.
+const unreadable = (text) => ({ type: 'unreadable', text: String(text).slice(0, 200) });
+const isEvent = (event) => typeof event === 'object' && event !== null && typeof event.type === 'string';
+
+/// The events of a text message. What is none becomes an event of the type `unreadable`.
 function readLines(text) {
   return text
     .split('\n')
     .filter((line) => line.trim())
     .map((line) => {
       try {
-        return JSON.parse(line);
+        const event = JSON.parse(line);
+        return isEvent(event) ? event : unreadable(line);
       } catch {
-        return { type: 'unreadable', text: line.slice(0, 200) };
+        return unreadable(line);
       }
     });
 }
@@ -899,9 +906,9 @@ function writeLines(events) {
 
 function readPacked(payload) {
   try {
-    return decodeAll(new Uint8Array(payload));
+    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : unreadable('')));
   } catch (error) {
-    return [{ type: 'unreadable', text: String(error.message) }];
+    return [unreadable(error.message)];
   }
 }
 
@@ -953,8 +960,10 @@ class SocketLine {
     };
     this.#socket.onmessage = ({ data }) => this.#message(data);
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    // A close follows, and says all that can be known.
-    this.#socket.onerror = () => {};
+    // A close follows and says all that can be known; in Node not always.
+    this.#socket.onerror = () => {
+      if (!this.#opened) this.#end(1006, 'no connection could be made');
+    };
   }
 
   get backlogBytes() {
@@ -1323,11 +1332,14 @@ function report(error) {
 
 
 const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
+// What was sent, and is not yet known to have been taken, may be so many times as much.
+const SENT_TIMES = 4;
 
 class Outgoing {
   #entries = [];
   #bytes = 0;
   #last = 0;
+  #unsent = 0;
 
   constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
     this.eventsMax = eventsMax;
@@ -1349,10 +1361,12 @@ class Outgoing {
   push(event) {
     const whole = { ...event, client_seq: this.#last + 1 };
     const bytes = JSON.stringify(whole).length;
-    if (this.#entries.length >= this.eventsMax || this.#bytes + bytes > this.bytesMax) {
+    const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
+    if (full || this.#bytes + bytes > this.bytesMax) {
       throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
     }
     this.#last += 1;
+    this.#unsent += 1;
     this.#bytes += bytes;
     this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
     return this.#last;
@@ -1368,6 +1382,7 @@ class Outgoing {
   takeUnsent() {
     const unsent = this.#entries.filter((entry) => !entry.sent);
     for (const entry of unsent) entry.sent = true;
+    this.#unsent = 0;
     return unsent.map((entry) => entry.event);
   }
 
@@ -1376,9 +1391,18 @@ class Outgoing {
     this.#drop((entry) => entry.seq <= seq);
   }
 
-  /// What the server has not taken has to be sent again.
-  rewind() {
-    for (const entry of this.#entries) entry.sent = false;
+  /// The server has taken everything up to this number and nothing else: the rest has to be sent again, in numbers that
+  /// follow, because those of what was not kept are missing between them.
+  settle(seq) {
+    this.taken(seq);
+    this.#last = seq;
+    for (const entry of this.#entries) {
+      this.#last += 1;
+      entry.seq = this.#last;
+      entry.event.client_seq = this.#last;
+      entry.sent = false;
+    }
+    this.#unsent = this.size;
   }
 
   /// Gives up what was sent and may or may not have been taken.
@@ -1394,7 +1418,10 @@ class Outgoing {
   #drop(isIt) {
     const gone = this.#entries.filter(isIt);
     this.#entries = this.#entries.filter((entry) => !isIt(entry));
-    for (const entry of gone) this.#bytes -= entry.bytes;
+    for (const entry of gone) {
+      this.#bytes -= entry.bytes;
+      if (!entry.sent) this.#unsent -= 1;
+    }
     return gone.map((entry) => entry.event);
   }
 }
@@ -1407,6 +1434,11 @@ class Outgoing {
 const SEEN_MAX = 4096;
 // Their `seq` is not the number of an event of the room.
 const OTHER_NUMBERS = /^(channel\.|session\.restored$|session\.created$)/;
+
+/// The number of an event of the room; nothing of what has none, or a number of another kind.
+function roomSeq({ type, seq }) {
+  return typeof seq === 'number' && !OTHER_NUMBERS.test(type) ? seq : null;
+}
 
 class Position {
   #seen = new Set();
@@ -1426,8 +1458,8 @@ class Position {
 
   /// Whether an event is new. Those without a number always are.
   take(event) {
-    const { seq } = event;
-    if (typeof seq !== 'number' || OTHER_NUMBERS.test(event.type)) return true;
+    const seq = roomSeq(event);
+    if (seq === null) return true;
     if (seq <= this.#floor || this.#seen.has(seq)) return false;
     this.#seen.add(seq);
     this.seq = Math.max(this.seq, seq);
@@ -1670,6 +1702,7 @@ class Link extends Emitter {
       this.#resume = this.session.resume?.token ?? null;
       this.#startOver(this.session.resume);
       this.#abandonSent();
+      this.outgoing.settle(0);
       this.#opened();
     }
   }
@@ -1703,13 +1736,14 @@ class Link extends Emitter {
     if (again !== undefined) this.#fill(again);
   }
 
-  #settleOutgoing({ client_seq: taken }) {
+  #settleOutgoing({ recovered, client_seq: taken }) {
     if (this.#phase !== 'welcomed') return;
-    if (typeof taken === 'number') {
-      this.outgoing.taken(taken);
-      this.outgoing.rewind();
+    if (recovered || typeof taken === 'number') {
+      this.outgoing.settle(taken ?? 0);
     } else {
       this.#abandonSent();
+      // Whoever has had nothing of this member waits for its first event where the order of requests is in question.
+      if (!this.takesBinary) this.outgoing.settle(0);
     }
     this.#opened();
   }
@@ -1734,7 +1768,7 @@ class Link extends Emitter {
   /// While what was dropped is asked for again, numbered events wait, so that everything is given in its order.
   #hold(event) {
     const filling = this.#filling;
-    if (!filling || typeof event.seq !== 'number' || event.type.startsWith('channel.')) {
+    if (!filling || roomSeq(event) === null) {
       this.#deliver(event);
       return;
     }
@@ -1781,7 +1815,7 @@ class Link extends Emitter {
     this.#timers.set('draining', ms ?? 0, () => {
       this.#hangUp(LEAVING_DRAINED, 'draining');
       this.#tellState('reconnecting', { code: 'draining', message: 'the server is going away', attempt: 1, inMs: 0 });
-      if (this.#phase === 'waiting') this.#dial();
+      if (this.#phase === 'waiting') this.#timers.set('backoff', 0, () => this.#dial());
     });
   }
 
@@ -2249,4 +2283,4 @@ class Sound extends Emitter {
   }
 }
 
-export { BACKOFF, Backoff, Sound, Timers, Voxhall, VoxhallError, decode, encode, sessionRate };
+export { BACKOFF, Backoff, Sound, Timers, Voxhall, VoxhallError, decode, encode, roomSeq, sessionRate };

@@ -9,7 +9,7 @@ use crate::expect::{self, Bound};
 use crate::flood::Flood;
 use crate::frame::STAMP_BYTES;
 use crate::host;
-use crate::plan::{Plan, Scenario, Subprotocol};
+use crate::plan::{Plan, Scenario, Subprotocol, Transport};
 
 /// Loads a WebSocket room server and says what came back, when, and at what cost.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// What is negotiated
     #[arg(long, value_enum, default_value = "none")]
     subprotocol: Subprotocol,
+    /// How clients hear their rooms (idle, ramp and storm: nobody speaks there)
+    #[arg(long, value_enum, default_value = "websocket")]
+    transport: Transport,
     /// Rooms are called by this and a number
     #[arg(long, default_value = "load-")]
     prefix: String,
@@ -196,6 +199,7 @@ impl Args {
             prefix: self.prefix,
             engine: self.engine.unwrap_or_else(|| if relays { "relay".into() } else { "echo".into() }),
             subprotocol: self.subprotocol,
+            transport: self.transport,
             connections,
             first: 0,
             count: connections,
@@ -287,6 +291,12 @@ impl Args {
         }
         if self.sources > 250 || self.tick_us.max(self.read_gap_us) > 100_000 {
             return Err("--sources goes to 250, --tick-us and --read-gap-us to 100000".into());
+        }
+        let silent = matches!(self.scenario, Scenario::Idle | Scenario::Ramp | Scenario::Storm);
+        if self.transport == Transport::Sse && !(silent && self.subprotocol == Subprotocol::None) {
+            return Err(
+                "--transport sse: only idle, ramp and storm are heard so, without a subprotocol".into()
+            );
         }
         if self.rate.is_some() && !self.scenario.has_rate() {
             let name = self.scenario.name();

@@ -20,6 +20,7 @@ mod progress;
 mod report;
 mod sampler;
 mod socket;
+mod stream;
 mod summary;
 mod table;
 mod tally;

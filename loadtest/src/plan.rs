@@ -93,6 +93,17 @@ impl Subprotocol {
     }
 }
 
+/// How clients hear their rooms.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+pub(crate) enum Transport {
+    /// A WebSocket each
+    #[value(name = "websocket")]
+    WebSocket,
+    /// A stream of server-sent events each
+    #[value(name = "sse")]
+    Sse,
+}
+
 /// One run, or one worker's share of it (`first`, `count`).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Plan {
@@ -102,6 +113,7 @@ pub(crate) struct Plan {
     pub(crate) prefix: String,
     pub(crate) engine: String,
     pub(crate) subprotocol: Subprotocol,
+    pub(crate) transport: Transport,
     /// Connections over all processes; `fanout` counts its speaker here.
     pub(crate) connections: u32,
     /// Number of this worker's first client.
@@ -216,6 +228,7 @@ pub(crate) mod tests {
             prefix: "load-".into(),
             engine: "echo".into(),
             subprotocol: Subprotocol::None,
+            transport: Transport::WebSocket,
             connections,
             first: 0,
             count: connections,

@@ -105,6 +105,12 @@ pub(crate) fn write(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
 }
 
+/// Says that nothing more will be written.
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) {
+    // When it is gone already there is nobody left to tell.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+}
+
 /// Makes the coming close of the socket a reset, as when a cable is cut or a process dies with unread data. It also
 /// leaves no TIME_WAIT behind, so that ten thousand clients can come back at once, and the next run can start.
 pub(crate) fn close_by_reset(socket: BorrowedFd<'_>) {

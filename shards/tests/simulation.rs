@@ -74,7 +74,8 @@ fn seeds() {
     let (wrong, right) = run(first, seeds);
     let sum = |of: fn(&Report) -> u64| right.iter().map(of).sum::<u64>();
     print(&format!(
-        "{} worlds, {} s of virtual time, {} steps, {} connections, {} books settled, {} closed as slow, {} dropped",
+        "{} worlds, {} s of virtual time, {} steps, {} connections, {} books settled, {} closed as slow, {} dropped, \
+         {} came back, {} told again",
         right.len(),
         sum(|report| report.virtual_ms) / 1_000,
         sum(|report| report.steps),
@@ -82,6 +83,8 @@ fn seeds() {
         sum(|report| report.settled),
         sum(|report| report.slow_closed),
         sum(|report| report.dropped),
+        sum(|report| report.restored),
+        sum(|report| report.replayed),
     ));
     let mut text = String::new();
     for violation in wrong.iter().take(20) {
@@ -93,6 +96,8 @@ fn seeds() {
         assert!(sum(|report| report.settled) > seeds, "too few conversations come to their end");
         assert!(sum(|report| report.dropped) > 0, "no lane was ever full");
         assert!(sum(|report| report.slow_closed) > 0, "no client was ever slow");
+        assert!(sum(|report| report.restored) > seeds, "too few clients came back");
+        assert!(sum(|report| report.replayed) > seeds, "too few had missed anything");
     }
 }
 

@@ -1,6 +1,8 @@
 // The event log: what went over the wire, newest last. Keeps a bounded number of events; a paused log keeps
 // counting what it did not show.
 
+import { roomSeq } from '/client.js';
+
 const KEPT_MAX = 400;
 const DETAIL_CHARS_MAX = 160;
 const PINGS = new Set(['ping', 'pong']);
@@ -35,7 +37,7 @@ export class EventLog {
 
   /// `direction` is `in`, `out` or `note`.
   add(direction, type, detail = {}) {
-    const entry = { direction, type, seq: detail.seq, at: performance.now() - this.#started, text: brief(detail) };
+    const entry = { direction, type, seq: roomSeq({ ...detail, type }), at: performance.now() - this.#started, text: brief(detail) };
     this.#entries.push(entry);
     if (this.#entries.length > KEPT_MAX) this.#entries.shift();
     if (!this.#shows(entry)) return;
@@ -78,7 +80,7 @@ export class EventLog {
 function row({ direction, type, seq, at, text }) {
   const item = document.createElement('li');
   item.dataset.direction = direction;
-  if (direction === 'in' && seq !== undefined) item.dataset.seq = seq;
+  if (direction === 'in' && seq !== null) item.dataset.seq = seq;
   if (type === 'error') item.dataset.fault = '';
   item.append(cell('time', (at / 1000).toFixed(2)), cell('type', type), cell('detail', text));
   item.title = text;

@@ -3,10 +3,6 @@
 # skips, when it can't have it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-venv="$here/../../target/celery-tests"
-if ! cmp -s "$here/requirements.txt" "$venv/.installed"; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$venv/.installed"
-fi
-exec "$venv/bin/celery" "$@"
+. "$here/../tools.sh"
+venv "$here/../../target/celery-tests" "$here/requirements.txt"
+exec "$python" -m celery "$@"

@@ -1,12 +1,15 @@
 //! Proxies in front: a socket file for those on the same host, a PROXY header before TLS, and HAProxy and nginx with the
-//! configurations of docs/operations.md.
+//! configurations of docs/operations.md, for WebSockets and for streams of events.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../sse/listener.rs"]
+mod listener;
 mod programs;
 mod sealed;
 mod socket_file;
+mod streams;
 
 use std::fs;
 use std::path::{Path, PathBuf};

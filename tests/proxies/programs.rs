@@ -13,17 +13,17 @@ use super::support::{Server, ask, connect, repository};
 use super::{Folder, member_of, unix};
 
 /// The path of the socket file in the documentation.
-const DOCUMENTED: &str = "/run/voxhall/public.sock";
+pub(crate) const DOCUMENTED: &str = "/run/voxhall/public.sock";
 
 /// The block of docs/operations.md that begins with this line.
-fn documented(first_line: &str) -> String {
+pub(crate) fn documented(first_line: &str) -> String {
     let page = fs::read_to_string(repository("docs/operations.md")).expect("the page");
     let (_, block) = page.split_once(&format!("```\n{first_line}\n")).expect("the page shows it");
     block.split_once("\n```").expect("a block ends").0.to_owned()
 }
 
 /// With each of these in place of what is documented, which has to be there.
-fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
+pub(crate) fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (documented, own)| {
         assert!(text.contains(documented), "{documented:?} is not in\n{text}");
         text.replace(documented, own)
@@ -31,7 +31,7 @@ fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
 }
 
 /// A proxy, ended with its test.
-struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     address: SocketAddr,
 }
@@ -61,12 +61,12 @@ impl Drop for Proxy {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound")
 }
 
-fn haproxy(folder: &Folder, configuration: &str, address: SocketAddr) -> Proxy {
+pub(crate) fn haproxy(folder: &Folder, configuration: &str, address: SocketAddr) -> Proxy {
     let file = folder.path("haproxy.cfg");
     fs::write(&file, format!("{configuration}\n")).expect("a file");
     Proxy::start(daemon("haproxy").arg("-f").arg(&file).arg("-db"), address)
@@ -79,7 +79,7 @@ fn daemon(name: &str) -> Command {
     command
 }
 
-fn nginx(folder: &Folder, site: &str, address: SocketAddr) -> Proxy {
+pub(crate) fn nginx(folder: &Folder, site: &str, address: SocketAddr) -> Proxy {
     let place = |name: &str| folder.path(name).display().to_string();
     fs::write(folder.path("site.conf"), format!("{site}\n")).expect("a file");
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

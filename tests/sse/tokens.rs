@@ -9,8 +9,12 @@ const SECRET: &str = "VOXHALL_AUTH__HS256_SECRET";
 const SECRET_TEXT: &str = "a secret of more than thirty-two bytes for these tests";
 
 fn token(sub: &str, room: &str) -> String {
-    let minted = voxhall(&["token", "--sub", sub, "--room", room, "--ttl", "1h"])
-        .env(SECRET, SECRET_TEXT)
+    mint(&["--sub", sub, "--room", room])
+}
+
+fn mint(arguments: &[&str]) -> String {
+    let minted = voxhall(&[&["token", "--ttl", "1h"], arguments].concat())
+        .envs([(SECRET, SECRET_TEXT), ("VOXHALL_AUTH__MODE", "jwt")])
         .output()
         .expect("the program runs");
     assert!(minted.status.success(), "{}", String::from_utf8_lossy(&minted.stderr));
@@ -42,15 +46,11 @@ fn a_member_speaks_for_itself_alone() {
         assert_eq!(stream.event("pong")["t"], 1);
     }
     // Who is disconnected is told why, and posts no more.
-    let admin = voxhall(&["token", "--sub", "root", "--role", "admin", "--ttl", "1h"])
-        .env(SECRET, SECRET_TEXT)
-        .output()
-        .expect("the program runs");
-    let admin = String::from_utf8(admin.stdout).expect("text");
+    let admin = mint(&["--sub", "root", "--role", "admin"]);
     let request = format!(
         "POST /api/v1/users/ann/disconnect HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\
          Authorization: Bearer {}\r\n\r\n",
-        admin.trim()
+        admin
     );
     assert!(exchange(server.admin, &request).starts_with("HTTP/1.1 200"));
     assert_eq!(anns.goodbye(), 1008);

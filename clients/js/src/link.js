@@ -6,7 +6,7 @@ import { Subscriptions } from './channels.js';
 import { Dialer, tokenEndsAt } from './dialer.js';
 import { Emitter } from './emitter.js';
 import { Outgoing } from './outgoing.js';
-import { Position } from './position.js';
+import { Position, roomSeq } from './position.js';
 import { VoxhallError, afterClose, afterStatus } from './reasons.js';
 
 // Events held back while what was dropped is asked for again; more are given to the user, with the gap.
@@ -232,6 +232,7 @@ export class Link extends Emitter {
       this.#resume = this.session.resume?.token ?? null;
       this.#startOver(this.session.resume);
       this.#abandonSent();
+      this.outgoing.settle(0);
       this.#opened();
     }
   }
@@ -265,13 +266,14 @@ export class Link extends Emitter {
     if (again !== undefined) this.#fill(again);
   }
 
-  #settleOutgoing({ client_seq: taken }) {
+  #settleOutgoing({ recovered, client_seq: taken }) {
     if (this.#phase !== 'welcomed') return;
-    if (typeof taken === 'number') {
-      this.outgoing.taken(taken);
-      this.outgoing.rewind();
+    if (recovered || typeof taken === 'number') {
+      this.outgoing.settle(taken ?? 0);
     } else {
       this.#abandonSent();
+      // Whoever has had nothing of this member waits for its first event where the order of requests is in question.
+      if (!this.takesBinary) this.outgoing.settle(0);
     }
     this.#opened();
   }
@@ -296,7 +298,7 @@ export class Link extends Emitter {
   /// While what was dropped is asked for again, numbered events wait, so that everything is given in its order.
   #hold(event) {
     const filling = this.#filling;
-    if (!filling || typeof event.seq !== 'number' || event.type.startsWith('channel.')) {
+    if (!filling || roomSeq(event) === null) {
       this.#deliver(event);
       return;
     }
@@ -343,7 +345,7 @@ export class Link extends Emitter {
     this.#timers.set('draining', ms ?? 0, () => {
       this.#hangUp(LEAVING_DRAINED, 'draining');
       this.#tellState('reconnecting', { code: 'draining', message: 'the server is going away', attempt: 1, inMs: 0 });
-      if (this.#phase === 'waiting') this.#dial();
+      if (this.#phase === 'waiting') this.#timers.set('backoff', 0, () => this.#dial());
     });
   }
 

@@ -3,11 +3,14 @@
 import { VoxhallError } from './reasons.js';
 
 export const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
+// What was sent, and is not yet known to have been taken, may be so many times as much.
+const SENT_TIMES = 4;
 
 export class Outgoing {
   #entries = [];
   #bytes = 0;
   #last = 0;
+  #unsent = 0;
 
   constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
     this.eventsMax = eventsMax;
@@ -29,10 +32,12 @@ export class Outgoing {
   push(event) {
     const whole = { ...event, client_seq: this.#last + 1 };
     const bytes = JSON.stringify(whole).length;
-    if (this.#entries.length >= this.eventsMax || this.#bytes + bytes > this.bytesMax) {
+    const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
+    if (full || this.#bytes + bytes > this.bytesMax) {
       throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
     }
     this.#last += 1;
+    this.#unsent += 1;
     this.#bytes += bytes;
     this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
     return this.#last;
@@ -48,6 +53,7 @@ export class Outgoing {
   takeUnsent() {
     const unsent = this.#entries.filter((entry) => !entry.sent);
     for (const entry of unsent) entry.sent = true;
+    this.#unsent = 0;
     return unsent.map((entry) => entry.event);
   }
 
@@ -56,9 +62,18 @@ export class Outgoing {
     this.#drop((entry) => entry.seq <= seq);
   }
 
-  /// What the server has not taken has to be sent again.
-  rewind() {
-    for (const entry of this.#entries) entry.sent = false;
+  /// The server has taken everything up to this number and nothing else: the rest has to be sent again, in numbers that
+  /// follow, because those of what was not kept are missing between them.
+  settle(seq) {
+    this.taken(seq);
+    this.#last = seq;
+    for (const entry of this.#entries) {
+      this.#last += 1;
+      entry.seq = this.#last;
+      entry.event.client_seq = this.#last;
+      entry.sent = false;
+    }
+    this.#unsent = this.size;
   }
 
   /// Gives up what was sent and may or may not have been taken.
@@ -74,7 +89,10 @@ export class Outgoing {
   #drop(isIt) {
     const gone = this.#entries.filter(isIt);
     this.#entries = this.#entries.filter((entry) => !isIt(entry));
-    for (const entry of gone) this.#bytes -= entry.bytes;
+    for (const entry of gone) {
+      this.#bytes -= entry.bytes;
+      if (!entry.sent) this.#unsent -= 1;
+    }
     return gone.map((entry) => entry.event);
   }
 }

@@ -5,6 +5,11 @@ const SEEN_MAX = 4096;
 // Their `seq` is not the number of an event of the room.
 const OTHER_NUMBERS = /^(channel\.|session\.restored$|session\.created$)/;
 
+/// The number of an event of the room; nothing of what has none, or a number of another kind.
+export function roomSeq({ type, seq }) {
+  return typeof seq === 'number' && !OTHER_NUMBERS.test(type) ? seq : null;
+}
+
 export class Position {
   #seen = new Set();
   #floor = 0;
@@ -23,8 +28,8 @@ export class Position {
 
   /// Whether an event is new. Those without a number always are.
   take(event) {
-    const { seq } = event;
-    if (typeof seq !== 'number' || OTHER_NUMBERS.test(event.type)) return true;
+    const seq = roomSeq(event);
+    if (seq === null) return true;
     if (seq <= this.#floor || this.#seen.has(seq)) return false;
     this.#seen.add(seq);
     this.seq = Math.max(this.seq, seq);

@@ -17,7 +17,7 @@ export class SseLine {
   #abort = new AbortController();
   #unsent = [];
   #posting = false;
-  #resume = null;
+  #connection = null;
 
   /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
   constructor({ url, token, fetch, on }) {
@@ -78,13 +78,16 @@ export class SseLine {
     for (;;) {
       const { done, value } = await reader.read();
       if (done || !this.#on) return;
-      for (const { data } of parser.push(decoder.decode(value, { stream: true }))) this.#take(data);
+      for (const message of parser.push(decoder.decode(value, { stream: true }))) this.#take(message);
     }
   }
 
-  #take(data) {
+  #take({ type, data }) {
     const event = JSON.parse(data);
-    if (event.type === 'session.created') this.#resume = event.session?.resume?.token ?? null;
+    if (event === null || typeof event !== 'object') throw new TypeError('the server sent what is no event');
+    // The last one says what a close code would.
+    if (type === 'close') this.#end({ close: event.code ?? 1006, words: event.reason ?? '', opened: true });
+    if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
     this.#on?.event(event);
   }
 
@@ -110,7 +113,7 @@ export class SseLine {
   async #deliver(events) {
     const url = new URL(this.#url);
     url.search = '';
-    if (this.#resume) url.searchParams.set('resume', this.#resume);
+    if (this.#connection) url.searchParams.set('id', this.#connection);
     for (let attempt = 1; ; attempt += 1) {
       try {
         const answer = await this.#fetch(url.href, {

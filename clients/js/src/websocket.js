@@ -31,8 +31,10 @@ export class SocketLine {
     };
     this.#socket.onmessage = ({ data }) => this.#message(data);
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    // A close follows, and says all that can be known.
-    this.#socket.onerror = () => {};
+    // A close follows and says all that can be known; in Node not always.
+    this.#socket.onerror = () => {
+      if (!this.#opened) this.#end(1006, 'no connection could be made');
+    };
   }
 
   get backlogBytes() {

@@ -37,16 +37,20 @@ export function writeBinary(kind, payload, { timestampMs = 0 } = {}) {
   return message;
 }
 
-/// The events of a text message. A line that is no JSON becomes an event of the type `unreadable`.
+const unreadable = (text) => ({ type: 'unreadable', text: String(text).slice(0, 200) });
+const isEvent = (event) => typeof event === 'object' && event !== null && typeof event.type === 'string';
+
+/// The events of a text message. What is none becomes an event of the type `unreadable`.
 export function readLines(text) {
   return text
     .split('\n')
     .filter((line) => line.trim())
     .map((line) => {
       try {
-        return JSON.parse(line);
+        const event = JSON.parse(line);
+        return isEvent(event) ? event : unreadable(line);
       } catch {
-        return { type: 'unreadable', text: line.slice(0, 200) };
+        return unreadable(line);
       }
     });
 }
@@ -72,9 +76,9 @@ export function writeLines(events) {
 
 export function readPacked(payload) {
   try {
-    return decodeAll(new Uint8Array(payload));
+    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : unreadable('')));
   } catch (error) {
-    return [{ type: 'unreadable', text: String(error.message) }];
+    return [unreadable(error.message)];
   }
 }
 

@@ -50,11 +50,13 @@ describe('the outgoing queue', () => {
     assert.deepEqual(['a', 'b', 'c'].map((type) => queue.push({ type })), [1, 2, 3]);
     assert.deepEqual(queue.takeUnsent().map((event) => event.client_seq), [1, 2, 3]);
     assert.deepEqual(queue.takeUnsent(), []);
-    queue.taken(1);
-    queue.rewind();
-    assert.deepEqual(queue.takeUnsent().map((event) => event.type), ['b', 'c']);
-    queue.taken(3);
+    assert.equal(queue.number({ type: 'fleeting' }).client_seq, 4);
+    queue.push({ type: 'd' });
+    queue.settle(1);
+    assert.deepEqual(queue.takeUnsent().map(({ type, client_seq: seq }) => [type, seq]), [['b', 2], ['c', 3], ['d', 4]], 'without a gap');
+    queue.taken(4);
     assert.equal(queue.size, 0);
+    assert.equal(queue.push({ type: 'e' }), 5);
   });
 
   it('refuses what there is no room for, and keeps what it has', () => {
@@ -65,6 +67,12 @@ describe('the outgoing queue', () => {
     assert.equal(queue.last, 2, 'what was refused has no number');
     queue.taken(1);
     assert.equal(queue.push({ type: 'c' }), 3);
+    queue.takeUnsent();
+    for (let n = 0; n < 6; n += 1) {
+      queue.push({ type: 'd' });
+      queue.takeUnsent();
+    }
+    assert.throws(() => queue.push({ type: 'e' }), { code: 'queue_full' }, 'what was sent has a bound too');
     const small = new Outgoing({ bytesMax: 60 });
     assert.throws(() => small.push({ type: 'room.send', data: 'x'.repeat(60) }), { code: 'queue_full' });
     assert.equal(small.push({ type: 'room.send' }), 1);

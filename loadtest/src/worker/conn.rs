@@ -50,6 +50,8 @@ pub(super) struct Conn {
     pub(super) voice: Option<Voice>,
     /// The beginning of a frame or of a response head.
     pub(super) partial: Vec<u8>,
+    /// The beginning of an event of a stream.
+    pub(super) text: Vec<u8>,
     pub(super) pending: Option<Box<Pending>>,
     pub(super) tracker: Tracker,
     /// Its part of a conversation (`converse`).

@@ -2,7 +2,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Transport};
 use crate::worker::conn::Resume;
 
 /// Every connection asks with the same key, so that the answer is checked by comparing it. The server has to
@@ -19,6 +19,7 @@ pub(super) struct Handshake {
     after_query: String,
     accept: String,
     subprotocol: Option<&'static str>,
+    transport: Transport,
 }
 
 /// What an answer says so far.
@@ -37,19 +38,26 @@ impl Handshake {
     pub(super) fn new(plan: &Plan) -> Self {
         let subprotocol = plan.subprotocol.offered();
         let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
+        let (path, upgrade) = match plan.transport {
+            Transport::Sse => ("sse", "Accept: text/event-stream\r\n".to_owned()),
+            Transport::WebSocket => (
+                "ws",
+                format!(
+                    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: {KEY}\r\n{offer}"
+                ),
+            ),
+        };
         Self {
-            before_room: format!("GET /ws/{}", plan.prefix),
+            before_room: format!("GET /{path}/{}", plan.prefix),
             query: match plan.audio_rate {
                 Some(rate) => format!("?engine={}&rate={rate}", plan.engine),
                 None => format!("?engine={}", plan.engine),
             },
-            after_query: format!(
-                " HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n",
-                plan.host
-            ),
+            after_query: format!(" HTTP/1.1\r\nHost: {}\r\n{upgrade}\r\n", plan.host),
             accept: derive_accept_key(KEY.as_bytes()),
             subprotocol,
+            transport: plan.transport,
         }
     }
 
@@ -77,8 +85,18 @@ impl Handshake {
             let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
             std::str::from_utf8(found.value).ok()
         };
+        if self.transport == Transport::Sse && response.code == Some(200) {
+            let is =
+                |name: &str, value: &str| header(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
+            let streams = is("content-type", "text/event-stream") && is("transfer-encoding", "chunked");
+            return if streams {
+                Answer::Upgraded(head_bytes)
+            } else {
+                Answer::Failed("handshake_no_stream".into())
+            };
+        }
         match response.code {
-            Some(101) => {}
+            Some(101) if self.transport == Transport::WebSocket => {}
             code => return Answer::Failed(format!("handshake_{}", code.unwrap_or(0))),
         }
         if header("sec-websocket-accept") != Some(&self.accept) {
@@ -108,6 +126,20 @@ mod tests {
         assert!(handshake.request(7, None).contains("Sec-WebSocket-Protocol: voxhall.v1\r\n"));
         let resume = Resume { token: "t".into(), after: 3 };
         assert!(handshake.request(7, Some(&resume)).contains("&resume=t&after=3 HTTP/1.1"));
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_without_an_upgrade() {
+        let handshake = Handshake::new(&Plan { transport: Transport::Sse, ..plan(Scenario::Idle, 1) });
+        let request = handshake.request(7, None);
+        assert!(
+            request.starts_with("GET /sse/load-7?engine=echo HTTP/1.1\r\n") && !request.contains("Upgrade")
+        );
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(handshake.answer(format!("{head}5").as_bytes()), Answer::Upgraded(head.len()));
+        let failed = |from: &str, to: &str| handshake.answer(head.replace(from, to).as_bytes());
+        assert_eq!(failed("event-stream", "html"), Answer::Failed("handshake_no_stream".into()));
+        assert_eq!(failed("200", "101"), Answer::Failed("handshake_101".into()));
     }
 
     #[test]

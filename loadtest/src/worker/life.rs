@@ -8,7 +8,7 @@ use super::Worker;
 use super::conn::State;
 use crate::clock::{Voice, now_us};
 use crate::frame::OpCode;
-use crate::plan::Scenario;
+use crate::plan::{Scenario, Transport};
 use crate::socket;
 
 impl Worker {
@@ -155,10 +155,15 @@ impl Worker {
         self.conversation_over(index);
     }
 
-    /// Sends a close frame and waits for the server to end the connection.
+    /// Sends a close frame, or what stands for one, and waits for the server to end the connection.
     pub(super) fn say_goodbye(&mut self, index: u32) {
         if self.conns[index as usize].state == State::Open {
             self.conns[index as usize].state = State::Closing;
+            if self.plan.transport == Transport::Sse {
+                // Who hears a stream has nothing to say: it leaves.
+                self.conns[index as usize].socket.iter().for_each(|open| socket::shut_down(open.as_fd()));
+                return;
+            }
             self.send_control(index, OpCode::Close, &1000u16.to_be_bytes());
         }
     }

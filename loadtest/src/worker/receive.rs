@@ -11,8 +11,9 @@ use super::handshake::Answer;
 use super::{Run, Worker};
 use crate::clock::now_us;
 use crate::frame::{OpCode, Scan, Stamp, scan};
-use crate::plan::{Scenario, Subprotocol};
+use crate::plan::{Scenario, Subprotocol, Transport};
 use crate::socket;
+use crate::stream::{self, Block, Chunk};
 use crate::tally::count;
 use crate::track::Arrival;
 
@@ -67,6 +68,20 @@ impl Worker {
                     Answer::More => break,
                     Answer::Failed(kind) => return self.refused(index, &kind),
                 },
+                State::Open | State::Closing if self.plan.transport == Transport::Sse => {
+                    match stream::chunk(&data[at..]) {
+                        Chunk::Text(text, taken) => {
+                            at += taken;
+                            self.take_text(index, text, now);
+                        }
+                        Chunk::End => return self.gone(index, None),
+                        Chunk::More => break,
+                        Chunk::Broken => {
+                            self.tally.error("broken_chunk");
+                            return self.gone(index, None);
+                        }
+                    }
+                }
                 State::Open | State::Closing => match scan(&data[at..]) {
                     Scan::Frame { opcode, payload, taken } => {
                         at += taken;
@@ -85,6 +100,33 @@ impl Worker {
             self.conns[index as usize].partial = data[at..].to_vec();
         }
         self.end_conversation_if_done(index);
+    }
+
+    /// Text of a stream: whole events are taken, the beginning of one is kept.
+    fn take_text(&mut self, index: u32, text: &[u8], now: u64) {
+        let mut held = std::mem::take(&mut self.conns[index as usize].text);
+        let whole = held.is_empty();
+        held.extend_from_slice(if whole { &[] } else { text });
+        let mut text = if whole { text } else { &held[..] };
+        while let Some((block, taken)) = stream::block(text) {
+            match block {
+                Block::Event(event) => {
+                    self.tally.total_text += 1;
+                    self.tally.batches += 1;
+                    self.take_event(index, event, now);
+                }
+                Block::Close(code) => {
+                    self.tally.total_control += 1;
+                    let state = std::mem::replace(&mut self.conns[index as usize].state, State::Closing);
+                    if state == State::Open && self.quit_by.is_none() {
+                        self.count_close(index, &code.to_string());
+                    }
+                }
+                Block::Other => self.tally.total_control += 1,
+            }
+            text = &text[taken..];
+        }
+        self.conns[index as usize].text = text.to_vec();
     }
 
     fn take_frame(&mut self, index: u32, opcode: OpCode, payload: &[u8], now: u64) {

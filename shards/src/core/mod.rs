@@ -59,4 +59,5 @@ pub use origin::Origins;
 pub use quota::Quotas;
 pub use resume::resume_key;
 pub use shard::Shard;
+pub(crate) use shard::Told;
 pub use time::Micros;

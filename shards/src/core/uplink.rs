@@ -27,9 +27,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// One that begins now.
-    pub(super) fn new(now: Micros, chunked: bool) -> Self {
-        Self { chunked, pinged: now, uplink: Uplink::default() }
+    /// One that begins now, of a member whose last number was this.
+    pub(super) fn new(now: Micros, chunked: bool, taken: u64) -> Self {
+        Self { chunked, pinged: now, uplink: Uplink { taken, ..Uplink::default() } }
     }
 }
 

@@ -16,6 +16,7 @@ mod kernel;
 mod oracle;
 mod pipe;
 mod pump;
+mod recovery;
 mod scenario;
 mod solo;
 mod trace;
@@ -42,6 +43,10 @@ pub struct Report {
     pub slow_closed: u64,
     /// Messages that lanes dropped and told of, or should have.
     pub dropped: u64,
+    /// Times that a client was told what it had missed.
+    pub restored: u64,
+    /// Events told again.
+    pub replayed: u64,
 }
 
 /// Something happened that may not happen.

@@ -123,7 +123,11 @@ impl World {
     /// for that room. Its lane keeps its bounds.
     fn look_at_members(&mut self, shard: usize, rooms: &[RoomDetail]) {
         let mut seen = BTreeSet::new();
-        let limits = self.scenario.config.outbox.clone();
+        let mut limits = self.scenario.config.outbox.clone();
+        // What is told again comes beyond.
+        let history = &self.scenario.config.room;
+        limits.messages_max += history.history_events_max;
+        limits.bytes_max += history.history_bytes_max + 16 * history.history_events_max;
         let now = self.now;
         for room in rooms {
             let id = room.summary.id.as_str();
@@ -328,7 +332,9 @@ impl World {
         for shard in 0..self.nodes.len() {
             let c = self.counters(shard);
             frames += c.frames_received;
-            let left = [c.open, c.heads, c.rooms, c.rooms_lingering, c.queued_messages, c.queued_bytes];
+            let kept = c.history.events + c.history.bytes;
+            let left =
+                [c.open + kept, c.heads, c.rooms, c.rooms_lingering, c.queued_messages, c.queued_bytes];
             let rest = self.nodes[shard].shard.connections() + self.nodes[shard].ready.len();
             if left != [0; 6] || c.inbound_queued + c.timers != 0 || rest != 0 || c.opened != c.closed {
                 return Err(format!("shard {shard} keeps {rest} connections and {c:?}"));
@@ -360,10 +366,13 @@ impl World {
             settled: self.settled,
             slow_closed: 0,
             dropped: 0,
+            restored: self.restored,
+            replayed: 0,
         };
         for shard in 0..self.nodes.len() {
             let counters = self.counters(shard);
             report.slow_closed += counters.slow_closed;
+            report.replayed += counters.history.replayed;
             report.dropped += counters.dropped.iter().take(3).flatten().sum::<u64>();
         }
         report

@@ -146,6 +146,8 @@ fn config(dice: &mut Dice, gentle: bool) -> ShardConfig {
     config.echo_endpoint = dice.permille(700);
     config.room.engine = dice.pick(&[EngineKind::Echo, EngineKind::Relay, EngineKind::Parrot]);
     config.room.linger = Micros::from_ms(dice.pick(&[0, 50, 1_000, 6_000]));
+    config.room.history_events_max = dice.pick(&[0, 4, 16, 64, 256, 256]);
+    config.room.history_bytes_max = dice.pick(&[1_024, 8_192, 65_536, 65_536]);
     // What is refused for its rate is not accounted for by the clients' ledgers.
     (config.limits.messages_per_s, config.limits.bytes_per_s) = (0, 0);
     if dice.permille(300) {

@@ -12,6 +12,7 @@ use super::dice::Dice;
 use super::oracle::Oracle;
 use super::pipe::{Socket, SocketId};
 use super::pump::Node;
+use super::recovery::Annals;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use crate::core::{ConnKey, Micros, Quotas, Shard, ShardId, ShardMessage};
@@ -91,6 +92,10 @@ pub(super) struct World {
     pub(super) babbled: bool,
     /// Connections whose books were found in order.
     pub(super) settled: u64,
+    /// Times that a client was told that it hears what it has missed.
+    pub(super) restored: u64,
+    /// What rooms have told.
+    pub(super) annals: Annals,
 }
 
 impl World {
@@ -134,6 +139,8 @@ impl World {
             spoken: 0,
             babbled: false,
             settled: 0,
+            restored: 0,
+            annals: Annals::default(),
             scenario,
             dice: dice.without_script(),
         };
@@ -142,6 +149,7 @@ impl World {
     }
 
     fn begin(&mut self) {
+        self.nodes.iter_mut().for_each(|node| drop(node.shard.overheard()));
         for client in 0..self.clients.len() {
             let first = Micros(self.dice.range(1, 500_000));
             self.client_wake_in(client, first);

@@ -98,6 +98,9 @@ class Session:
         """The `session` of the present connection's welcome."""
         self._numbers = Numbers()
         self._held: list[Event] | None = None
+        self._asked_after = 0
+        # What the last restoration told again: everything behind the first number, up to the second.
+        self._replayed = (0, 0)
 
     # Connections come and go.
 
@@ -157,6 +160,8 @@ class Session:
         held, self._held = self._held or [], None
         coming_back = self.phase is Phase.RESTORING
         recovered = event.get("recovered") is True
+        after = self._numbers.position if coming_back else self._asked_after
+        self._replayed = (after, _int(event.get("seq"), 0)) if recovered else (0, 0)
         # What was held back comes again, or is all that there is. Of an earlier numbering it precedes the news.
         held = [] if recovered else [one for one in held if self._numbers.is_new(one["seq"])]
         if not recovered and coming_back:
@@ -232,18 +237,23 @@ class Session:
                 self.state = session["state"]
         elif kind == "pong":
             self.confirm(_int(event.get("t"), 0))
-        elif kind == "outbox.dropped" and event.get("class") != "audio":
-            self._ask_for(event.get("first_seq"), taken)
+        elif kind == "outbox.dropped" and event.get("class") != "audio" and event in taken.events:
+            self._ask_for(event, taken)
 
-    def _ask_for(self, first_seq: object, taken: Taken) -> None:
+    def _ask_for(self, news: Event, taken: Taken) -> None:
         """Asks for what was dropped, and holds back what comes meanwhile, because it comes again behind it."""
-        if not isinstance(first_seq, int) or self._token is None:
+        first = news.get("first_seq")
+        if not isinstance(first, int) or self._token is None:
             return
-        if self._held is not None and first_seq > self._numbers.position:
+        # News that is itself told again, of something that has been told again with it.
+        after, upto = self._replayed
+        if first > after and _int(news.get("seq"), upto + 1) <= upto:
+            return
+        if self._held is not None and first > self._asked_after:
             return
         self._held = self._held or []
-        self._numbers.position = min(self._numbers.position, first_seq - 1)
-        taken.replies.append({"type": "session.update", "after": self._numbers.position})
+        self._numbers.position = self._asked_after = min(self._numbers.position, first - 1)
+        taken.replies.append({"type": "session.update", "after": self._asked_after})
 
     # Events of the user.
 

@@ -13,6 +13,7 @@ use super::super::event::Class;
 use super::super::frame::{FramePool, Gather, TEXT, server_header};
 use super::super::spare::SpareQueues;
 use super::super::time::Micros;
+use super::drops::DropNote;
 use super::message::{Message, Shape};
 
 /// Parts of one send at most: what a message header may name cheaply.
@@ -47,17 +48,6 @@ pub struct Books<'a> {
     pub pool: &'a mut FramePool,
     /// What empty lanes have left for the next one that gets a message.
     pub queues: &'a mut SpareQueues<Message>,
-}
-
-/// Drops of one class that the client has not been told of yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DropNote {
-    /// How many.
-    pub count: u64,
-    /// The first one's number.
-    pub first_seq: u64,
-    /// The last one's number.
-    pub last_seq: u64,
 }
 
 /// A connection's outbound queue.
@@ -345,12 +335,7 @@ impl Lane {
             // Planted: late audio goes without a word. The simulation has to find it.
             return;
         }
-        let note = &mut self.drops.get_or_insert_default()[class as usize];
-        note.count += 1;
-        if seq > 0 {
-            note.first_seq = if note.last_seq == 0 { seq } else { note.first_seq.min(seq) };
-            note.last_seq = note.last_seq.max(seq);
-        }
+        self.drops.get_or_insert_default()[class as usize].add(seq);
     }
 
     /// Takes the drops that the client should be told of, once the lane has room for the news.

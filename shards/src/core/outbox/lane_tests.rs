@@ -302,3 +302,37 @@ fn a_lane_full_of_a_response_keeps_nobody_from_being_heard() {
     assert_eq!(bench.urgent("answer"), Enqueue::Queued);
     assert!(bench.lane.half_full_of_answers(&bench.limits));
 }
+
+#[test]
+fn what_is_told_again_stands_outside_the_bounds_and_never_gives_way() {
+    let mut bench = Bench::new(4, false);
+    bench.limits.bytes_max = 200;
+    let again = |bench: &mut Bench| {
+        let frame = bench.pool.copy(&[b'r'; 100]).seal(TEXT);
+        let message = Message {
+            replayed: true,
+            seq: 1,
+            ..Message::new(frame, bench.now, Class::Droppable, Shape::Event)
+        };
+        let books =
+            &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
+        bench.lane.push(message, None, &bench.limits, books)
+    };
+    assert_eq!(bench.push(Class::Droppable, Shape::Event, "d", 0, false), Enqueue::Queued);
+    for _ in 0..20 {
+        assert_eq!(again(&mut bench), Enqueue::Queued);
+    }
+    assert!(bench.lane.replays());
+    for _ in 0..3 {
+        assert_eq!(bench.urgent("live"), Enqueue::Queued, "beside it there is room for as much as ever");
+    }
+    assert_eq!(bench.urgent("live"), Enqueue::Displaced, "the one that was not told again gives way");
+    assert_eq!(bench.urgent("live"), Enqueue::Overflow);
+    assert_eq!(bench.audio(&"a".repeat(200)), Enqueue::Dropped, "the bytes are bounded beside it too");
+    assert_eq!(bench.lane.len(), 24);
+    let sent = bench.gather().len();
+    let books =
+        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
+    bench.lane.sent(bench.now, sent, books);
+    assert!(!bench.lane.replays(), "once it is out there is nothing of it left");
+}

@@ -41,7 +41,7 @@ pub(super) enum Verdict {
     Refuse(Refusal, Vec<u8>),
 }
 
-/// What somebody wants of a room, and who it is.
+/// What somebody wants of a room who may have it.
 struct Wanted {
     wishes: Wishes,
     pass: Option<Pass>,
@@ -265,9 +265,9 @@ impl Shard {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(Wanted { wishes, pass, back }) => {
                 let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
-                // Of a room that the store may have, nobody knows yet: the browser keeps the number that it has.
-                let fresh = self.config.store.is_none().then_some(0);
-                let (terms, answer) = self.agree_on_stream(request, there.map(|room| room.seq).or(fresh));
+                let latest = there.map_or(0, |room| room.seq);
+                let (terms, answer) =
+                    self.agree_on_stream(request, back.as_ref().map_or(latest, |back| back.after));
                 let joining = Joining { session, wishes, pass, back, terms, answer };
                 Verdict::Join { joining, head_len: request.len }
             }
@@ -297,12 +297,12 @@ impl Shard {
         let mut wishes = Wishes::from_query(request.query_pairs(), engine, door, subprotocol)
             .map_err(|detail| bad(&detail))?;
         wishes.claim = pass.as_ref().and_then(|pass| pass.realtime.clone());
-        let back = Comeback::from_query(request.query_pairs()).map_err(|detail| bad(&detail))?;
-        let back = back.filter(|_| subprotocol.dialect() == Dialect::Native);
         self.has_engine(wishes.kind).map_err(bad)?;
         if let Some(pass) = &pass {
             self.admit(pass, session, wishes.kind).map_err(refused)?;
         }
+        let back = Comeback::from_request(request, door).map_err(|detail| bad(&detail))?;
+        let back = back.filter(|_| subprotocol.dialect() == Dialect::Native);
         Ok(Wanted { wishes, pass, back })
     }
 
@@ -366,7 +366,8 @@ impl Shard {
         self.enqueue_control_frame(now, key, answer);
         if let Subprotocol::Sse { chunked } = subprotocol {
             self.counters.streams += 1;
-            self.streams.insert(key, Stream::new(now, chunked));
+            let taken = self.client_seq_of(seat);
+            self.streams.insert(key, Stream::new(now, chunked, taken));
         }
         self.receive(key, ReceiveMode::Stream, fx);
     }

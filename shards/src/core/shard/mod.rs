@@ -78,8 +78,9 @@ use super::uplink::Stream;
 use super::work::Work;
 use channels::ChannelDesk;
 use posts::Posts;
+pub(crate) use recovery::Told;
+pub(in crate::core) use remember::InStore;
 use remember::Telling;
-pub(in crate::core) use remember::Told;
 use store_wait::StoreWait;
 use timers::Timer;
 use upstreams::Upstreams;
@@ -136,6 +137,8 @@ pub struct Shard {
     rng: SplitMix64,
     /// From which the numberings of rooms get their names.
     epochs: u64,
+    /// Every numbered event since somebody last asked, where somebody does.
+    told: Option<Vec<Told>>,
     counters: Counters,
     last_event: u64,
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
@@ -198,6 +201,7 @@ impl Shard {
             listeners: Vec::new(),
             rng: SplitMix64::new(seed ^ u64::from(id.0)),
             epochs: SplitMix64::new(seed.rotate_left(32) ^ u64::from(id.0)).next_u64(),
+            told: None,
             counters: Counters::default(),
             // The shard is part of the number, so that no two events of a node share an id.
             last_event: u64::from(id.0) << 48,

@@ -74,7 +74,12 @@ impl Shard {
     /// One event of a member, as JSON, which is parsed in place.
     fn event_in(&mut self, now: Micros, key: ConnKey, json: &mut [u8]) {
         let Some((_, &Open { seat: Seat::Member(room, member), .. })) = self.open_conn(key) else { return };
-        match event::parse(json, self.config.limits.json_depth_max, &mut self.scratch) {
+        let parsed = event::parse(json, self.config.limits.json_depth_max, &mut self.scratch);
+        let number = parsed.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
+        if self.is_repeated(room, member, number) {
+            return;
+        }
+        match parsed {
             Ok(event) => self.command(now, key, room, member, event),
             Err(error) => self.client_error(now, key, error),
         }

@@ -27,13 +27,6 @@ pub(super) struct Outcome {
     pub(super) refused: bool,
 }
 
-/// An event's number, which is wanted also of one that can't be taken.
-#[derive(serde::Deserialize)]
-struct Numbered {
-    #[serde(default)]
-    client_seq: Option<u64>,
-}
-
 impl Shard {
     /// Where the sender of a request listens: the stream that it names, or the only one that can be meant.
     ///
@@ -58,16 +51,23 @@ impl Shard {
         let streams = members.filter(|&key| self.open_conn(key).is_some_and(|(_, open)| theirs(open)));
         let streams: SmallVec<[ConnKey; 4]> = streams.collect();
         let none = |detail: &str| (Refusal::NoStream, problem(409, detail, None));
-        let named = request.query_pairs().find(|(name, _)| name == "id");
+        let named = request.query_pairs().find(|(name, _)| matches!(&**name, "id" | "resume"));
         let listener = match (named, &streams[..]) {
-            (Some((_, id)), streams) => {
-                let id: Option<ConnectionId> = id.parse().ok();
-                let key = id.filter(|id| id.shard == self.id && streams.contains(&id.key)).map(|id| id.key);
-                key.ok_or_else(|| none("id names no stream of yours in this room"))
+            (Some((name, value)), streams) => {
+                let key = if name == "id" {
+                    let id: Option<ConnectionId> = value.parse().ok();
+                    id.filter(|id| id.shard == self.id).map(|id| id.key)
+                } else {
+                    let number = self.bearer_of(&value, session, pass);
+                    let seat = room.members.iter().find(|member| Some(member.number) == number);
+                    seat.map(|member| member.conn)
+                };
+                let key = key.filter(|key| streams.contains(key));
+                key.ok_or_else(|| none("that names no stream of yours in this room"))
             }
             (None, []) => Err(none("you hear no stream of this room: open it first, with GET")),
             (None, &[only]) => Ok(only),
-            (None, _) => Err(none("this room has several streams: say with id whose this is")),
+            (None, _) => Err(none("this room has several streams: say with id or resume whose this is")),
         }?;
         let lane = &self.open_conn(listener).ok_or_else(|| none("the stream has ended"))?.0.lane;
         if lane.half_full_of_answers(&self.config.outbox) {
@@ -86,13 +86,13 @@ impl Shard {
         for range in event::split(body, EVENTS_MAX)? {
             let text = &mut body[range];
             let bytes = text.len();
-            let mut seq = serde_json::from_slice(text).ok().and_then(|Numbered { client_seq }| client_seq);
             let mut event = event::parse(text, self.config.limits.json_depth_max, &mut self.scratch);
             if let Err(error) = &event
                 && error.code == "invalid_json"
             {
                 return Err(format!("event {} of the body: {}", events.len() + 1, error.message));
             }
+            let mut seq = event.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
             if seq == Some(0) {
                 let wrong = ClientError::invalid_value("client_seq", "client_seq counts from 1.");
                 event = event.and_then(|event| Err(wrong.about(event.event_id)));
@@ -159,6 +159,11 @@ impl Shard {
 
     fn say_posted(&mut self, now: Micros, key: ConnKey, posted: Posted) {
         let Some((_, &Open { seat: Seat::Member(room, member), .. })) = self.open_conn(key) else { return };
+        // It is the member's own from now on, also over another connection.
+        let number = posted.event.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
+        if self.is_repeated(room, member, number.filter(|&number| number > 0)) {
+            return;
+        }
         match posted.event {
             Ok(event) => {
                 self.scratch.audio = posted.audio;

@@ -10,6 +10,7 @@ use super::super::counters::Unrecovered;
 use super::super::engine::Audience;
 use super::super::event::{Class, ClientError, Dialect, RestoredView, ServerEvent};
 use super::super::gate::Pass;
+use super::super::http::Request;
 use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::super::outbox::DropNote;
 use super::super::past::{Past, PastEvent, PastLimits};
@@ -18,16 +19,28 @@ use super::super::rng::SplitMix64;
 use super::super::room::Room;
 use super::super::time::Micros;
 use super::event_forms::Spread;
+use super::rooms::Door;
 use super::{Effects, Shard};
 
 /// Bits that every reader of JSON takes as they are: an epoch is a number there.
 const EPOCH_BITS: u32 = 53;
 
+/// An event of a room, for the oracle of the simulation.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u64,
+    pub(crate) seq: u64,
+    pub(crate) to: Audience,
+    pub(crate) json: Box<[u8]>,
+}
+
 /// How a client says that it has been here before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Comeback {
-    /// Its resume token.
-    pub(super) token: Box<str>,
+    /// Its resume token; nothing where it names only the last event that it has, as a browser does that opens its stream of events
+    /// again.
+    pub(super) token: Option<Box<str>>,
     /// The last event that it has.
     pub(super) after: u64,
 }
@@ -36,17 +49,35 @@ pub(super) struct Comeback {
 #[derive(Debug)]
 pub(super) struct Returned {
     pub(super) room: RoomKey,
-    pub(super) member: MemberNumber,
+    /// Nothing where it does not say: then it is a new member.
+    pub(super) member: Option<MemberNumber>,
     /// The last event that it has, by today's numbering.
     pub(super) after: Result<u64, Unrecovered>,
 }
 
 impl Comeback {
+    /// Reads what a request says; who hears a stream of events may name the last one in a header, which is younger than the
+    /// query.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn from_request(request: &Request<'_>, door: Door) -> Result<Option<Self>, String> {
+        let back = Self::from_query(request.query_pairs())?;
+        let Some(last) = request.header("last-event-id").filter(|last| door == Door::Sse && !last.is_empty())
+        else {
+            return Ok(back);
+        };
+        let after = last
+            .parse()
+            .map_err(|_| format!("Last-Event-ID: {last}: the number of the last event that you have"))?;
+        Ok(Some(Self { token: back.and_then(|back| back.token), after }))
+    }
+
     /// Reads `resume` and `after`.
     ///
     /// # Errors
     /// A sentence for the client.
-    pub(super) fn from_query<'a>(
+    fn from_query<'a>(
         pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     ) -> Result<Option<Self>, String> {
         let (mut token, mut after) = (None, 0);
@@ -61,7 +92,7 @@ impl Comeback {
                 _ => {}
             }
         }
-        Ok(token.map(|token| Self { token, after }))
+        Ok(token.map(|token| Self { token: Some(token), after }))
     }
 }
 
@@ -76,8 +107,14 @@ impl Shard {
         pass: Option<&Pass>,
         back: &Comeback,
     ) -> Result<Returned, Unrecovered> {
-        let bound = Bound { key: &self.config.resume_key, session, sub: pass.map(|pass| &*pass.sub) };
-        let token = ResumeToken::read(&back.token, bound).ok_or(Unrecovered::InvalidToken)?;
+        let Some(token) = &back.token else {
+            // It knows of no numbering: a room that has begun anew can't be told from the one that it was in, but it is told
+            // the epoch.
+            let room = self.find_room(session).ok_or(Unrecovered::RoomEnded)?;
+            return Ok(Returned { room, member: None, after: Ok(back.after) });
+        };
+        let bound = self.bound(session, pass);
+        let token = ResumeToken::read(token, bound).ok_or(Unrecovered::InvalidToken)?;
         let key = self.find_room(session).ok_or(Unrecovered::RoomEnded)?;
         let room = self.rooms.find(key).ok_or(Unrecovered::RoomEnded)?;
         let numbering = room.past().and_then(|past| past.numbering.as_deref());
@@ -88,7 +125,23 @@ impl Shard {
             let shared = shared.ok_or(Unrecovered::RoomEnded)?;
             if back.after <= shared { Ok(back.after) } else { Err(Unrecovered::Lost) }
         };
-        Ok(Returned { room: key, member: token.member, after })
+        Ok(Returned { room: key, member: Some(token.member), after })
+    }
+
+    /// Which member of a room its bearer is, by today's numbering.
+    pub(super) fn bearer_of(
+        &self,
+        token: &str,
+        session: &SessionId,
+        pass: Option<&Pass>,
+    ) -> Option<MemberNumber> {
+        let key = self.find_room(session)?;
+        let token = ResumeToken::read(token, self.bound(session, pass))?;
+        (token.epoch == self.epoch(key, self.rooms.find(key)?)).then_some(token.member)
+    }
+
+    fn bound<'a>(&'a self, session: &'a SessionId, pass: Option<&'a Pass>) -> Bound<'a> {
+        Bound { key: &self.config.resume_key, session, sub: pass.map(|pass| &*pass.sub) }
     }
 
     /// Which numbering a room's events are of. It costs a room nothing that was never in a store.
@@ -202,11 +255,13 @@ impl Shard {
     /// Keeps an event of a room for those who come back.
     pub(super) fn keep(&mut self, key: RoomKey, to: Audience, event: &ServerEvent, json: &[u8]) {
         self.changed(key);
+        // What clients of ours are not told of takes up its number all the same.
+        let ours = Dialect::Native.has(event);
+        let to = if ours { to } else { Audience::One(MemberNumber(0)) };
+        self.overhear(key, to, json);
         let limits = self.past_limits();
         let Some(room) = self.rooms.find_mut(key).filter(|_| limits.events_max > 0) else { return };
-        // What clients of ours are not told of takes up its number all the same.
-        let (to, json) =
-            if Dialect::Native.has(event) { (to, json) } else { (Audience::One(MemberNumber(0)), &[][..]) };
+        let json = if ours { json } else { &[] };
         let before = room.held();
         let past: &mut Past = room.past_mut();
         past.push(to, event.class(), json, limits);
@@ -214,6 +269,18 @@ impl Shard {
         let history = &mut self.counters.history;
         history.events = history.events + after.events - before.events;
         history.bytes = history.bytes + after.bytes - before.bytes;
+    }
+
+    /// Every numbered event since this was last called; from the first call on.
+    pub(crate) fn overheard(&mut self) -> Vec<Told> {
+        std::mem::take(self.told.get_or_insert_default())
+    }
+
+    fn overhear(&mut self, key: RoomKey, to: Audience, json: &[u8]) {
+        let Some(room) = self.rooms.find(key).filter(|_| self.told.is_some()) else { return };
+        let (session, epoch, seq) = (room.session_id.clone(), self.epoch(key, room), room.seq);
+        let told = Told { session, epoch, seq, to, json: json.into() };
+        self.told.get_or_insert_default().push(told);
     }
 
     /// How much a room may keep.

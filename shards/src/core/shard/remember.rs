@@ -21,7 +21,7 @@ const LAST_WORDS_MAX: usize = 1_024;
 
 /// How much of a room the store has been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::core) struct Told {
+pub(in crate::core) struct InStore {
     /// The number of the last event.
     seq: u64,
     /// Whether more has happened since: then the room stands in the list.
@@ -52,7 +52,7 @@ impl Shard {
             return;
         }
         let Some(room) = self.rooms.find_mut(key) else { return };
-        let told = &mut room.kept.get_or_insert_default().told;
+        let told = &mut room.kept.get_or_insert_default().in_store;
         if !told.changed {
             told.changed = true;
             self.telling.fresh.push(key);
@@ -62,7 +62,7 @@ impl Shard {
     /// The store has this much of a room already.
     pub(super) fn stored(&mut self, key: RoomKey, seq: u64) {
         if let Some(room) = self.rooms.find_mut(key) {
-            room.kept.get_or_insert_default().told.seq = seq;
+            room.kept.get_or_insert_default().in_store.seq = seq;
         }
     }
 
@@ -84,7 +84,9 @@ impl Shard {
 
     /// When the store has to be told of the next room.
     pub(super) fn telling_due(&self) -> Option<Micros> {
-        self.telling.changed.front().map(|&(at, _)| at)
+        // What could not leave is tried again by whoever takes it along.
+        let Telling { changed, returned, .. } = &self.telling;
+        changed.front().filter(|_| returned.is_empty()).map(|&(at, _)| at)
     }
 
     /// What the store is to be told next: as much as goes into one message.
@@ -123,13 +125,13 @@ impl Shard {
     /// What the store has not been told of a room; nothing if it has been told everything.
     fn news(&mut self, key: RoomKey) -> Option<Remember> {
         let room = self.rooms.find(key)?;
-        let told = room.kept.as_ref()?.told;
+        let told = room.kept.as_ref()?.in_store;
         if !told.changed {
             return None;
         }
         let memory = Box::new(room.memory(self.epoch(key, room), told.seq));
-        let told = Told { seq: memory.seq, changed: false };
-        self.rooms.find_mut(key)?.kept.get_or_insert_default().told = told;
+        let told = InStore { seq: memory.seq, changed: false };
+        self.rooms.find_mut(key)?.kept.get_or_insert_default().in_store = told;
         Some(Remember::Room(memory))
     }
 

@@ -5,7 +5,7 @@
 //! every lane, as a chunk for HTTP/1.1 and without one for HTTP/1.0. A comment goes out every [`PING`], since nothing that is said here is
 //! answered: a client that has gone is noticed by the kernel, and by `outbox.slow_client_ms` once its lane is blocked.
 
-use super::super::conn::{Subprotocol, Terms};
+use super::super::conn::{Seat, Subprotocol, Terms};
 use super::super::frame::{Draft, Frame};
 use super::super::http::{Request, stream};
 use super::super::ids::ConnKey;
@@ -29,16 +29,22 @@ const LINE_END: &[u8] = b"\r\n";
 impl Shard {
     /// What is agreed on with one who asks for a stream, and the head that begins it. `after` is the number behind which the
     /// stream goes on: a browser that comes back names it, or that of a later event.
-    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: Option<u64>) -> (Terms, Vec<u8>) {
+    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: u64) -> (Terms, Vec<u8>) {
         let chunked = request.minor_version >= 1;
         let mut answer = Vec::new();
         stream::event_stream(chunked, origin::named(request), &mut answer);
         let retry = RETRY_MS + self.rng.below(RETRY_MS);
-        let id = after.map_or(String::new(), |seq| format!("id: {seq}\n"));
-        let begin = self.stream_text(format!("retry: {retry}\n{id}\n").as_bytes(), chunked);
+        let begin = self.stream_text(format!("retry: {retry}\nid: {after}\n\n").as_bytes(), chunked);
         answer.extend_from_slice(begin.wire());
         self.pool.recycle(begin);
         (Terms { subprotocol: Subprotocol::Sse { chunked }, deflate: None }, answer)
+    }
+
+    /// The last number that a member has given an event of its own.
+    pub(super) fn client_seq_of(&self, seat: Seat) -> u64 {
+        let Seat::Member(room, member) = seat else { return 0 };
+        let past = self.rooms.find(room).and_then(|room| room.past());
+        past.and_then(|past| past.client_seq(member)).unwrap_or(0)
     }
 
     /// An event of a stream, made of its JSON.

@@ -30,7 +30,6 @@ impl Shard {
     ///
     /// # Errors
     /// With 429 or 503; nothing is kept then.
-    #[expect(clippy::too_many_arguments, reason = "all of it was in one request")]
     pub(super) fn take_seat(
         &mut self,
         now: Micros,
@@ -46,8 +45,8 @@ impl Shard {
             Some(Err(stranger)) => (None, Some(Err(stranger)), None),
             Some(Ok(Returned { room, member, after })) => {
                 // Before anything is reserved: the older connection gives back what this one needs.
-                let took_over = self.take_over(now, room, member, key, fx);
-                (Some(member), Some(after), took_over.then_some((room, member)))
+                let took_over = member.filter(|&member| self.take_over(now, room, member, key, fx));
+                (member, Some(after), took_over.map(|member| (room, member)))
             }
         };
         let reserved = self.reserve(key, pass).and_then(|()| {

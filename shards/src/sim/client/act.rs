@@ -59,7 +59,7 @@ impl World {
         self.client_wake_in(client, Micros::from_ms(100));
     }
 
-    fn client_frame(&mut self, client: usize, opcode: u8, payload: &[u8]) {
+    pub(super) fn client_frame(&mut self, client: usize, opcode: u8, payload: &[u8]) {
         let me = &mut self.clients[client];
         let key = (me.dice.number() as u32).to_le_bytes();
         if payload.len() > 1 && me.dice.permille(50) {
@@ -120,16 +120,18 @@ impl World {
     /// To everyone else in the room; with `voxhall.v1` now and then several at once.
     fn client_message(&mut self, client: usize) {
         let me = &mut self.clients[client];
-        let number = me.number;
         let Some(conn) = me.conn.as_mut() else { return };
-        let times = if conn.plan.subprotocol == 2 { me.dice.range(1, 8) } else { 1 };
-        let mut lines = Vec::new();
-        for _ in 0..times {
-            conn.messages += 1;
-            let n = conn.messages;
-            let data = format!("{{\"c\":{client},\"k\":{number},\"n\":{n}}}");
-            lines.push(format!("{{\"type\":\"room.send\",\"data\":{data}}}"));
+        if !conn.arrival.done {
+            // What it said before it knows which member it is, nobody could say again.
+            return;
         }
+        if me.dice.permille(80) {
+            return self.client_repeats(client);
+        }
+        let times = if conn.plan.subprotocol == 2 { me.dice.range(1, 8) } else { 1 };
+        let first = conn.messages + 1;
+        conn.messages += times;
+        let lines: Vec<String> = (first..first + times).map(|n| self.client_numbers(client, n)).collect();
         self.client_frame(client, wire::TEXT, lines.join("\n").as_bytes());
     }
 

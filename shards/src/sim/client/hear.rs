@@ -131,7 +131,10 @@ impl World {
                 let text = std::str::from_utf8(payload).map_err(|_| "a text message that is not UTF-8")?;
                 let whole = !conn.ledger.v1;
                 for line in text.split(|at| at == '\n' && !whole) {
-                    conn.ledger.event(line)?;
+                    if let Some(conn) = self.clients[client].conn.as_mut() {
+                        conn.ledger.event(line)?;
+                    }
+                    self.client_recollect(client, line)?;
                 }
             }
             _ => {

@@ -100,11 +100,12 @@ impl Ledger {
             return Err(format!("session.created has to come first and once: {text}"));
         }
         self.welcomed = true;
-        if let Some(seq) = event["seq"].as_u64() {
-            if seq <= self.last_seq {
-                return Err(format!("seq {seq} after {}: {text}", self.last_seq));
-            }
-            self.last_seq = seq;
+        let seq = event["seq"].as_u64();
+        // What is told again belongs to another time, or was looked at before.
+        let again = kind != "session.restored" && seq.is_some_and(|seq| seq <= self.last_seq);
+        self.last_seq = self.last_seq.max(seq.unwrap_or(0));
+        if again {
+            return Ok(());
         }
         match kind {
             "pong" => {

@@ -3,6 +3,7 @@
 mod act;
 mod hear;
 mod ledger;
+mod memory;
 mod plan;
 mod wire;
 
@@ -13,6 +14,7 @@ use super::pipe::{Holder, Pipe, Socket, SocketId};
 use super::world::{Event, World};
 use crate::core::Micros;
 use ledger::Ledger;
+use memory::{Arrival, Memory};
 use plan::{HeadManner, Leave, Plan, Reading, Target};
 
 /// How long a client that waits for the rest of its answers hears nothing before something is wrong.
@@ -31,6 +33,8 @@ pub(super) struct Client {
     /// The last moment it has set itself; earlier ones don't count any more.
     alarm: u64,
     pub(super) conn: Option<Connection>,
+    /// What it remembers of its room.
+    memory: Option<Memory>,
 }
 
 /// A client's connection.
@@ -46,6 +50,7 @@ pub(super) struct Connection {
     heard: Vec<u8>,
     heard_bytes: usize,
     ledger: Ledger,
+    arrival: Arrival,
     messages: u64,
     left: u64,
     rounds: u32,
@@ -80,7 +85,7 @@ enum Stage {
 
 impl World {
     pub(super) fn new_client(dice: &mut Dice) -> Client {
-        Client { dice: dice.split(), number: 0, alarm: 0, conn: None }
+        Client { dice: dice.split(), number: 0, alarm: 0, conn: None, memory: None }
     }
 
     /// A moment that a client has set itself.
@@ -103,7 +108,7 @@ impl World {
         }
         let me = &mut self.clients[client];
         me.number += 1;
-        let plan = Plan::draw(&mut me.dice, &self.scenario, client);
+        let plan = Plan::draw(&mut me.dice, &self.scenario, client, me.memory.as_ref());
         let faults = &self.scenario.faults;
         let (low, high) = faults.capacity;
         let socket = Socket {
@@ -133,6 +138,7 @@ impl World {
             heard: Vec::new(),
             heard_bytes: 0,
             ledger,
+            arrival: Arrival::default(),
             messages: 0,
             left,
             rounds: 0,
@@ -234,9 +240,11 @@ impl World {
     fn client_settle(&mut self, client: usize) {
         let now = self.now;
         let slack = self.scenario.faults.slack() + self.scenario.config.outbox.coalesce;
+        let (restored, memory) = self.client_memory_settles(client);
         let Some(conn) = self.clients[client].conn.as_mut() else { return };
         let trusted = conn.plan.proper && !matches!(conn.plan.reading, Reading::Stopping(_));
-        let answered = conn.ledger.pongs == conn.ledger.pings
+        let answered = restored
+            && conn.ledger.pongs == conn.ledger.pings
             && (!conn.plan.pure() || conn.ledger.committed == conn.ledger.commits);
         if !answered {
             let socket = &self.sockets[conn.socket.0];
@@ -257,7 +265,7 @@ impl World {
         }
         conn.rounds += 1;
         let rounds = conn.rounds;
-        match conn.ledger.settle() {
+        match conn.ledger.settle().and(memory) {
             Ok(()) if rounds > 1 => {
                 self.settled += 1;
                 self.client_leave(client);

@@ -3,12 +3,15 @@
 use super::super::dice::Dice;
 use super::super::gate;
 use super::super::scenario::Scenario;
+use super::memory::Memory;
 use crate::core::Micros;
 
 /// A connection's course, fixed when it begins; only the moments and the bytes are drawn later.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) target: Target,
+    /// How it comes back, if it does.
+    pub(super) back: Option<Back>,
     /// Whose token it brings, where tokens are asked for.
     pub(super) user: Option<String>,
     /// 0 none, 1 plain, 2 `voxhall.v1`.
@@ -26,6 +29,13 @@ pub(super) struct Plan {
     pub(super) answers_pings: bool,
     /// Whether it keeps to every rule, so that nothing may be lost without a word.
     pub(super) proper: bool,
+}
+
+/// Where a client says that it was, and what it has.
+#[derive(Clone, Debug)]
+pub(super) struct Back {
+    pub(super) token: String,
+    pub(super) after: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +80,16 @@ pub(super) enum Leave {
 const NAMES: [&str; 4] = ["echo", "relay", "parrot", "mixed"];
 
 impl Plan {
-    pub(super) fn draw(dice: &mut Dice, scenario: &Scenario, client: usize) -> Self {
+    pub(super) fn draw(dice: &mut Dice, scenario: &Scenario, client: usize, memory: Option<&Memory>) -> Self {
+        let memory = memory.filter(|_| dice.permille(650));
+        let back = memory.map(|memory| {
+            let position = memory.position();
+            let after = if dice.permille(100) { dice.range(0, position) } else { position };
+            Back { token: memory.token.clone(), after }
+        });
         let mut plan = Self {
-            target: room(dice, scenario, client),
+            target: memory.map_or_else(|| room(dice, scenario, client), |memory| memory.target.clone()),
+            back,
             user: scenario.config.gate.as_ref().map(|_| gate::user(client)),
             subprotocol: dice.range(0, 2) as u8,
             head: HeadManner::Whole,
@@ -159,11 +176,16 @@ impl Plan {
         matches!(self.target, Target::Room(_, "echo" | "relay"))
     }
 
+    fn resume(&self) -> String {
+        let back = self.back.as_ref();
+        back.map(|Back { token, after }| format!("&resume={token}&after={after}")).unwrap_or_default()
+    }
+
     /// The request head.
     pub(super) fn head_bytes(&self) -> Vec<u8> {
         let target = match &self.target {
-            Target::Room(name, "mixed") => format!("/ws/{name}"),
-            Target::Room(name, engine) => format!("/ws/{name}?engine={engine}"),
+            Target::Room(name, "mixed") => format!("/ws/{name}?{}", self.resume()),
+            Target::Room(name, engine) => format!("/ws/{name}?engine={engine}{}", self.resume()),
             Target::Echo => "/echo".into(),
             Target::PlainHttp => return b"GET /healthz HTTP/1.1\r\nHost: sim\r\n\r\n".to_vec(),
         };

@@ -1,0 +1,226 @@
+// What the client does beyond the shared cases, without a network and without waiting.
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { FakeSocket, fakeClient, settled } from './fake.js';
+
+const jwt = (claims) => ['{}', JSON.stringify(claims), 'x'].map((part) => Buffer.from(part).toString('base64url')).join('.');
+const types = (events) => events.map(({ type }) => type);
+
+describe('tokens', () => {
+  it('travel as a subprotocol, and in the query only where they have to', async () => {
+    for (const [token, inQuery] of [['a.b.c', false], ['a=/b', true]]) {
+      const { client } = fakeClient({ token });
+      client.connect();
+      const socket = await settled();
+      assert.equal(socket.protocols.includes(`bearer.${token}`), !inQuery);
+      assert.equal(socket.url.searchParams.get('token'), inQuery ? token : null);
+      client.close();
+    }
+  });
+
+  it('are asked for before every connection, and refreshed before they end', async () => {
+    const tokens = [jwt({ exp: Date.now() / 1000 + 600 }), jwt({ exp: Date.now() / 1000 + 1200 }), jwt({ n: 3 })];
+    const given = [...tokens];
+    const { client, clock } = fakeClient({ getToken: async () => given.shift() });
+    const sent = [];
+    client.on('sent', (event) => sent.push(event));
+    client.connect();
+    const first = await settled();
+    first.welcomes();
+    assert.ok(clock.waits('token')[0] > 500_000, 'half a minute before the end');
+    await clock.fire('token');
+    await settled();
+    assert.deepEqual(first.sent, [{ type: 'session.update', token: tokens[1] }]);
+    assert.equal(sent[0].token, '…', 'a log has no secrets');
+    first.ends(1006);
+    await settled();
+    await clock.fire('backoff');
+    const second = await settled();
+    assert.ok(second.protocols.includes(`bearer.${tokens[2]}`));
+    client.close();
+  });
+
+  it('that expired while the laptop was closed are no reason to stay away, once', async () => {
+    const { client, clock } = fakeClient({ getToken: () => 'fresh' });
+    const states = [];
+    client.on('state', ({ state, code }) => states.push([state, code]));
+    client.connect();
+    (await settled()).welcomes();
+    FakeSocket.all.at(-1).ends(1008, 'the token has expired');
+    await settled();
+    await clock.fire('backoff');
+    (await settled()).ends(1008, 'the token has expired');
+    await settled();
+    assert.deepEqual(states.at(-1), ['closed', 'token_expired']);
+  });
+});
+
+describe('a gap', () => {
+  it('is asked for again while another replay is on its way', async () => {
+    const { client, clock, told } = fakeClient();
+    client.connect();
+    const socket = await settled();
+    socket.welcomes();
+    socket.says({ type: 'room.message', seq: 1 }, { type: 'outbox.dropped', class: 'droppable', first_seq: 2, last_seq: 3 }, { type: 'room.message', seq: 4 });
+    const [question] = socket.sent;
+    assert.equal(question.after, 1);
+    socket.says({ type: 'error', error: { code: 'recovery_under_way', retryable: true, event_id: question.event_id } }, { type: 'room.message', seq: 5 });
+    await clock.fire('hold');
+    assert.equal(socket.sent.at(-1).after, 1);
+    socket.says({ type: 'session.restored', recovered: true, missed: 4 }, ...[2, 3, 4, 5].map((seq) => ({ type: 'room.message', seq })));
+    assert.deepEqual(told.filter(({ type }) => type === 'room.message').map(({ seq }) => seq), [1, 2, 3, 4, 5]);
+    assert.ok(!types(told).includes('error'), 'nobody has to know');
+    client.close();
+  });
+
+  it('is told when nobody answers, and what was held back is given', async () => {
+    const { client, clock, told } = fakeClient();
+    const gaps = [];
+    client.on('gap', (gap) => gaps.push(gap));
+    client.connect();
+    const socket = await settled();
+    socket.welcomes();
+    socket.says({ type: 'outbox.dropped', class: 'droppable', first_seq: 1, last_seq: 3 }, { type: 'room.message', seq: 4 });
+    await clock.fire('hold');
+    assert.deepEqual(types(told).slice(-2), ['session.restored', 'room.message']);
+    assert.deepEqual(gaps, [{ channel: null, after: 0, reason: 'unanswered' }]);
+    client.close();
+  });
+
+  it('of channels that have no common position is told after a cut', async () => {
+    const { client, clock } = fakeClient();
+    const gaps = [];
+    client.on('gap', (gap) => gaps.push(gap));
+    client.connect();
+    const first = await settled();
+    first.welcomes();
+    client.subscribe('user:*:operation:*');
+    client.subscribe('system:*');
+    first.says({ type: 'channel.subscribed', channel: 'user:*:operation:*' }, { type: 'channel.subscribed', channel: 'system:*', id: 's-1' });
+    first.says({ type: 'channel.message', channel: 'user:7:operation:1', id: 'u-1', data: 1 });
+    first.ends();
+    await settled();
+    await clock.fire('backoff');
+    const second = await settled();
+    second.welcomes();
+    second.says({ type: 'session.restored', recovered: true });
+    assert.deepEqual(second.sent.slice(0, 2), [
+      { type: 'channel.subscribe', channel: 'user:*:operation:*' },
+      { type: 'channel.subscribe', channel: 'system:*', after: 's-1' },
+    ]);
+    assert.deepEqual(gaps, [{ channel: 'user:*:operation:*', after: null, reason: 'several_streams' }]);
+    client.close();
+  });
+});
+
+describe('coming back', () => {
+  it('waits as long as the server asks, by its readiness where a refusal is hidden', async () => {
+    const { client, clock } = fakeClient({ fetch: async () => new Response('', { status: 503, headers: { 'retry-after': '9' } }) });
+    client.connect();
+    (await settled()).ends();
+    await settled();
+    assert.deepEqual(clock.waits('backoff'), [9000]);
+    client.nudge();
+    assert.equal((await settled()), FakeSocket.all[0], 'not even when somebody looks');
+    client.close();
+  });
+
+  it('falls back where a WebSocket worked before and the server is there all the same', async () => {
+    const asked = [];
+    const { client, clock } = fakeClient({
+      fetch: async (url) => {
+        asked.push(new URL(url).pathname);
+        if (String(url).endsWith('/readyz')) return new Response('');
+        return new Response(': hello\n\n', { headers: { 'content-type': 'text/event-stream' } });
+      },
+    });
+    client.connect();
+    (await settled()).welcomes();
+    FakeSocket.all[0].ends();
+    await settled();
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      await clock.fire('backoff');
+      (await settled()).ends();
+      await settled();
+    }
+    assert.equal(client.transport, 'sse');
+    await clock.fire('backoff');
+    await settled();
+    assert.deepEqual(asked, ['/readyz', '/readyz', '/sse/room']);
+    client.close();
+  });
+
+  it('does so at once when the network is back, and asks a standing connection whether it still stands', async () => {
+    const { client } = fakeClient();
+    client.connect();
+    const first = await settled();
+    first.welcomes();
+    client.nudge(2500);
+    assert.deepEqual(types(first.sent), ['ping']);
+    first.ends();
+    await settled();
+    assert.equal(client.state, 'reconnecting');
+    client.nudge(2500);
+    assert.notEqual(await settled(), first);
+    client.close();
+  });
+
+  it('has an end: the promise of connect() is kept or broken, and nothing runs any more', async () => {
+    const { client, clock } = fakeClient();
+    const promise = client.connect();
+    (await settled()).ends(1008, 'not allowed here');
+    await assert.rejects(promise, { name: 'VoxhallError', code: 'policy', close: 1008 });
+    assert.throws(() => client.send({ type: 'x' }), { code: 'closed' });
+    const again = client.connect();
+    (await settled()).welcomes();
+    assert.equal((await again).room, 'room');
+    client.sendToRoom('unsure');
+    assert.deepEqual(types(client.close()), ['room.send']);
+    assert.deepEqual(FakeSocket.all.at(-1).closed, { code: 1000, reason: 'goodbye' });
+    for (const name of ['backoff', 'ping', 'silence', 'confirm', 'connect', 'stable']) assert.ok(!clock.has(name), name);
+  });
+
+  it('makes the room again as it was', async () => {
+    const { client, clock } = fakeClient({ engine: 'parrot' });
+    client.connect();
+    (await settled()).welcomes({ engine: 'relay', format: 'pcm16', rate: 24000 });
+    FakeSocket.all[0].ends();
+    await settled();
+    await clock.fire('backoff');
+    const { searchParams } = (await settled()).url;
+    assert.deepEqual([searchParams.get('engine'), searchParams.get('rate')], ['relay', '24000']);
+    client.close();
+  });
+});
+
+describe('sending', () => {
+  it('asks in time what has arrived, so that a busy sender is not stopped', async () => {
+    const { client } = fakeClient({ queueEvents: 16 });
+    client.connect();
+    const socket = await settled();
+    socket.welcomes();
+    for (let n = 0; n < 200; n += 1) {
+      client.sendToRoom(n);
+      const ping = socket.sent.at(-1);
+      if (ping.type === 'ping') socket.says({ type: 'pong', t: ping.t });
+    }
+    const said = socket.sent.filter(({ type }) => type === 'room.send');
+    assert.deepEqual(said.map(({ client_seq: seq }) => seq), Array.from({ length: 200 }, (_, at) => at + 1));
+    client.close();
+  });
+
+  it('drops audio rather than to send it late, and counts it', async () => {
+    const { client } = fakeClient();
+    assert.equal(client.sendAudio(new Uint8Array(640)), false);
+    client.connect();
+    const socket = await settled();
+    socket.welcomes();
+    assert.equal(client.sendAudio(new Int16Array(320)), true);
+    socket.bufferedAmount = 100_000;
+    assert.equal(client.sendAudio(new Int16Array(320)), false);
+    assert.deepEqual(client.counts, { framesSent: 1, framesDropped: 2, framesReceived: 0, bytesReceived: 0 });
+    assert.equal(socket.sent[0].byteLength, 640);
+    client.close();
+  });
+});

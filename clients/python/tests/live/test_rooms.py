@@ -1,0 +1,167 @@
+"""The client in rooms of a real server."""
+
+import pytest
+from scene import URL, Cutter, fresh_room, play, until
+
+import voxhall
+
+SUBPROTOCOLS = ["voxhall.v1", "voxhall.v1.plain", "voxhall.v1.msgpack"]
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+def test_two_members_talk(subprotocol: str) -> None:
+    async def scene() -> None:
+        room = fresh_room()
+        async with (
+            voxhall.Client(URL, room, engine="relay", subprotocol=subprotocol) as ann,
+            voxhall.Client(URL, room, subprotocol=subprotocol) as ben,
+        ):
+            to_ann, to_ben = aiter(ann), aiter(ben)
+            await until(to_ann, "room.member_joined")
+            assert ann.member != ben.member
+            await ann.room_send({"n": 1, "text": "ü"})
+            assert (await until(to_ben, "room.message"))["data"] == {"n": 1, "text": "ü"}
+            await ben.room_send([2], to=ann.member)
+            message = await until(to_ann, "room.message")
+            assert message["data"] == [2] and message["from"] == ben.member
+            await ann.send_audio(bytes(640))
+            assert (await anext(ben.audio())).payload == bytes(640)
+            await ben.update_state({"page": 4})
+            await until(to_ann, "session.updated")
+            assert ann.state == {"page": 4}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
+def test_nothing_is_missed_and_nothing_comes_twice_over_many_cuts(subprotocol: str) -> None:
+    rounds, each = 12, 15
+
+    async def scene() -> None:
+        room = fresh_room()
+        heard: list[object] = []
+        restored: list[bool] = []
+        async with (
+            Cutter() as cutter,
+            voxhall.Client(URL, room, engine="relay") as speaker,
+            voxhall.Client(cutter.url, room, subprotocol=subprotocol, random=lambda: 0.01) as listener,
+        ):
+            listener.on("room.message", lambda event: heard.append(event["data"]))
+            listener.on("session.restored", lambda event: restored.append(event["recovered"]))
+            events = aiter(listener)
+            for turn in range(rounds):
+                for n in range(each):
+                    await speaker.room_send(turn * each + n)
+                    if n == each // 2:
+                        cutter.cut()
+                await until(events, "session.restored")
+            await speaker.room_send("end")
+            await until(events, "room.message", data="end")
+        assert heard == [*range(rounds * each), "end"]
+        assert len(restored) >= rounds and all(restored)
+
+    play(scene)
+
+
+def test_what_was_said_while_away_is_heard_once() -> None:
+    async def scene() -> None:
+        room = fresh_room()
+        heard: list[object] = []
+        async with (
+            Cutter() as cutter,
+            voxhall.Client(URL, room, engine="relay") as listener,
+            voxhall.Client(cutter.url, room, random=lambda: 0.01) as speaker,
+        ):
+            listener.on("room.message", lambda event: heard.append(event["data"]))
+            events = aiter(speaker)
+            member = speaker.member
+            for n in range(100):
+                await speaker.room_send(n)
+                if n % 10 == 5:
+                    # Some of what was just said is on its way, and nobody knows how far.
+                    cutter.cut()
+                    await until(events, "client.away")
+                if n % 10 == 9:
+                    await until(events, "session.restored")
+            await until(aiter(listener), "room.message", data=99)
+            assert speaker.member == member
+        assert heard == list(range(100))
+
+    play(scene)
+
+
+def test_state_and_numbers_survive_a_long_absence_or_are_said_to_be_lost() -> None:
+    async def scene() -> None:
+        room = fresh_room()
+        async with (
+            Cutter() as cutter,
+            voxhall.Client(URL, room, engine="relay") as speaker,
+            voxhall.Client(cutter.url, room, random=lambda: 0.01) as listener,
+        ):
+            events = aiter(listener)
+            await listener.update_state({"page": 7})
+            await until(events, "session.updated")
+            cutter.open = False
+            cutter.cut()
+            # More than a room keeps.
+            for n in range(300):
+                await speaker.room_send(n)
+            await speaker.update_state({"mark": 1})
+            await until(aiter(speaker), "session.updated")
+            cutter.open = True
+            restored = await until(events, "session.restored")
+            assert restored["recovered"] is False and restored["reason"]
+            assert listener.state == {"page": 7, "mark": 1}
+            await speaker.room_send("after")
+            assert (await until(events, "room.message"))["data"] == "after"
+
+    play(scene)
+
+
+def test_a_newer_connection_ends_the_older() -> None:
+    async def scene() -> None:
+        room = fresh_room()
+        async with voxhall.Client(URL, room, engine="relay") as first:
+            created = await until(aiter(first), "session.created")
+            resume = created["session"]["resume"]
+            query = {"resume": resume["token"], "after": str(resume["seq"])}
+            async with voxhall.Client(URL, room, query=query) as second:
+                with pytest.raises(voxhall.Ended) as ended:
+                    async for _ in first:
+                        pass
+                assert ended.value.code == 1008
+                assert second.member == first.member
+
+    play(scene)
+
+
+def test_refusals_and_closes_end_it() -> None:
+    async def scene() -> None:
+        with pytest.raises(voxhall.Ended) as ended:
+            await voxhall.Client(URL, "no room").connect()
+        assert ended.value.status == 400
+        with pytest.raises(voxhall.VoxhallError):
+            await voxhall.Client(URL, "room").room_send(1)
+        client = voxhall.Client(URL, fresh_room())
+        await client.connect()
+        await client.close()
+        with pytest.raises(voxhall.Ended):
+            await client.room_send(1)
+        assert [event["type"] async for event in client][0] == "session.created"
+
+    play(scene)
+
+
+def test_a_conversation() -> None:
+    async def scene() -> None:
+        async with voxhall.Client(URL, fresh_room(), engine="parrot") as client:
+            content = [{"type": "input_text", "text": "two words"}]
+            item = {"type": "message", "role": "user", "content": content}
+            await client.send({"type": "conversation.item.create", "item": item})
+            await client.send({"type": "response.create"})
+            events = aiter(client)
+            done = await until(events, "response.done")
+            assert done["response"]["status"] == "completed"
+            assert sum(len(piece.payload) for piece in [await anext(client.audio())]) > 0
+
+    play(scene)

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Installs the client as its users do, then runs its tests: `run.sh cases` checks types, the parts, and the shared table of cases;
+# `run.sh live` plays against the server at VOXHALL_URL, which VOXHALL_BIN starts anew where a test asks for that.
+set -eu
+cd "$(dirname "$0")"
+. ../../../tests/tools.sh
+
+venv ../../../target/client-python-tests requirements.txt "$PWD/..[msgpack]"
+suite=$1
+shift
+case $suite in
+cases)
+    # Strictly, and what is installed: the types are part of the package.
+    "$python" -m mypy --strict --package voxhall
+    exec "$python" -m pytest -q -p no:cacheprovider --ignore=live "$@"
+    ;;
+live)
+    : "${VOXHALL_URL:?set it to a running server, such as ws://127.0.0.1:8080}"
+    exec "$python" -m pytest -q -p no:cacheprovider live "$@"
+    ;;
+esac

@@ -1,0 +1,85 @@
+"""Back-off, codecs, `Retry-After`, the stream of events."""
+
+import asyncio
+import json
+
+import pytest
+
+from voxhall.backoff import Backoff
+from voxhall.codec import Audio, codec_of
+from voxhall.errors import LinkClosed, Unreadable
+from voxhall.links import Address, seconds_of
+from voxhall.sse import Answer, EventStreamLink
+
+
+def test_the_back_off_grows_to_its_cap_and_is_jittered_in_full() -> None:
+    longest = Backoff(lambda: 1.0)
+    waits = [longest.next_s() for _ in range(100)]
+    assert waits[:3] == [1.0, 1.5, 2.25] and max(waits) == waits[-1] == 30.0
+    longest.reset()
+    assert longest.next_s() == 1.0
+    shortest = Backoff(lambda: 0.0)
+    assert shortest.next_s() == 0.0 and shortest.next_s(at_least_s=2.0) == 2.0
+
+
+def test_retry_after() -> None:
+    assert seconds_of("3") == 3.0 and seconds_of(None) is None and seconds_of("soon") is None
+    assert seconds_of("Thu, 01 Jan 1970 00:00:00 GMT") == 0.0
+    assert (seconds_of("Fri, 01 Jan 2100 00:00:00 GMT") or 0) > 1e6
+
+
+def test_addresses() -> None:
+    assert Address("ws://host:1", "a:b").url("ws", {}) == "ws://host:1/ws/a:b"
+    assert Address("https://host/base/", "r").url("ws", {"after": "3"}) == "wss://host/base/ws/r?after=3"
+    assert Address("wss://host", "r").url("sse", {}) == "https://host/sse/r"
+
+
+@pytest.mark.parametrize("subprotocol", ["", "voxhall.v1.plain", "voxhall.v1", "voxhall.v1.msgpack"])
+def test_what_a_codec_writes_has_the_event(subprotocol: str) -> None:
+    codec = codec_of(subprotocol)
+    event = {"type": "room.send", "data": {"text": "ü", "list": [1, 2.5, None, True]}}
+    assert codec.read(codec.event(event)) == [event]
+
+
+def test_what_cannot_be_read_is_said_so() -> None:
+    for subprotocol, message in (
+        ("voxhall.v1", '{"type":"a"}\n{'),
+        ("voxhall.v1", b"\x01\x00"),
+        ("voxhall.v1", "[]"),
+        ("voxhall.v1", "[" * 100_000),
+        ("voxhall.v1.msgpack", b"\x02" + bytes(7) + b"\x81\xa4type"),
+        ("voxhall.v1.msgpack", b"\x02" + bytes(7) + b"\xc1"),
+        ("voxhall.v1.msgpack", b"\x02" + bytes(7) + b"\x01"),
+        ("", '{"type":"response.output_audio.delta","delta":"?"}'),
+    ):
+        with pytest.raises(Unreadable):
+            codec_of(subprotocol).read(message)
+    header = bytes([1, 3, 7, 0, 40, 0, 0, 0])
+    assert codec_of("voxhall.v1").read(header + b"ab") == [Audio(b"ab", True, True, 7, 40)]
+    assert codec_of("voxhall.v1").read(b"\x09" + bytes(7)) == []
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_stream_of_events_may_be_cut_anywhere(chunked: bool) -> None:
+    events = [{"type": "a", "text": "ü\\n"}, {"type": "b"}]
+    text = "retry: 1\nid: 4\n\n: ping\n\n"
+    text += "".join(f"id: {at}\r\ndata: {json.dumps(event)}\r\n\r\n" for at, event in enumerate(events))
+    text += 'event: close\ndata: {"code": 1012, "reason": "restart"}\n\n'
+    body = text.encode()
+
+    async def read(pieces: list[bytes]) -> list[object]:
+        reader = asyncio.StreamReader()
+        for piece in pieces:
+            reader.feed_data(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        reader.feed_eof()
+        headers = {"transfer-encoding": "chunked"} if chunked else {}
+        link = EventStreamLink(Answer(200, headers, reader), None, Address("http://h", "r"), {}, None)  # type: ignore[arg-type]
+        seen: list[object] = []
+        try:
+            while True:
+                seen += codec_of("").read(await link.receive())
+        except LinkClosed as closed:
+            return [*seen, closed.code, closed.reason]
+
+    for at in range(1, len(body)):
+        assert asyncio.run(read([body[:at], body[at:]])) == [*events, 1012, "restart"], f"cut at {at}"
