@@ -58,6 +58,9 @@ pub(crate) struct TokenOptions {
     /// What it allows on channels of this pattern, such as 'room:*=subscribe,publish'; can be given several times
     #[arg(long = "channel", value_name = "PATTERN=RIGHTS", value_parser = tokens::channel)]
     channels: Vec<(Box<str>, Rights)>,
+    /// What its bearer is subscribed to from the beginning, such as 'user:42:*'; can be given several times
+    #[arg(long = "subscribe", value_name = "PATTERN", value_parser = tokens::subscription)]
+    subscriptions: Vec<String>,
     /// The server's configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -81,6 +84,7 @@ impl TokenOptions {
             role: self.role.clone(),
             engine: self.engine.clone(),
             channels: self.channels.clone(),
+            subscriptions: self.subscriptions.clone(),
         }
     }
 }

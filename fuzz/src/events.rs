@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use shards::core::MemberNumber;
 use shards::core::event::{
-    ClientCommand, ClientError, ClientEvent, Content, Dialect, EventId, Item, ItemId, ItemStatus, NewContent,
-    NewItem, Scratch, ServerEvent, parse,
+    ChannelWish, ClientCommand, ClientError, ClientEvent, Content, Dialect, EventId, Item, ItemId,
+    ItemStatus, NewContent, NewItem, Scratch, ServerEvent, parse,
 };
 
 const DEPTH_MAX: usize = 8;
@@ -140,6 +140,14 @@ fn check_event(event: ClientEvent, pairs: &Pairs) {
     assert!(event.event_id.as_ref().is_none_or(|id| id.len() <= NAME_BYTES_MAX));
     let expected = match event.command {
         ClientCommand::Append => "input_audio_buffer.append",
+        ClientCommand::Channel(wish) => match *wish {
+            ChannelWish::Subscribe { .. } => "channel.subscribe",
+            ChannelWish::Unsubscribe { .. } => "channel.unsubscribe",
+            ChannelWish::Publish { data, .. } => {
+                assert_same(&data, pairs.first("data"));
+                "channel.publish"
+            }
+        },
         ClientCommand::Commit => "input_audio_buffer.commit",
         ClientCommand::Clear => "input_audio_buffer.clear",
         ClientCommand::ItemCreate(item) => {

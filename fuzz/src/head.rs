@@ -124,6 +124,7 @@ impl Gate for PlainGate {
             channels: Channels::default(),
             engine: None,
             realtime: None,
+            subscriptions: Box::default(),
             role: Role::Member,
         })
     }

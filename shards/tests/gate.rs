@@ -29,6 +29,7 @@ impl Gate for PlainGate {
             engine: engine.parse::<EngineKind>().ok(),
             realtime: None,
             channels: shards::core::Channels::default(),
+            subscriptions: Box::default(),
             role: Role::Member,
         })
     }

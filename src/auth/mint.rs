@@ -24,6 +24,8 @@ pub(crate) struct Wanted {
     pub(crate) engine: Option<String>,
     /// Rights on channels; the token says nothing of them if there are none.
     pub(crate) channels: Vec<(Box<str>, Rights)>,
+    /// What the bearer is subscribed to from the beginning.
+    pub(crate) subscriptions: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -41,6 +43,8 @@ struct Claims<'a> {
     engine: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<Channels>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    subscriptions: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str>,
 }
@@ -68,6 +72,7 @@ pub(crate) fn mint(config: &Config, wanted: &Wanted) -> Result<String, String> {
         rooms: &wanted.rooms,
         engine: wanted.engine.as_deref(),
         channels: tokens::claim(&wanted.channels),
+        subscriptions: &wanted.subscriptions,
         role: wanted.role.as_deref(),
     };
     let key = EncodingKey::from_secret(jwt.secret.reveal().as_bytes());

@@ -5,6 +5,7 @@ mod auth;
 mod auth_keys;
 mod channels_keys;
 mod error;
+mod families;
 mod history;
 mod jobs_keys;
 mod keys;

@@ -33,11 +33,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
-    resolver.check_jobs();
-    resolver.check_store();
-    resolver.check_worker();
-    resolver.check_channels();
-    resolver.check_parrot();
+    resolver.check_families();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     let (realtime, client_tls) = resolver.model_server(cores.len()).unzip();

@@ -1,9 +1,10 @@
-//! The claim `channels`: patterns of channels, each with the rights that it gives.
+//! The claims `channels`, patterns of channels with the rights that each gives, and `subscriptions`, patterns alone.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Error, MapAccess, Visitor};
+use shards::core::channel::Pattern;
 use shards::core::{Channels, Right, Rights};
 
 /// Most patterns, and the longest one: they are kept with every connection.
@@ -17,6 +18,28 @@ impl<'de> Deserialize<'de> for Claimed {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Patterns)
     }
+}
+
+/// The claim `subscriptions` as it was read: what its bearer is subscribed to from the beginning.
+pub(super) struct Subscribed(pub(super) Box<[Pattern]>);
+
+impl<'de> Deserialize<'de> for Subscribed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<Box<str>>::deserialize(deserializer)?;
+        if texts.len() > PATTERNS_MAX {
+            return Err(D::Error::custom("a subscription too many"));
+        }
+        let patterns = texts.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
+        patterns.map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Reads a subscription as it is typed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn subscription(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map(|pattern| pattern.as_str().to_owned()).map_err(|bad| bad.to_string())
 }
 
 struct Patterns;
@@ -120,6 +143,23 @@ mod tests {
         ] {
             assert!(read(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn subscriptions_are_patterns_of_channels() {
+        let read = |json: &str| serde_json::from_str::<Subscribed>(json).map(|subscribed| subscribed.0);
+        let patterns = read(r#"["system:*","user:42:operation:*"]"#).expect("well formed");
+        assert_eq!(
+            patterns.iter().map(Pattern::as_str).collect::<Vec<_>>(),
+            ["system:*", "user:42:operation:*"]
+        );
+        assert_eq!(read("[]").expect("well formed").len(), 0);
+        let many = serde_json::to_string(&vec!["a"; PATTERNS_MAX + 1]).expect("JSON");
+        for json in [r#""system:*""#, r#"["*"]"#, r#"[""]"#, r#"["a::b"]"#, "[1]", "null", &many] {
+            assert!(read(json).is_err(), "{json}");
+        }
+        assert_eq!(subscription("user:7:*").as_deref(), Ok("user:7:*"));
+        assert!(subscription("a*").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use shards::core::gate::RealtimeClaim;
 use shards::core::{Denied, Micros, Pass, Role};
 
-use super::channels::Claimed;
+use super::channels::{Claimed, Subscribed};
 
 /// Longest `sub`. It is kept with every connection.
 const SUB_BYTES_MAX: usize = 256;
@@ -19,6 +19,7 @@ pub(super) struct Claims {
     rooms: Option<Vec<String>>,
     engine: Option<String>,
     channels: Option<Claimed>,
+    subscriptions: Option<Subscribed>,
     role: Option<String>,
     realtime: Option<ClaimedRealtime>,
 }
@@ -58,6 +59,7 @@ impl Claims {
                 .map_err(|_| Denied::Forbidden("the token is for an engine that is not served here"))?,
             realtime: self.realtime.map(|claimed| Box::new(claimed.into())),
             channels: self.channels.map(|claimed| claimed.0).unwrap_or_default(),
+            subscriptions: self.subscriptions.map(|claimed| claimed.0).unwrap_or_default(),
             role: if self.role.as_deref() == Some("admin") { Role::Admin } else { Role::Member },
         })
     }
@@ -119,6 +121,8 @@ mod tests {
         assert_eq!(full.rooms, Some(["a*".into()].into()));
         assert_eq!((full.engine, full.role), (Some(EngineKind::Relay), Role::Admin));
         assert_eq!(pass(r#"{"sub":"u","role":"teacher"}"#).expect("good").role, Role::Member);
+        let subscribed = pass(r#"{"sub":"u","subscriptions":["user:u:*"]}"#).expect("good").subscriptions;
+        assert_eq!(subscribed.iter().map(|pattern| pattern.as_str()).collect::<Vec<_>>(), ["user:u:*"]);
         assert!(matches!(pass(r#"{"sub":"u","engine":"cello"}"#), Err(Denied::Forbidden(_))));
         assert!(matches!(pass(r#"{"sub":""}"#), Err(Denied::Unauthorized(_))));
     }

@@ -11,7 +11,7 @@ mod keys;
 
 use std::time::Duration;
 
-pub use channels::{channel, claim};
+pub use channels::{channel, claim, subscription};
 pub use gate::{JwtGate, KeyReport, TOKEN_BYTES_MAX, since_1970};
 pub use keys::{Key, KeySet};
 

@@ -4,6 +4,7 @@ use ::core::net::{IpAddr, SocketAddr};
 
 use super::allowance::Allowance;
 use super::audit::Asked;
+use super::channel::Pattern;
 use super::deflate::WindowBits;
 use super::engine::EngineKind;
 use super::event::Dialect;
@@ -202,6 +203,8 @@ pub(super) struct Identity {
     pub(super) engine: Option<EngineKind>,
     /// What it allowed on which channels.
     pub(super) channels: Channels,
+    /// What it subscribed its bearer to.
+    pub(super) subscriptions: Box<[Pattern]>,
     /// When it expires, if it does.
     pub(super) until: Option<Micros>,
 }
@@ -209,8 +212,8 @@ pub(super) struct Identity {
 impl Identity {
     /// What to keep of a pass that was checked now.
     pub(super) fn new(now: Micros, pass: Pass) -> Box<Self> {
-        let Pass { sub, valid_for, engine, channels, .. } = pass;
-        Box::new(Self { sub, engine, channels, until: valid_for.map(|span| now + span) })
+        let Pass { sub, valid_for, engine, channels, subscriptions, .. } = pass;
+        Box::new(Self { sub, engine, channels, subscriptions, until: valid_for.map(|span| now + span) })
     }
 }
 

@@ -5,6 +5,7 @@
 
 use ::core::fmt::Debug;
 
+use super::channel::Pattern;
 use super::engine::EngineKind;
 use super::ids::SessionId;
 use super::time::Micros;
@@ -33,6 +34,8 @@ pub struct Pass {
     pub realtime: Option<Box<RealtimeClaim>>,
     /// What its bearer may do on which channels.
     pub channels: Channels,
+    /// What its bearer is subscribed to from the beginning.
+    pub subscriptions: Box<[Pattern]>,
     /// What else its bearer may do.
     pub role: Role,
 }
@@ -288,6 +291,7 @@ mod tests {
             engine,
             realtime: None,
             channels: Channels::default(),
+            subscriptions: Box::default(),
             role: Role::Member,
         };
         let room = SessionId::parse("class:7").expect("valid");

@@ -95,6 +95,12 @@ impl Quotas {
         }
     }
 
+    /// Subscriptions to channels in the node.
+    #[must_use]
+    pub fn subscriptions(&self) -> u64 {
+        self.interest.total()
+    }
+
     /// Whether no connection is left: worth knowing before a token is checked, and no promise.
     pub(super) fn is_full(&self) -> bool {
         self.connections.out() >= self.connections.max

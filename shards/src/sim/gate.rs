@@ -18,6 +18,7 @@ impl Gate for NameGate {
             channels: Channels::default(),
             engine: None,
             realtime: None,
+            subscriptions: Box::default(),
             role: Role::Member,
         })
     }

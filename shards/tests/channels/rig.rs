@@ -147,7 +147,9 @@ impl Node {
     /// The events that a client has heard since it was last asked, of channels and errors.
     pub(crate) fn heard(&mut self, client: Client) -> Vec<Value> {
         let said = self.said.remove(&(client.0, client.1.index)).unwrap_or_default();
-        let events = texts(&said).into_iter().map(|text| serde_json::from_slice(&text).expect("JSON"));
+        let texts = texts(&said);
+        let lines = texts.iter().flat_map(|text| text.split(|&byte| byte == b'\n'));
+        let events = lines.map(|line| serde_json::from_slice(line).expect("JSON"));
         let concerns = |event: &Value| {
             let kind = event["type"].as_str().unwrap_or_default();
             kind.starts_with("channel.") || kind.starts_with("outbox.") || kind == "error"

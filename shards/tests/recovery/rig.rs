@@ -25,6 +25,7 @@ impl Gate for Names {
             engine: None,
             realtime: None,
             channels: Channels::default(),
+            subscriptions: Box::default(),
             role: Role::Member,
         })
     }

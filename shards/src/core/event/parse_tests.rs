@@ -31,7 +31,7 @@ fn an_error_names_code_field_and_event() {
         (r#"{"event_id":"e1"}"#, "missing_required_parameter", Some("type"), Some("e1")),
         (r#"{"event_id":"e1","type":7}"#, "invalid_type", Some("type"), Some("e1")),
         (r#"{"event_id":"e1","type":"fly"}"#, "unknown_event", Some("type"), Some("e1")),
-        (r#"{"event_id":"e1","type":"channel.subscribe"}"#, "unknown_event", Some("type"), Some("e1")),
+        (r#"{"event_id":"e1","type":"channel.scribble"}"#, "unknown_event", Some("type"), Some("e1")),
         (r#"{"event_id":7,"type":"ping"}"#, "invalid_type", Some("event_id"), None),
         (r#"{"type":"ping","client_seq":-1}"#, "invalid_value", Some("client_seq"), None),
         (r#"{"type":"ping","t":{}}"#, "invalid_type", Some("t"), None),

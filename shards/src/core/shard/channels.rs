@@ -54,22 +54,36 @@ impl Shard {
         listeners.clear();
         self.channels.tree.matching(&delivery.publication.channel, &mut listeners);
         if !listeners.is_empty() {
-            let event = ServerEvent::ChannelMessage(Arc::clone(delivery));
-            let id = self.next_event_id();
-            let mut json = std::mem::take(&mut self.json);
-            json.clear();
-            event.write(id, None, Dialect::Native, &mut json);
-            let span = self.config.outbox.coalesce;
-            let wait = (event.waits() && span.0 > 0).then_some(span);
-            let (of, class) = (Some((&event, id)), delivery.class());
-            let spread = Spread { json: &json, of, seq: None, response: 0, class, wait, replayed: false };
-            self.spread(now, &listeners, &spread);
-            self.json = json;
+            self.tell_message(now, &listeners, delivery, false);
             self.counters.channels.delivered += listeners.len() as u64;
         }
         let count = listeners.len();
         self.channels.listeners = listeners;
         count
+    }
+
+    /// Puts a message into lanes: written once, however many there are. `replayed` says that it was missed before.
+    pub(super) fn tell_message(
+        &mut self,
+        now: Micros,
+        listeners: &[ConnKey],
+        delivery: &Arc<Delivery>,
+        replayed: bool,
+    ) {
+        let event = ServerEvent::ChannelMessage(Arc::clone(delivery));
+        let id = self.next_event_id();
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        event.write(id, None, Dialect::Native, &mut json);
+        let span = self.config.outbox.coalesce;
+        let wait = (event.waits() && span.0 > 0).then_some(span);
+        let (of, class) = (Some((&event, id)), delivery.class());
+        self.spread(
+            now,
+            listeners,
+            &Spread { json: &json, of, seq: None, response: 0, class, wait, replayed },
+        );
+        self.json = json;
     }
 
     /// Notes that something could not be delivered.

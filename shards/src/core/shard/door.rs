@@ -97,6 +97,7 @@ impl Shard {
     ) {
         self.counters.tokens_refreshed += 1;
         self.identify(now, key, Some(pass));
+        self.end_forbidden(now, key);
         if let Some(view) = self.session_view(room, Member { number: member, conn: key }) {
             self.tell(now, key, &ServerEvent::SessionUpdated(Box::new(view)));
         }

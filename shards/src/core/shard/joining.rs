@@ -38,6 +38,7 @@ impl Shard {
                 self.identify(now, key, pass);
                 self.note_opened(key, via, fx);
                 self.welcome(now, key, seated);
+                self.subscribe_claimed(now, key);
                 self.open_rest(now, key, rest, fx);
             }
             Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),

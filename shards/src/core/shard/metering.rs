@@ -89,6 +89,10 @@ impl Shard {
 
     fn response_over(&mut self, now: Micros, key: RoomKey, usage: ResponseUsage) {
         self.counters.responses.count(&usage);
+        self.announce(now, key, "events:response.done", || {
+            let id = serde_json::Value::from(&*usage.id);
+            format!(r#","response_id":{id},"status":"{}""#, usage.outcome.name())
+        });
         if let Some(record) = self.record(key) {
             record.response(usage.clone());
         }

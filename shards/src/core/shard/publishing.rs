@@ -9,7 +9,7 @@ use super::super::channel::{
 use super::super::effect::{Effect, Effects};
 use super::super::event::{ClientError, ErrorEvent, ServerEvent};
 use super::super::gate::Right;
-use super::super::ids::{ConnKey, SessionId, ShardId};
+use super::super::ids::{ConnKey, MemberNumber, RoomKey, ShardId};
 use super::super::message::{Answer, AskId};
 use super::super::time::Micros;
 use super::Shard;
@@ -177,23 +177,34 @@ impl Shard {
     pub(super) fn announce(
         &mut self,
         now: Micros,
+        key: RoomKey,
         channel: &'static str,
-        session: &SessionId,
         fields: impl FnOnce() -> String,
     ) {
         if self.quotas.interest.shards(channel).is_empty() {
             return;
         }
+        let Some(session) = self.rooms.find(key).map(|room| room.session_id.clone()) else { return };
         let event = channel.split_once(':').map_or(channel, |(_, event)| event);
         let (id, fields) = (self.id, fields());
         // A session's name has nothing that JSON would escape.
         let data = format!(r#"{{"event":"{event}","session_id":"{session}","shard":{id}{fields}}}"#);
-        let publication = Publication {
-            session: Some(session.clone()),
-            ..Publication::new(channel, &data, Publisher::Server)
-        };
+        let publication =
+            Publication { session: Some(session), ..Publication::new(channel, &data, Publisher::Server) };
         // What can't be delivered is a dead letter, and nobody waits to be told.
         let _ = self.publish_anywhere(now, None, None, publication);
+    }
+
+    /// A member has come to a room, or left it.
+    pub(super) fn announce_member(
+        &mut self,
+        now: Micros,
+        key: RoomKey,
+        channel: &'static str,
+        member: MemberNumber,
+    ) {
+        let members = self.rooms.find(key).map_or(0, |room| room.members.len());
+        self.announce(now, key, channel, || format!(r#","member":{},"members":{members}"#, member.0));
     }
 
     /// Tells a client that what it published was not taken.

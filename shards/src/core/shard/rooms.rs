@@ -170,6 +170,7 @@ impl Shard {
             frames_sent: 0,
         };
         self.insert_room(place, room);
+        self.announce(now, place, "events:room.opened", || format!(r#","engine":"{}""#, wishes.kind.name()));
         Ok(place)
     }
 
@@ -219,6 +220,8 @@ impl Shard {
         };
         room.members.remove(at);
         let members = room.members.len();
+        self.announce_member(now, key, "events:room.member_left", number);
+        let Some(room) = self.room(key) else { return };
         if room.engine.is_some() {
             // What it said before it left is heard first.
             self.drive_engine(now, key, Some(EngineInput::Left { member: number }));
@@ -258,6 +261,7 @@ impl Shard {
         // Before its report takes along what it knows.
         self.say_last_words(key, why);
         self.report(now, key, why);
+        self.announce(now, key, "events:room.closed", || format!(r#","reason":"{}""#, why.name()));
         let Some(room) = self.rooms.find(key) else {
             return false;
         };

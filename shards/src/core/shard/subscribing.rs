@@ -66,6 +66,42 @@ impl Shard {
         }
     }
 
+    /// Subscribes a member to what its token says.
+    pub(super) fn subscribe_claimed(&mut self, now: Micros, key: ConnKey) {
+        let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
+        let patterns = identity.map(|identity| identity.subscriptions.clone()).unwrap_or_default();
+        if patterns.is_empty() || self.takes_only_events(key) {
+            return;
+        }
+        for pattern in patterns {
+            let namespace = self.namespace(pattern.namespace()).map(|_| ());
+            if let Err(error) = namespace.and_then(|()| self.subscribe(now, key, pattern, None)) {
+                self.client_error(now, key, error);
+            }
+        }
+    }
+
+    /// Ends the subscriptions that a fresh token does not allow any more.
+    pub(super) fn end_forbidden(&mut self, now: Micros, key: ConnKey) {
+        let known = self.channels.subscribers.get(&key).into_iter().flatten();
+        let patterns: Vec<Pattern> = known.map(|known| known.pattern.clone()).collect();
+        for pattern in patterns {
+            let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
+            let claimed = identity.is_some_and(|identity| identity.subscriptions.contains(&pattern));
+            let may = claimed
+                || self.namespace(pattern.namespace()).is_ok_and(|(_, namespace)| {
+                    self.may_use(key, namespace, pattern.as_str(), Right::Subscribe).is_ok()
+                });
+            if !may && self.end_subscription(key, &pattern) {
+                let event = ServerEvent::ChannelUnsubscribed {
+                    channel: pattern.as_str().into(),
+                    reason: Some("forbidden"),
+                };
+                self.tell(now, key, &event);
+            }
+        }
+    }
+
     fn pattern(&self, text: &str) -> Result<Pattern, ClientError> {
         let wrong = |bad| ClientError::invalid_value("channel", format!("This is no channel: {bad}."));
         Pattern::parse(text).map_err(wrong)
@@ -195,7 +231,7 @@ impl Shard {
         let count = missed.as_ref().map(|missed| missed.as_ref().map(Vec::len).map_err(|lost| *lost));
         self.tell_subscribed(now, conn, &pattern, Some(at), count);
         for delivery in missed.into_iter().flatten().flatten() {
-            self.tell(now, conn, &ServerEvent::ChannelMessage(delivery));
+            self.tell_message(now, &[conn], &delivery, true);
         }
         self.channels.tree.insert(&pattern, conn);
     }

@@ -80,6 +80,9 @@ impl Shard {
             self.restore(now, conn, key, number, after);
         }
         let members = self.room(key).map_or(0, |room| room.members.len());
+        if !took_over {
+            self.announce_member(now, key, "events:room.member_joined", number);
+        }
         if members > 1 && !took_over {
             let joined = ServerEvent::MemberJoined { member: number, members };
             self.tell_room(now, key, Audience::AllBut(number), &joined, 0);
