@@ -6,6 +6,7 @@ mod auth_keys;
 mod blame;
 mod channels_keys;
 mod error;
+mod families;
 mod history;
 mod jobs_keys;
 mod keys;

@@ -33,11 +33,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
-    resolver.check_jobs();
-    resolver.check_store();
-    resolver.check_worker();
-    resolver.check_channels();
-    resolver.check_parrot();
+    resolver.check_families();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     let (realtime, client_tls) = resolver.model_server(cores.len()).unzip();
@@ -367,7 +363,8 @@ mod tests {
         assert_eq!(config.shard.outbox.messages_max, 512);
         assert_eq!(config.cores.len(), usize::from(config.shard.shards));
         assert_eq!(config.connections_max, 20_000 - tuning::descriptors_for(0, config.cores.len()));
-        let unset = KEYS.iter().filter(|key| matches!(key.default, keys::Default::Unset)).count();
+        let unset =
+            KEYS.iter().filter(|key| matches!(key.default, super::super::keys::Default::Unset)).count();
         assert_eq!(config.effective.len(), KEYS.len() - unset);
     }
 

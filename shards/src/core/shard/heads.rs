@@ -19,6 +19,7 @@ use super::super::ws::Decoder;
 use super::compatible::speaks_beta;
 use super::door::{Refused, refused};
 use super::feeds::FeedWish;
+use super::joining::Joining;
 use super::recovery::Comeback;
 use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
@@ -30,15 +31,7 @@ pub(super) enum Verdict {
     /// Another shard's, or the control plane's.
     Elsewhere(Destination),
     /// A member for a room that lives here.
-    Join {
-        session: SessionId,
-        wishes: Wishes,
-        pass: Option<Pass>,
-        back: Option<Comeback>,
-        terms: Terms,
-        answer: Vec<u8>,
-        head_len: usize,
-    },
+    Join { joining: Joining, head_len: usize },
     /// A connection for `/echo`, or for the feed.
     Apart { feed: Option<Box<FeedWish>>, pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
     /// Events of a member that hears a stream; whether it waits to be told that they are welcome.
@@ -95,6 +88,7 @@ impl Shard {
             via,
             asked: Asked::Unknown,
             user: None,
+            waits: None,
             origin: None,
         };
         let conn = Conn::new(now, key, peer.address(), Phase::Head(Box::new(head)));
@@ -127,19 +121,11 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, pass, back, terms, answer, head_len } => {
-                let via = self.via(key);
-                match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
-                    Ok(seated) => {
-                        let seat = Seat::Member(seated.room, seated.member);
-                        self.open(now, key, seat, terms, &answer, fx);
-                        self.identify(now, key, pass);
-                        self.note_opened(key, via, fx);
-                        self.welcome(now, key, seated);
-                        self.subscribe_claimed(now, key);
-                        self.open_rest(now, key, &mut bytes[head_len..], fx);
-                    }
-                    Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
+            Verdict::Join { joining, head_len } => {
+                if self.may_be_stored(&joining.session) {
+                    self.wait_for_store(now, key, joining, bytes[head_len..].to_vec(), fx);
+                } else {
+                    self.join(now, key, joining, &mut bytes[head_len..], fx);
                 }
             }
             Verdict::Apart { feed, pass, terms, answer, head_len } => {
@@ -274,7 +260,8 @@ impl Shard {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(Wanted { wishes, pass, back }) => {
                 let (terms, answer) = self.agree(&handshake, subprotocol);
-                Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
+                let joining = Joining { session, wishes, pass, back, terms, answer };
+                Verdict::Join { joining, head_len: request.len }
             }
         }
     }
@@ -292,8 +279,9 @@ impl Shard {
                 let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
                 let latest = there.map_or(0, |room| room.seq);
                 let (terms, answer) =
-                    self.agree_on_stream(request, back.as_ref().map_or(latest, |back| back.after));
-                Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
+                    self.agree_on_stream(request, Some(back.as_ref().map_or(latest, |back| back.after)));
+                let joining = Joining { session, wishes, pass, back, terms, answer };
+                Verdict::Join { joining, head_len: request.len }
             }
         }
     }
@@ -359,7 +347,15 @@ impl Shard {
     }
 
     /// The 101 goes into the lane; from here on it is a WebSocket.
-    fn open(&mut self, now: Micros, key: ConnKey, seat: Seat, terms: Terms, answer: &[u8], fx: &mut Effects) {
+    pub(super) fn open(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        seat: Seat,
+        terms: Terms,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
         self.head_done();
         self.counters.opened += 1;
         self.counters.open += 1;
@@ -389,7 +385,7 @@ impl Shard {
     }
 
     /// What came in behind the head is already WebSocket, and for a stream nothing may come.
-    fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
+    pub(super) fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
         let stream = self.open_conn(key).is_some_and(|(_, open)| open.subprotocol.is_stream());
         match rest {
             [] => {}
@@ -421,6 +417,11 @@ impl Shard {
     }
 
     pub(super) fn head_timeout(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key)
+            && let Some(session) = head.waits.take()
+        {
+            return self.waited_too_long(now, session, fx);
+        }
         let answer = problem(408, "the request head did not arrive in time", None);
         self.refuse(now, key, Refusal::HeadTimeout, &answer, fx);
     }

@@ -264,6 +264,7 @@ impl Shard {
             via: None,
             asked: Asked::Unknown,
             user: None,
+            waits: None,
             origin: None,
         }));
         self.posts.idle -= 1;
