@@ -56,6 +56,10 @@ struct Belief {
     ends: bool,
 }
 
+/// Messages of a stream that a client has heard without a break: of which stream, by which pattern, from where on, what, and
+/// whether to the end.
+type Run = (u64, Pattern, Place, Vec<(Place, u64)>, bool);
+
 struct World {
     node: Node,
     dice: Dice,
@@ -64,7 +68,7 @@ struct World {
     logs: Vec<Log>,
     clients: BTreeMap<Client, Vec<Belief>>,
     /// Runs of messages that are over, to be compared with the log at the end.
-    runs: Vec<(u64, Pattern, Place, Vec<(Place, u64)>, bool)>,
+    runs: Vec<Run>,
     said: u64,
     not_recovered: u64,
     recovered: u64,
@@ -74,8 +78,8 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let shards = 1 + dice.below(4) as u16;
-        let mut channels = ChannelConfig::default();
-        channels.streams_max = [1, 2, 64][dice.below(3) as usize];
+        let streams_max = [1, 2, 64][dice.below(3) as usize];
+        let mut channels = ChannelConfig { streams_max, ..ChannelConfig::default() };
         channels.namespaces.push(Namespace {
             history_messages_max: [2, 10, 1_000][dice.below(3) as usize],
             ttl: Micros::from_s(2),
