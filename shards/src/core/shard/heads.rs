@@ -292,7 +292,7 @@ impl Shard {
                 let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
                 let latest = there.map_or(0, |room| room.seq);
                 let (terms, answer) =
-                    self.agree_on_stream(request, back.as_ref().map_or(latest, |back| back.after));
+                    self.agree_on_stream(request, Some(back.as_ref().map_or(latest, |back| back.after)));
                 Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
             }
         }

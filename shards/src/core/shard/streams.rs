@@ -28,13 +28,15 @@ const LINE_END: &[u8] = b"\r\n";
 
 impl Shard {
     /// What is agreed on with one who asks for a stream, and the head that begins it. `after` is the number behind which the
-    /// stream goes on: a browser that comes back names it, or that of a later event.
-    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: u64) -> (Terms, Vec<u8>) {
+    /// stream goes on: a browser that comes back names it, or that of a later event. Nothing where that
+    /// is said later.
+    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: Option<u64>) -> (Terms, Vec<u8>) {
         let chunked = request.minor_version >= 1;
         let mut answer = Vec::new();
         stream::event_stream(chunked, origin::named(request), &mut answer);
         let retry = RETRY_MS + self.rng.below(RETRY_MS);
-        let begin = self.stream_text(format!("retry: {retry}\nid: {after}\n\n").as_bytes(), chunked);
+        let id = after.map_or(String::new(), |seq| format!("id: {seq}\n"));
+        let begin = self.stream_text(format!("retry: {retry}\n{id}\n").as_bytes(), chunked);
         answer.extend_from_slice(begin.wire());
         self.pool.recycle(begin);
         (Terms { subprotocol: Subprotocol::Sse { chunked }, deflate: None }, answer)
