@@ -51,6 +51,8 @@ fn run(
         .env("NODE_EXTRA_CA_CERTS", files.cert())
         .env("SSL_CERT_FILE", files.cert())
         .env("VOXHALL_ADMIN", format!("http://{}", server.admin))
+        // For what a test does to a server of its own.
+        .env("VOXHALL_BINARY", env!("CARGO_BIN_EXE_voxhall"))
         .envs(environment.iter().copied())
         .status()
         .expect("a shell");

@@ -1504,9 +1504,11 @@ class Link extends Emitter {
   #resume = null;
   #triedFreshToken = false;
   #pings = [];
-  /// What is asked for again: `{after, held, again}`; and from where, when the connection ended before it came.
+  /// What is asked for again: `{after, held, again}`.
   #filling = null;
-  #owed = null;
+  /// What is being told again: everything up to `at` has come, and live events are those after `until`.
+  #replay = null;
+  #askedAfter = 0;
   #fills = 0;
   #notBefore = 0;
   /// Whether this client has been in the room before, and would miss something that is not told again.
@@ -1589,6 +1591,7 @@ class Link extends Emitter {
   /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
   ping(patienceMs = undefined) {
     if (!this.isOpen) return;
+    this.transmit(this.outgoing.takeUnsent());
     const t = this.outgoing.last;
     this.#pings.push({ t, at: performance.now() });
     if (patienceMs !== undefined || !this.#timers.has('silence')) {
@@ -1625,9 +1628,9 @@ class Link extends Emitter {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
       this.#asked = this.#resume !== null;
-      const after = Math.min(this.#position.seq, this.#owed ?? Infinity);
+      this.#askedAfter = Math.min(this.#position.seq, this.#replay?.at ?? Infinity);
       const on = this.#listener(attempt);
-      this.#line = this.#dialer.dial({ token, resume: this.#resume, after, on });
+      this.#line = this.#dialer.dial({ token, resume: this.#resume, after: this.#askedAfter, on });
       this.#refreshBefore(token);
     } catch (error) {
       if (attempt !== this.#attempt) return;
@@ -1708,13 +1711,13 @@ class Link extends Emitter {
   }
 
   #startOver(resume) {
-    this.#owed = null;
+    this.#replay = null;
     this.#position.begin(resume?.epoch, resume?.seq);
   }
 
   #restored(event) {
     const atWelcome = this.#phase === 'welcomed';
-    const { after, held } = this.#filling ?? { after: this.#position.seq, held: [] };
+    const { after, held } = this.#filling ?? { after: this.#askedAfter, held: [] };
     const again = this.#filling?.again;
     this.#filling = null;
     this.#timers.clear('hold');
@@ -1722,11 +1725,13 @@ class Link extends Emitter {
     // Only now is the token of the welcome worth as much as the one before.
     if (atWelcome) this.#resume = this.session.resume?.token ?? null;
     if (event.recovered) {
-      this.#owed = null;
+      this.#replay = { at: after, until: event.seq ?? Infinity };
       this.#position.epoch = event.epoch ?? this.#position.epoch;
     } else if (atWelcome) {
       const { epoch, seq } = this.session.resume ?? {};
       this.#startOver({ epoch: event.epoch ?? epoch, seq: event.seq ?? seq });
+    } else {
+      this.#replay = null;
     }
     this.emitToAll(event);
     if (!event.recovered) this.emit('gap', { channel: null, after, reason: event.reason ?? 'unknown' });
@@ -1759,9 +1764,8 @@ class Link extends Emitter {
     this.#timers.set('stable', this.#options.stableMs, () => this.#backoff.reset());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
-    this.#tellState('open');
-    if (!this.isOpen) return;
     this.#heard();
+    this.#tellState('open');
     this.flush();
   }
 
@@ -1779,6 +1783,7 @@ class Link extends Emitter {
   #deliver(event) {
     const { type } = event;
     const handlers = type === 'channel.message' ? this.subscriptions.take(event) : [];
+    this.#follow(roomSeq(event));
     if (handlers === null || !this.#position.take(event)) return;
     if (type === 'pong') this.#pong(event);
     else if (type === 'session.updated') this.#updated(event);
@@ -1787,6 +1792,13 @@ class Link extends Emitter {
     else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
+  }
+
+  /// What is told again comes in order: a connection that ends in the middle goes on from there, whatever came before.
+  #follow(seq) {
+    if (this.#replay === null || seq === null) return;
+    if (seq > this.#replay.until) this.#replay = null;
+    else this.#replay.at = seq;
   }
 
   #pong({ t }) {
@@ -1830,15 +1842,15 @@ class Link extends Emitter {
     if (!this.isOpen) return;
     this.#fills += 1;
     this.#filling = { after, held: this.#filling?.held ?? [], name: `fill_${this.#fills}` };
-    this.#owed = Math.min(after, this.#owed ?? after);
+    this.#replay = { at: Math.min(after, this.#replay?.at ?? after), until: Infinity };
     this.#timers.set('hold', this.#options.silenceMs, () => this.#restored(UNANSWERED));
     this.transmit([{ type: 'session.update', event_id: this.#filling.name, after }]);
   }
 
   /// One replay at a time: while another is on its way, the question has to be asked again. Otherwise there is no answer.
   #notFilled({ retryable }) {
-    const { after } = this.#filling;
-    if (retryable) this.#timers.set('hold', REFILL_MS, () => this.#fill(after));
+    const { after, again = after } = this.#filling;
+    if (retryable) this.#timers.set('hold', REFILL_MS, () => this.#fill(Math.min(after, again)));
     else this.#restored(UNANSWERED);
     return retryable;
   }

@@ -34,7 +34,7 @@ export function closeReason(code, words) {
 /// When the page comes back by itself; `inMs` is not known at first.
 export function tryingAgain(attempt, inMs) {
   if (inMs === null || inMs < 1000) return 'Trying again…';
-  return `Trying again in ${seconds(inMs / 1000)}${attempt > 2 ? ` (attempt ${attempt})` : ''}…`;
+  return `Trying again in ${Math.ceil(inMs / 1000)} s${attempt > 2 ? ` (attempt ${attempt})` : ''}…`;
 }
 
 /// Why there is no microphone. The page goes on without one: it can still listen and write.

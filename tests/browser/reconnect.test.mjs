@@ -2,14 +2,20 @@
 // event once and in order, and what was kept with the room is there again.
 
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BASE, Browser, counters, screenshot, talk, until } from './page.mjs';
 import { Network } from './proxy.mjs';
+import { OwnServer } from './server.mjs';
 
 const ADMIN = process.env.VOXHALL_ADMIN;
 // As long as somebody in a lift is away.
 const AWAY_MS = 5000;
+// Several times what a changed room may wait for its store.
+const STORED_MS = 2000;
 
 let browser;
 
@@ -50,16 +56,21 @@ async function keepState(page, state) {
   await until(page, (wanted) => JSON.stringify(window.voxhall.roomState) === JSON.stringify(wanted), state);
 }
 
-/// A page that reaches the server through a network that can be cut. No microphone: only what the test says happens.
-async function openThrough(target) {
-  const network = new Network(target);
-  await network.open();
-  const base = new URL(`${BASE.protocol}//127.0.0.1:${network.port}`);
-  const opened = await browser.open({ base, engine: 'relay' });
+/// A page without a microphone: only what the test says happens.
+async function openQuiet(how) {
+  const opened = await browser.open({ engine: 'relay', ...how });
   await opened.page.evaluate(() => {
     navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('refused', 'NotAllowedError'));
   });
   await talk(opened.page);
+  return opened;
+}
+
+/// One that reaches the server through a network that can be cut.
+async function openThrough(target) {
+  const network = new Network(target);
+  await network.open();
+  const opened = await openQuiet({ base: new URL(`${BASE.protocol}//127.0.0.1:${network.port}`) });
   return { ...opened, network };
 }
 
@@ -143,5 +154,34 @@ describe('the talk page comes back', () => {
     await page.locator('.bubble.note', { hasText: 'What was said meanwhile is lost' }).waitFor();
     await close();
     await network.close();
+  });
+
+  it('after the server was killed and started again, with what its store has', async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'voxhall-store-'));
+    const server = new OwnServer(['--shards', '2', '--set', 'store.kind=file', '--set', `store.path=${join(scratch, 'rooms.redb')}`]);
+    await server.start();
+    const admin = server.admin.origin;
+    const { page, room, close } = await openQuiet({ base: server.public });
+    await say(admin, room, range(1, 10));
+    await keepState(page, { page: 12 });
+    await isWhole(page, range(1, 10));
+    // What was told is safe once it has been in the store for a moment.
+    await pause(STORED_MS);
+    await server.kill();
+    await until(page, () => window.voxhall.state === 'waiting');
+    await screenshot(page, 'talk-killed.png');
+    await server.start();
+    await until(page, () => window.voxhall.state === 'open');
+    await say(admin, room, range(11, 20));
+    await isWhole(page, range(1, 20));
+    await page.locator('.bubble.note', { hasText: 'nothing missed' }).waitFor();
+    assert.deepEqual((await counters(page)).roomState, { page: 12 });
+    // Who comes later finds it there, too.
+    const other = await openQuiet({ base: server.public, room });
+    await until(other.page, () => window.voxhall.roomState?.page === 12);
+    await other.close();
+    await close();
+    await server.kill();
+    rmSync(scratch, { recursive: true, force: true });
   });
 });

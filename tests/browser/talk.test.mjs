@@ -56,6 +56,19 @@ describe('the talk page', () => {
     await close();
   });
 
+  it('talks over server-sent events where no WebSocket gets through', async () => {
+    const { page, context, close } = await open();
+    await context.routeWebSocket(/\/ws\//, (socket) => socket.close({ code: 1011, reason: 'a proxy on the way' }));
+    await talk(page);
+    await until(page, () => window.voxhall.events['response.done'] >= 2);
+    const { transport, lastResponse, framesReceived } = await counters(page);
+    assert.equal(transport, 'sse');
+    assert.equal(lastResponse.status, 'completed');
+    assert.match(lastResponse.transcript, /heard \d+\.\d+ s/);
+    assert.ok(framesReceived > 10 && lastResponse.audioSeconds >= TONE_S * 0.9);
+    await close();
+  });
+
   it('lets a second tab in the same room hear the first under relay', async () => {
     const first = await open({ engine: 'relay' });
     await talk(first.page);

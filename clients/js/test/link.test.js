@@ -74,6 +74,28 @@ describe('a gap', () => {
     client.close();
   });
 
+  it('that is cut in the middle of its filling goes on where that ended', async () => {
+    const { client, clock, told } = fakeClient();
+    client.connect();
+    const first = await settled();
+    first.welcomes();
+    first.says(...[1, 4, 5].map((seq) => ({ type: 'room.message', seq })), { type: 'outbox.dropped', class: 'droppable', first_seq: 2, last_seq: 3 });
+    first.says({ type: 'session.restored', recovered: true, seq: 5 }, { type: 'room.message', seq: 2 });
+    first.ends();
+    await settled();
+    await clock.fire('backoff');
+    const second = await settled();
+    assert.equal(second.url.searchParams.get('after'), '2', 'the third is still missing');
+    second.welcomes();
+    second.says({ type: 'session.restored', recovered: true, seq: 5 }, ...[3, 4, 5, 6].map((seq) => ({ type: 'room.message', seq })));
+    assert.deepEqual(told.filter(({ type }) => type === 'room.message').map(({ seq }) => seq), [1, 4, 5, 2, 3, 6]);
+    second.ends();
+    await settled();
+    await clock.fire('backoff');
+    assert.equal((await settled()).url.searchParams.get('after'), '6');
+    client.close();
+  });
+
   it('is told when nobody answers, and what was held back is given', async () => {
     const { client, clock, told } = fakeClient();
     const gaps = [];
@@ -207,6 +229,19 @@ describe('sending', () => {
     }
     const said = socket.sent.filter(({ type }) => type === 'room.send');
     assert.deepEqual(said.map(({ client_seq: seq }) => seq), Array.from({ length: 200 }, (_, at) => at + 1));
+    client.close();
+  });
+
+  it('has nothing confirmed that was not sent before', async () => {
+    const { client, clock } = fakeClient();
+    client.sendToRoom('early');
+    client.on('state', ({ state }) => state === 'open' && client.ping());
+    client.connect();
+    const socket = await settled();
+    socket.welcomes();
+    assert.deepEqual(types(socket.sent), ['room.send', 'ping']);
+    assert.equal(socket.sent[1].t, 1);
+    assert.ok(clock.has('silence'));
     client.close();
   });
 

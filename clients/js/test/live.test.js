@@ -134,6 +134,40 @@ for (const [way, options] of Object.entries(WAYS)) {
   });
 }
 
+describe('a subscriber', () => {
+  for (const transport of ['websocket', 'sse']) {
+    it(`hears every message once and in order, whatever happens to its connection: ${transport}`, async () => {
+      const topic = `news-${randomUUID()}`;
+      const publish = async (data) => {
+        const body = JSON.stringify({ channel: `system:${topic}`, data });
+        const answer = await fetch(`${process.env.VOXHALL_ADMIN}/api/v1/publish`, { method: 'POST', body });
+        assert.equal(answer.status, 200, await answer.text());
+      };
+      const network = await cuttable();
+      const client = await join(fresh(), { url: `ws://127.0.0.1:${network.port}`, transport });
+      const heard = [];
+      client.subscribe(`system:${topic}`, {}, ({ data }) => heard.push(data));
+      await told(client, 'channel.subscribed');
+      for (let n = 0; n < 30; n += 1) {
+        await publish(n);
+        if (n % 10 === 5) {
+          const from = client.told.length;
+          await network.cut();
+          await publish(`${n}, while away`);
+          await network.mend();
+          assert.notEqual((await told(client, 'channel.subscribed', () => true, from)).recovered, false);
+        }
+      }
+      await publish('end');
+      await told(client, 'channel.message', ({ data }) => data === 'end');
+      const wanted = [...Array(30).keys()].flatMap((n) => (n % 10 === 5 ? [n, `${n}, while away`] : [n]));
+      assert.deepEqual(heard, [...wanted, 'end']);
+      client.close();
+      await network.close();
+    });
+  }
+});
+
 describe('a member', () => {
   it('that was replaced by a newer connection does not fight for its place', async () => {
     const network = await cuttable();
