@@ -25,9 +25,22 @@ const CODES: [&str; 6] = [
     "unknown_event",
 ];
 
+/// Whatever is read as MessagePack is JSON within its bounds, and whatever is no JSON becomes little more than it was.
+fn messagepack(mut bytes: &[u8]) {
+    let mut packed = Vec::new();
+    msgpack_of(bytes, &mut packed);
+    assert!(packed.len() <= 9 * bytes.len(), "{} bytes became {}", bytes.len(), packed.len());
+    let bounds = MsgpackBounds { depth_max: DEPTH_MAX, json_bytes_max: 1 << 16 };
+    let mut json = Vec::new();
+    if json_of(&mut bytes, bounds, &mut json).is_ok() {
+        assert!(serde_json::from_slice::<Value>(&json).is_ok(), "{}", json.escape_ascii());
+    }
+}
+
 /// The bytes are the event.
 pub(crate) fn run(bytes: &[u8]) {
     let mut scratch = Scratch::default();
+    messagepack(bytes);
     let outcome = parse(&mut bytes.to_vec(), DEPTH_MAX, &mut scratch);
     let audio = std::mem::take(&mut scratch.audio);
     let again = parse(&mut bytes.to_vec(), DEPTH_MAX, &mut scratch);
