@@ -24,6 +24,8 @@ pub(super) struct Memory {
     owed: BTreeSet<u64>,
     /// Those that it has been told of.
     gaps: BTreeSet<u64>,
+    /// Word of such events that it is not told, because it is told them themselves.
+    needless: BTreeSet<u64>,
     /// What it has been promised to hear again, in order.
     promised: VecDeque<u64>,
     /// The event after which it wants to hear all again, until that is answered.
@@ -58,6 +60,7 @@ impl Memory {
             last: resume["seq"].as_u64()?,
             owed: BTreeSet::new(),
             gaps: BTreeSet::new(),
+            needless: BTreeSet::new(),
             promised: VecDeque::new(),
             asked: None,
             client_seq: 0,
@@ -109,7 +112,8 @@ impl Memory {
         if seq <= self.last {
             return Err(format!("event {seq} after {}: {line}", self.last));
         }
-        self.owed.extend(annal.between(self.last, seq - 1, self.number));
+        let between = annal.between(self.last, seq - 1, self.number);
+        self.owed.extend(between.filter(|seq| !self.needless.contains(seq)));
         self.last = seq;
         Ok(())
     }
@@ -127,6 +131,9 @@ impl Memory {
     fn promise(&mut self, after: u64, restored: &Value, annal: &Annal) -> Result<(), String> {
         let to = restored["seq"].as_u64().ok_or("no number")?;
         self.promised = annal.again(after, to, self.number).into();
+        let needless = annal.between(after, to, self.number).filter(|seq| !self.promised.contains(seq));
+        self.needless.extend(needless);
+        self.owed.retain(|seq| !self.needless.contains(seq));
         let missed = restored["missed"].as_u64();
         if missed == Some(self.promised.len() as u64) {
             Ok(())
