@@ -38,7 +38,7 @@ MIRI_TESTS = core::frame core::outbox core::spare core::arrivals core::http
 
 # Ten thousand seeds of the simulation; VOXHALL_SIM_SEEDS and VOXHALL_SIM_FIRST choose others.
 simulate:
-	VOXHALL_SIM_SEEDS=$${VOXHALL_SIM_SEEDS:-10000} $(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --test simulation -- --nocapture
+	VOXHALL_SIM_SEEDS=$${VOXHALL_SIM_SEEDS:-10000} $(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --test simulation --test channels -- --nocapture
 
 # The whole Autobahn suite, its long sections included; `make test` runs the quick ones.
 conformance:

@@ -101,6 +101,47 @@ fn the_parrot_says_to_each_exactly_what_it_said() {
 }
 
 #[test]
+fn those_who_come_back_with_their_tokens_are_all_recovered() {
+    let server = Server::start(&["--shards", "2"]);
+    let arguments = ["--clients", "300", "--resume", "--over-s", "1", "--warmup-s", "1", "--duration-s", "3"];
+    let report = load(&server, "storm", &[&arguments[..], &["--expect", "not_recovered=0"]].concat());
+    assert_eq!(report["storm"]["recovered"], 300, "{report}");
+}
+
+/// Each listener has all that was said, in a room that forgets nothing, over cuts of every kind.
+#[test]
+fn a_soak_misses_nothing() {
+    let server = Server::start(&["--shards", "2"]);
+    let counts = soak(&server, &["--rooms", "60", "--members", "3", "--rate", "600", "--long-percent", "0"]);
+    assert_eq!(counts["exact"], 180, "{counts}");
+    assert_eq!(counts["heard"].as_u64(), counts["said"].as_u64().map(|said| said * 2), "{counts}");
+    assert!(server.metric("voxhall_events_replayed_total") > 0.0);
+}
+
+/// Rooms that forget soon, lanes that are short: much is lost, and never without a word.
+#[test]
+fn a_soak_is_told_what_it_misses() {
+    let forgetful = ["--set", "room.history_events_max=20", "--set", "outbox.messages_max=16"];
+    let server = Server::start(&[&["--shards", "2"], &forgetful[..]].concat());
+    let counts = soak(&server, &["--rooms", "30", "--rate", "900", "--long-percent", "20", "--long-s", "2"]);
+    assert!(counts["told_messages"].as_u64() > Some(0), "{counts}");
+}
+
+/// Runs a soak, which ends well only if nothing was missing without a word; its counts.
+fn soak(server: &Server, arguments: &[&str]) -> serde_json::Value {
+    let output = program("voxhall-loadtest")
+        .args(["soak", "--url", &format!("ws://{}", server.public), "--json", "-"])
+        .args(["--duration-s", "5", "--cuts", "30"])
+        .args(arguments)
+        .output()
+        .expect("the generator runs");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    report["counts"].take()
+}
+
+#[test]
 fn all_come_back_after_a_storm_and_find_their_rooms() {
     let server = Server::start(&["--shards", "2", "--engine", "echo"]);
     load(&server, "storm", &["--clients", "300", "--warmup-s", "1", "--duration-s", "3"]);

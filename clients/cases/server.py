@@ -91,8 +91,9 @@ class Server:
     async def _take_post(self, wire: Wire) -> None:
         """A client's events by the uplink of the fallback."""
         body = await wire.reader.readexactly(int(wire.request.headers.get("content-length", "0")))
-        if wire.request.query.get("id") != f"conn_{self.arrived}":
-            self.faults.append(f"a POST names the connection {wire.request.query.get('id')}, not conn_{self.arrived}")
+        named = {"id": f"conn_{self.arrived}", "resume": f"token-{self.arrived}"}
+        if not named.items() & wire.request.query.items():
+            self.faults.append(f"a POST asks with {wire.request.query}, instead of one of {named}")
         answer = self.posts.pop(0) if self.posts else {}
         if answer.get("cut"):
             wire.cut(answer["cut"])

@@ -11,11 +11,11 @@ use crate::rig::{Fate, fate};
 /// Small, so that inputs come to it.
 const HEAD_BYTES_MAX: usize = 1_024;
 
-/// Every status that docs/protocol.md gives for an upgrade.
-const STATUSES: [u16; 9] = [101, 400, 401, 403, 408, 426, 429, 431, 503];
+/// Every status that docs/protocol.md gives for an upgrade, and docs/sse.md for what needs none.
+const STATUSES: [u16; 15] = [101, 200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 426, 429, 431, 503];
 
 /// Header lines that an answer may have.
-const LINES: [&str; 9] = [
+const LINES: [&str; 19] = [
     "upgrade",
     "connection",
     "sec-websocket-accept",
@@ -25,6 +25,16 @@ const LINES: [&str; 9] = [
     "content-type",
     "content-length",
     "www-authenticate",
+    "transfer-encoding",
+    "cache-control",
+    "x-accel-buffering",
+    "allow",
+    "vary",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-max-age",
 ];
 
 /// The first byte chooses the configuration, the rest is what arrives.
@@ -90,7 +100,8 @@ fn check_request(bytes: &[u8], request: &Request<'_>) {
     if request.path.starts_with("/sse/") {
         assert!(!matches!(route, Route::ControlPlane | Route::Room(_) | Route::Realtime(_) | Route::Echo));
     } else if request.upgrade() == UpgradeKind::None {
-        assert_eq!(route, Route::ControlPlane);
+        let feed = request.path == "/events" && route == Route::Feed { as_stream: true };
+        assert!(route == Route::ControlPlane || feed);
     }
     if let Route::Room(session) = route {
         assert_eq!(request.path, format!("/ws/{}", session.as_str()));
@@ -150,7 +161,7 @@ fn config(conditions: u8) -> ShardConfig {
 }
 
 /// What may be agreed on.
-const SUBPROTOCOLS: [&str; 3] = ["voxhall.v1", "voxhall.v1.plain", "realtime"];
+const SUBPROTOCOLS: [&str; 4] = ["voxhall.v1", "voxhall.v1.plain", "voxhall.v1.msgpack", "realtime"];
 
 /// What a shard says before a connection is a WebSocket.
 fn check_answer(answer: &str) {
@@ -172,6 +183,15 @@ fn check_answer(answer: &str) {
         assert_eq!(line("sec-websocket-accept").map(str::len), Some(28));
         let chosen = line("sec-websocket-protocol");
         assert!(chosen.is_none_or(|name| SUBPROTOCOLS.contains(&name)), "{answer}");
+        return;
+    }
+    if status == 200 {
+        // A stream, of which this is the head.
+        assert_eq!(line("content-type"), Some("text/event-stream"));
+        return;
+    }
+    if status == 204 {
+        assert!(line("allow").is_some() && line("content-length").is_none(), "{answer}");
         return;
     }
     let body = &answer[len..];

@@ -16,7 +16,7 @@ const NOW: Micros = Micros(1);
 pub(crate) enum Fate {
     /// More is needed, and nothing was said.
     Waiting,
-    /// It was answered with this, all of it when that is a refusal, the head of it when it is 101.
+    /// It was answered with this, all of it when that is a refusal, the head of it when more may follow.
     Answered(String),
     /// It went there with these bytes, and with the address it is taken to come from.
     Moved(Destination, Vec<u8>, SocketAddr),
@@ -47,9 +47,10 @@ pub(crate) fn fate<'p>(
     }
     assert!(!seen.over || !seen.said.is_empty(), "a connection was ended without a word");
     match seen.moved {
-        Some((to, head, peer)) => Fate::Moved(to, head, peer),
-        None if seen.said.is_empty() => Fate::Waiting,
-        None => Fate::Answered(first_answer(&seen.said)),
+        // What follows an answer is another request, and may go elsewhere.
+        Some((to, head, peer)) if seen.said.is_empty() => Fate::Moved(to, head, peer),
+        _ if seen.said.is_empty() => Fate::Waiting,
+        _ => Fate::Answered(first_answer(&seen.said)),
     }
 }
 
@@ -89,6 +90,9 @@ impl Seen {
 fn first_answer(said: &[u8]) -> String {
     let head = said.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
     let head = head.expect("the first that is said is a whole head");
-    let end = if said.starts_with(b"HTTP/1.1 101 ") { head } else { said.len() };
+    let more = [&b"HTTP/1.1 101 "[..], b"HTTP/1.1 200 ", b"HTTP/1.1 204 "]
+        .iter()
+        .any(|status| said.starts_with(status));
+    let end = if more { head } else { said.len() };
     String::from_utf8(said[..end].to_vec()).expect("an answer is text")
 }

@@ -127,6 +127,9 @@ pub(crate) struct Args {
     /// storm: come back with the resume token of the welcome
     #[arg(long)]
     resume: bool,
+    /// storm: all are cut at once, and come back one after the other over this; 0 is at once
+    #[arg(long, default_value_t = 0.0)]
+    over_s: f64,
     /// churn: conversations held in all
     #[arg(long, default_value_t = 50_000)]
     total: u64,
@@ -225,6 +228,7 @@ impl Args {
             slow_rate: self.slow_rate,
             peer: self.peer,
             resume: self.resume,
+            over_us: micros(self.over_s),
             churn_total: self.total,
             churn_frames: self.churn_frames,
             audio_rate: self.audio_rate,
@@ -364,7 +368,7 @@ impl Args {
 }
 
 /// Gives the `Host` and the address of `ws://HOST[:PORT]`.
-fn parse_url(url: &str) -> Result<(String, SocketAddr), String> {
+pub(crate) fn parse_url(url: &str) -> Result<(String, SocketAddr), String> {
     let wrong = |why: &str| format!("--url {url}: {why}");
     if url.starts_with("wss://") {
         return Err(wrong("TLS is not spoken here; put the load on the plain port"));

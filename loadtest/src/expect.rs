@@ -16,7 +16,7 @@ enum Kind {
 }
 
 /// Every metric a bound may name.
-const METRICS: [(&str, Kind); 23] = [
+const METRICS: [(&str, Kind); 25] = [
     ("p50", Kind::Time),
     ("p90", Kind::Time),
     ("p99", Kind::Time),
@@ -27,6 +27,8 @@ const METRICS: [(&str, Kind); 23] = [
     ("handshake_p99", Kind::Time),
     ("cpu_us_per_frame", Kind::Count),
     ("back_s", Kind::Seconds),
+    ("back_p99", Kind::Time),
+    ("not_recovered", Kind::Count),
     ("rss_per_room", Kind::Bytes),
     ("loss", Kind::Loss),
     ("dropped", Kind::Count),
@@ -156,6 +158,8 @@ impl Bound {
             "cpu_percent" => report.server.cpu_percent_of_core,
             "rss_per_room" => report.server.rss_bytes_per_room,
             "back_s" => report.storm.as_ref().and_then(|storm| storm.back_s),
+            "back_p99" => report.storm.as_ref().map(|storm| storm.beyond_p99_ms * 1e3),
+            "not_recovered" => report.storm.as_ref().map(|storm| storm.not_recovered as f64),
             "loss" if self.share => {
                 let expected = report.expected as f64;
                 Some(if expected > 0.0 { 100.0 * report.lost as f64 / expected } else { 0.0 })

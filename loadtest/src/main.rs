@@ -19,6 +19,7 @@ mod plot;
 mod progress;
 mod report;
 mod sampler;
+mod soak;
 mod socket;
 mod stream;
 mod summary;
@@ -39,12 +40,24 @@ use report::Report;
 /// The first argument of a worker process.
 const WORKER: &str = "__worker";
 
+/// The scenario with arguments of its own: it needs neither workers nor a coordinator.
+const SOAK: &str = "soak";
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     if arguments.nth(1).as_deref() == Some(WORKER) {
         return match worker::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => complain(&fault, 1),
+        };
+    }
+    if std::env::args().nth(1).as_deref() == Some(SOAK) {
+        return match soak::main(std::env::args().skip(1)) {
+            Ok((report, clean)) => {
+                say(&report);
+                if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err((fault, code)) => complain(&fault, code),
         };
     }
     let descriptors = host::raise_descriptor_limit();

@@ -146,6 +146,8 @@ pub(crate) struct Plan {
     pub(crate) peer: bool,
     /// Come back with the resume token (`storm`).
     pub(crate) resume: bool,
+    /// Over which they come back (`storm`).
+    pub(crate) over_us: u64,
     /// Conversations this worker holds (`churn`).
     pub(crate) churn_total: u64,
     pub(crate) churn_frames: u32,
@@ -250,6 +252,7 @@ pub(crate) mod tests {
             slow_rate: 0.0,
             peer: false,
             resume: false,
+            over_us: 0,
             churn_total: 0,
             churn_frames: 5,
             audio_rate: None,

@@ -127,6 +127,12 @@ pub(crate) struct StormFigures {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) slowest_ms: f64,
+    /// How much later than they were to clients dialled.
+    pub(crate) lateness_p99_ms: f64,
+    /// From there to ready again.
+    pub(crate) beyond_p50_ms: f64,
+    pub(crate) beyond_p99_ms: f64,
+    pub(crate) beyond_slowest_ms: f64,
 }
 
 /// The server's memory at a step of `ramp`.

@@ -47,8 +47,13 @@ pub(crate) enum Block<'b> {
     Other,
 }
 
-/// The first whole block of the text, and how many bytes it took.
+/// The first whole block of the text, and how many bytes it took. A comment in front of it is a block of its own: nothing may
+/// follow it for hours.
 pub(crate) fn block(text: &[u8]) -> Option<(Block<'_>, usize)> {
+    if text.first() == Some(&b':') {
+        let end = text.iter().position(|&byte| byte == b'\n')?;
+        return Some((Block::Other, end + 1));
+    }
     let end = text.windows(2).position(|two| two == b"\n\n")?;
     let lines = || text[..end].split(|&byte| byte == b'\n');
     let field = |name: &[u8]| lines().find_map(|line| line.strip_prefix(name));
@@ -86,7 +91,8 @@ mod tests {
     fn what_a_block_says_is_told_apart() {
         assert_eq!(block(b"id: 3\ndata: {}\n\nrest"), Some((Block::Event(b"{}"), 16)));
         assert_eq!(block(b"retry: 1\nid: 0\n\n"), Some((Block::Other, 16)));
-        assert_eq!(block(b": ping\n\n"), Some((Block::Other, 8)));
+        assert_eq!(block(b": ping\ndata"), Some((Block::Other, 7)));
+        assert_eq!(block(b": pi"), None);
         let close = b"event: close\ndata: {\"code\":1013,\"reason\":\"\"}\n\n";
         assert_eq!(block(close), Some((Block::Close(1013), close.len())));
         assert_eq!(block(b"data: {}\n"), None);

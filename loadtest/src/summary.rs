@@ -257,6 +257,10 @@ fn storm_figures(measured: &Measured) -> Option<StormFigures> {
         p50_ms: ms(storm.times.at(0.5)),
         p99_ms: ms(storm.times.at(0.99)),
         slowest_ms: ms(storm.times.max()),
+        lateness_p99_ms: ms(storm.lateness.at(0.99)),
+        beyond_p50_ms: ms(storm.beyond.at(0.5)),
+        beyond_p99_ms: ms(storm.beyond.at(0.99)),
+        beyond_slowest_ms: ms(storm.beyond.max()),
     })
 }
 

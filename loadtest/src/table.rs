@@ -92,6 +92,13 @@ fn scenario_rows(report: &Report, row: &mut impl FnMut(&str, String)) {
                 storm.p50_ms, storm.p99_ms, storm.slowest_ms
             ),
         );
+        row(
+            "dialled",
+            format!(
+                "late p99 {:.1} ms; from there p50 {:.1} ms p99 {:.1} ms slowest {:.1} ms",
+                storm.lateness_p99_ms, storm.beyond_p50_ms, storm.beyond_p99_ms, storm.beyond_slowest_ms
+            ),
+        );
         if storm.recovered + storm.not_recovered > 0 {
             row("sessions", format!("{} recovered, {} not", storm.recovered, storm.not_recovered));
         }

@@ -156,8 +156,11 @@ pub(crate) struct StormTally {
     pub(crate) recovered: u64,
     pub(crate) not_recovered: u64,
     pub(crate) retries: u64,
-    /// From the cut to ready again, per client.
+    /// From the cut, or from the moment when it was to come back, to ready again, per client.
     pub(crate) times: Times,
+    /// Of that, how much later than it was to it dialled, and what remains.
+    pub(crate) lateness: Times,
+    pub(crate) beyond: Times,
 }
 
 impl Tally {
@@ -231,6 +234,8 @@ impl StormTally {
         self.not_recovered += other.not_recovered;
         self.retries += other.retries;
         self.times.merge(&other.times);
+        self.lateness.merge(&other.lateness);
+        self.beyond.merge(&other.beyond);
     }
 }
 

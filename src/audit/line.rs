@@ -115,6 +115,7 @@ impl<'a> From<&'a Asked> for Place<'a> {
         match asked {
             Asked::Unknown => Self { path: None, room: None },
             Asked::Echo => Self { path: Some("echo"), room: None },
+            Asked::Feed => Self { path: Some("events"), room: None },
             Asked::Room(session) => {
                 Self { path: Some("room"), room: session.as_ref().map(|session| session.as_str()) }
             }

@@ -3,8 +3,10 @@
 mod audit;
 mod auth;
 mod auth_keys;
+mod blame;
 mod channels_keys;
 mod error;
+mod families;
 mod history;
 mod jobs_keys;
 mod keys;

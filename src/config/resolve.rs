@@ -11,7 +11,7 @@ use shards::rt::{Tls, WireConfig};
 use tuning::{Host, Profile};
 
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::keys::{self, KEYS, Kind};
+use super::keys::{KEYS, Kind};
 use super::layers::{RawConfig, Setting};
 use super::value::Value;
 use super::{Config, Effective, LogConfig};
@@ -33,11 +33,7 @@ pub(crate) fn resolve(mut raw: RawConfig, host: &Host) -> Result<Config, ConfigE
     resolver.check_addresses();
     resolver.check_proxies();
     resolver.check_auth();
-    resolver.check_jobs();
-    resolver.check_store();
-    resolver.check_worker();
-    resolver.check_channels();
-    resolver.check_parrot();
+    resolver.check_families();
     let tls = resolver.tls("tls.cert", "tls.key");
     let admin_tls = resolver.tls("tls.admin_cert", "tls.admin_key");
     let (realtime, client_tls) = resolver.model_server(cores.len()).unzip();
@@ -322,31 +318,6 @@ impl Resolver<'_> {
     pub(super) fn derive(&mut self, name: &'static str, value: Value, place: Place) {
         self.settings.entry(name).or_insert(Setting { value, place });
     }
-
-    pub(super) fn blame(&mut self, name: &'static str, problem: String, remedy: String) {
-        let setting = self.settings.get(name);
-        self.errors.push(ConfigError {
-            key: name.to_owned(),
-            value: setting.map(|setting| setting.value.to_string()),
-            place: self.place(name),
-            problem,
-            remedy,
-        });
-    }
-
-    /// Blames the one of the two that was set, since a default can't be wrong.
-    fn blame_pair(&mut self, small: &'static str, large: &'static str, reason: &str) {
-        let set = |name| !matches!(self.place(name), Place::Default | Place::Derived(_));
-        let (culprit, relation, other) =
-            if set(small) || !set(large) { (small, "below", large) } else { (large, "above", small) };
-        let value = self.number(other);
-        debug_assert!(keys::find(culprit).is_some());
-        self.blame(
-            culprit,
-            format!("does not go with {other} = {value}: {reason}"),
-            format!("set it {relation} {value}, or change {other}"),
-        );
-    }
 }
 
 /// One shard's part of a node's limit. The hash spreads rooms within a few per cent, so that an eighth more keeps a
@@ -364,6 +335,7 @@ mod tests {
     use shards::core::Origins;
     use shards::rt::Listen;
 
+    use super::super::keys;
     use super::super::layers::FlagSetting;
     use super::*;
 
@@ -392,7 +364,8 @@ mod tests {
         assert_eq!(config.shard.outbox.messages_max, 512);
         assert_eq!(config.cores.len(), usize::from(config.shard.shards));
         assert_eq!(config.connections_max, 20_000 - tuning::descriptors_for(0, config.cores.len()));
-        let unset = KEYS.iter().filter(|key| matches!(key.default, keys::Default::Unset)).count();
+        let unset =
+            KEYS.iter().filter(|key| matches!(key.default, super::super::keys::Default::Unset)).count();
         assert_eq!(config.effective.len(), KEYS.len() - unset);
     }
 

@@ -45,6 +45,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/readyz", get(health::ready))
         .route("/ws/health", get(health::ready))
         .route("/v1/realtime", get(upgrade_required))
+        .route("/events", get(upgrade_required))
         .route("/ws/", get(async || room_without_upgrade(Path(String::new())).await))
         .route("/ws/{*session_id}", get(room_without_upgrade));
     if app.echo_endpoint {
@@ -194,6 +195,8 @@ mod tests {
                 ("GET", "/v1/realtime", 426, "upgrade: websocket"),
                 ("GET", "/v1/realtime?model=m", 426, "upgrade: websocket"),
                 ("POST", "/v1/realtime", 405, "allow: GET,HEAD"),
+                ("GET", "/events", 426, "upgrade: websocket"),
+                ("POST", "/events", 405, "allow: GET,HEAD"),
                 ("GET", "/ws/", 400, "session_id"),
                 ("GET", "/ws/a/b", 400, "session_id"),
                 ("GET", "/ws/a%20b", 400, "session_id"),

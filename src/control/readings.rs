@@ -3,7 +3,7 @@
 //! The counters are taken apart field by field, without a rest: whoever adds one is made to give it a name here.
 
 use shards::core::channel::ChannelCounters;
-use shards::core::counters::{Counters, HistoryCounters, UpstreamCounters, WireCounters};
+use shards::core::counters::{Counters, HistoryCounters, StoreCounters, UpstreamCounters, WireCounters};
 
 /// Whether a number only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ macro_rules! table {
 pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
     let mut all = shard(counters);
     all.extend(history(&counters.history));
+    all.extend(store(&counters.store));
     all.extend(channels(&counters.channels));
     all.extend(upstreams(&counters.upstreams));
     all.extend(wire(&counters.wire));
@@ -62,7 +63,7 @@ pub(crate) fn readings(counters: &Counters) -> Vec<Reading> {
 }
 
 table! {
-    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, history, upstreams, wire]:
+    shard(Counters), named "", without [refused, responses, close_codes, dropped, shedding, batch_size, send_latency_us, coalesce_wait_us, channels, history, store, upstreams, wire]:
     Counter, accepted, "voxhall_accepted", "Sockets accepted on this shard's listener";
     Counter, moved_out, "voxhall_moved_out", "Connections moved to the shard that owns their room";
     Counter, moved_in, "voxhall_moved_in", "Connections taken from the shard that accepted them";
@@ -122,6 +123,15 @@ table! {
     Counter, replayed, "voxhall_events_replayed", "Events told again";
     Counter, taken_over, "voxhall_connections_taken_over", "Connections closed because a newer one of their member came";
     Counter, repeated, "voxhall_client_events_repeated", "Client events that had been seen before and were not done again";
+}
+
+table! {
+    store(StoreCounters), named "store_", without []:
+    Counter, told, "voxhall_store_told", "Changes of rooms, and their ends, that the store was told";
+    Counter, recalls, "voxhall_store_asked", "Rooms that the store was asked for";
+    Counter, revived, "voxhall_rooms_revived", "Rooms that go on where the store had them";
+    Counter, failed, "voxhall_rooms_without_store", "Rooms that began without the store, which failed or took too long";
+    Counter, not_asked, "voxhall_store_not_asked", "Clients for whom the store was not asked, because too many waited for it";
 }
 
 table! {

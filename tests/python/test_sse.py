@@ -48,7 +48,7 @@ class Events:
             self.last = sse.id or self.last
             event = sse.json()
             assert sse.event == "message"
-            if "seq" in event:
+            if "seq" in event and event["type"] != "session.restored":
                 assert int(sse.id) == event["seq"]
                 self.log.append(event)
             if event["type"] == kind:

@@ -41,8 +41,10 @@ pub(super) struct Conn {
     pub(super) write_dead: bool,
     /// When this attempt began, from which the handshake is timed.
     pub(super) asked_us: u64,
-    /// When the storm cut this client off.
+    /// When the storm cut this client off, or lets it come back.
     pub(super) cut_us: u64,
+    /// When it first dialled after that; 0 until then.
+    pub(super) dialled_us: u64,
     /// Number of the next frame to send.
     pub(super) seq: u32,
     /// Frames this conversation still has to send (`churn`).
@@ -88,6 +90,7 @@ impl Conn {
             generation: self.generation.wrapping_add(1),
             slow: self.slow,
             cut_us: self.cut_us,
+            dialled_us: self.dialled_us,
             voice: self.voice,
             resume: self.resume.take(),
             turn: self.turn.take(),

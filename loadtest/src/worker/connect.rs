@@ -1,6 +1,7 @@
 //! Who connects next and when: a queue, a pace, a bound on how many are on their way, and a deadline for each.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// After a refused attempt in a storm a client waits this long, plus up to as much again by its number.
 const RETRY_US: u64 = 100_000;
@@ -8,7 +9,8 @@ const RETRY_US: u64 = 100_000;
 /// The queue of clients that are to connect.
 pub(super) struct Connector {
     queue: VecDeque<u32>,
-    retries: VecDeque<(u64, u32)>,
+    /// Those that come at a time of their own: the refused, and in a storm all that come back over a while.
+    later: BinaryHeap<Reverse<(u64, u32)>>,
     /// Deadlines in the order they were set: all are equally far ahead.
     deadlines: VecDeque<(u64, u32, u32)>,
     in_flight: u32,
@@ -24,7 +26,7 @@ impl Connector {
         let interval_us = if rate > 0.0 { 1e6 / rate } else { 0.0 };
         Self {
             queue: VecDeque::new(),
-            retries: VecDeque::new(),
+            later: BinaryHeap::new(),
             deadlines: VecDeque::new(),
             in_flight: 0,
             concurrency,
@@ -41,13 +43,18 @@ impl Connector {
 
     /// Enters a client that was refused.
     pub(super) fn retry(&mut self, client: u32, now_us: u64) {
-        self.retries.push_back((now_us + RETRY_US + u64::from(client % 100) * 1_000, client));
+        self.push_at(now_us + RETRY_US + u64::from(client % 100) * 1_000, client);
+    }
+
+    /// Enters a client that comes at this time.
+    pub(super) fn push_at(&mut self, at_us: u64, client: u32) {
+        self.later.push(Reverse((at_us, client)));
     }
 
     /// The next client whose turn it is, which is then on its way.
     pub(super) fn next(&mut self, now_us: u64) -> Option<u32> {
-        while self.retries.front().is_some_and(|&(at_us, _)| at_us <= now_us) {
-            self.queue.extend(self.retries.pop_front().map(|(_, client)| client));
+        while self.later.peek().is_some_and(|Reverse((at_us, _))| *at_us <= now_us) {
+            self.queue.extend(self.later.pop().map(|Reverse((_, client))| client));
         }
         if self.in_flight >= self.concurrency || (now_us as f64) < self.next_us {
             return None;
@@ -77,13 +84,15 @@ impl Connector {
 
     /// Nobody waits and nobody is on the way.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.queue.is_empty() && self.retries.is_empty()
+        self.in_flight == 0 && self.queue.is_empty() && self.later.is_empty()
     }
 
     /// When the pace allows the next one, if one could go.
     pub(super) fn next_wake_us(&self) -> Option<u64> {
-        let can_go = !self.queue.is_empty() && self.in_flight < self.concurrency;
-        can_go.then_some(self.next_us.ceil() as u64)
+        let queued = (!self.queue.is_empty()).then_some(0);
+        let first = queued.or_else(|| self.later.peek().map(|Reverse((at_us, _))| *at_us));
+        let first = first.filter(|_| self.in_flight < self.concurrency)?;
+        Some(first.max(self.next_us.ceil() as u64))
     }
 }
 
@@ -107,6 +116,7 @@ mod tests {
     fn the_refused_come_again_and_deadlines_pass_in_order() {
         let mut connector = Connector::new(0.0, 8, 1_000);
         connector.retry(3, 0);
+        assert_eq!(connector.next_wake_us(), Some(103_000));
         assert_eq!(connector.next(50_000), None);
         assert_eq!(connector.next(200_000), Some(3));
         connector.expect_by(200_000, 3, 1);

@@ -7,8 +7,8 @@ use serde::Deserialize;
 /// What an event means here.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Event {
-    /// The welcome, with the token to come back with.
-    Created { token: Option<String> },
+    /// The welcome, with the token to come back with and the number of the last event before.
+    Created { resume: Option<(String, u64)> },
     /// The welcome back.
     Restored { recovered: bool },
     /// The server dropped this many messages and says so.
@@ -41,6 +41,7 @@ struct Session {
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
+    seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +59,10 @@ pub(super) fn read(line: &[u8]) -> (Event, Option<u64>) {
     let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { return (Event::Other, None) };
     let event = match &*line.kind {
         "session.created" => Event::Created {
-            token: line.session.and_then(|session| session.resume).and_then(|resume| resume.token),
+            resume: line
+                .session
+                .and_then(|session| session.resume)
+                .and_then(|resume| Some((resume.token?, resume.seq.unwrap_or(0)))),
         },
         "session.restored" => Event::Restored { recovered: line.recovered.unwrap_or(false) },
         "outbox.dropped" => Event::Dropped { count: line.count.unwrap_or(1) },
@@ -77,10 +81,10 @@ mod tests {
 
     #[test]
     fn welcomes_drops_and_errors_are_understood_and_the_rest_is_not_in_the_way() {
-        let created = br#"{"type":"session.created","seq":1,"session":{"id":"a","resume":{"token":"t","epoch":1,"seq":1}}}"#;
-        assert_eq!(read(created), (Event::Created { token: Some("t".into()) }, Some(1)));
+        let created = br#"{"type":"session.created","seq":1,"session":{"id":"a","resume":{"token":"t","epoch":1,"seq":7}}}"#;
+        assert_eq!(read(created), (Event::Created { resume: Some(("t".into(), 7)) }, Some(1)));
         let bare = br#"{"type":"session.created","session":{"id":"a"}}"#;
-        assert_eq!(read(bare), (Event::Created { token: None }, None));
+        assert_eq!(read(bare), (Event::Created { resume: None }, None));
         let restored = br#"{"type":"session.restored","recovered":true,"missed":[]}"#;
         assert_eq!(read(restored).0, Event::Restored { recovered: true });
         assert_eq!(

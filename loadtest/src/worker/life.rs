@@ -50,6 +50,9 @@ impl Worker {
                 let conn = &mut self.conns[index as usize];
                 conn.socket = Some(socket);
                 conn.asked_us = now;
+                if conn.dialled_us == 0 {
+                    conn.dialled_us = now;
+                }
                 // On loopback the connection stands by now, and asking at once saves a turn.
                 self.ask(index);
             }
@@ -109,7 +112,9 @@ impl Worker {
         self.progress.ready += 1;
         if let (Some(away), Some(storm)) = (&mut self.away, &mut self.tally.storm) {
             storm.back += 1;
-            storm.times.record(now - conn.cut_us);
+            storm.times.record(now.saturating_sub(conn.cut_us));
+            storm.lateness.record(conn.dialled_us.saturating_sub(conn.cut_us));
+            storm.beyond.record(now.saturating_sub(conn.dialled_us));
             *away -= 1;
             if *away == 0 {
                 super::notify(&crate::ipc::Notice::Over { at_us: now });
@@ -168,7 +173,8 @@ impl Worker {
         }
     }
 
-    /// Cuts every connection of this worker at once, without a word, and sends the clients back.
+    /// Cuts every connection of this worker at once, without a word, and sends the clients back: at once too, or each at its
+    /// time of the window.
     pub(super) fn cut_for_storm(&mut self) {
         let now = now_us();
         let mut dropped = 0;
@@ -177,8 +183,12 @@ impl Worker {
             if let Some(open) = &conn.socket {
                 socket::close_by_reset(open.as_fd());
                 conn.reset(State::Idle);
-                conn.cut_us = now;
-                self.connector.push(index);
+                let wait_us = u64::from(index) * self.plan.over_us / u64::from(self.plan.count);
+                (conn.cut_us, conn.dialled_us) = (now + wait_us, 0);
+                match wait_us {
+                    0 => self.connector.push(index),
+                    _ => self.connector.push_at(now + wait_us, index),
+                }
                 dropped += 1;
             }
         }

@@ -215,20 +215,26 @@ impl Worker {
         self.tally.events += 1;
         let (event, seq) = events::read(line);
         let conn = &mut self.conns[index as usize];
-        if let (Some(resume), Some(seq)) = (&mut conn.resume, seq) {
-            resume.after = seq;
+        // The number in a restoration says where the room is, not how far this client has heard it.
+        if let (Some(resume), Some(seq)) = (&mut conn.resume, seq)
+            && !matches!(event, Event::Restored { .. })
+        {
+            resume.after = resume.after.max(seq);
         }
         match event {
-            Event::Created { token } => {
+            Event::Created { resume } => {
                 self.saw_welcome = !self.plan.peer;
+                // Who comes back is back once it has been told what it missed.
+                let comes_back = conn.resume.is_some() && self.away.is_some();
                 if self.plan.resume {
-                    let resume = |token| Box::new(Resume { token, after: seq.unwrap_or(0) });
-                    conn.resume = token.map(resume);
+                    conn.resume = resume.map(|(token, after)| Box::new(Resume { token, after }));
                 }
                 if self.plan.scenario == Scenario::Converse {
                     self.send_control(index, OpCode::Text, MANUAL_TURNS);
                 }
-                self.welcomed(index, now);
+                if !comes_back {
+                    self.welcomed(index, now);
+                }
             }
             Event::Restored { recovered } => {
                 if let Some(storm) = &mut self.tally.storm {

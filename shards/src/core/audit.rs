@@ -40,6 +40,8 @@ pub enum Asked {
     Room(Option<SessionId>),
     /// `/echo`.
     Echo,
+    /// `/events`.
+    Feed,
 }
 
 /// A WebSocket was opened.

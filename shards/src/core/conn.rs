@@ -9,7 +9,7 @@ use super::deflate::WindowBits;
 use super::engine::EngineKind;
 use super::event::Dialect;
 use super::gate::{Channels, Pass};
-use super::ids::{ConnKey, MemberNumber, RoomKey};
+use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::outbox::Lane;
 use super::paged::Keyed;
 use super::time::Micros;
@@ -156,6 +156,8 @@ pub(super) struct Head {
     pub(super) asked: Asked,
     /// Whose it is, for the audit log.
     pub(super) user: Option<Box<str>>,
+    /// It is complete, and waits until the store has said what it has of this room.
+    pub(super) waits: Option<SessionId>,
     /// The page of another origin that may read what is answered over plain HTTP.
     pub(super) origin: Option<Box<str>>,
 }
@@ -229,6 +231,8 @@ pub(super) enum Seat {
     Member(RoomKey, MemberNumber),
     /// `/echo`.
     Echo,
+    /// `/events`.
+    Feed,
 }
 
 /// The end of a connection.

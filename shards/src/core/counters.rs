@@ -2,9 +2,11 @@
 //! counting costs an addition and nothing is shared between cores.
 
 mod history;
+mod store;
 mod upstreams;
 
 pub use history::{HistoryCounters, UNRECOVERED, Unrecovered};
+pub use store::StoreCounters;
 pub use upstreams::{CONNECT_BOUNDS_US, UPSTREAM_ENDS, UpstreamCounters};
 pub(super) use upstreams::{HUNG_UP, end_of};
 
@@ -278,6 +280,8 @@ pub struct Counters {
     pub state_bytes: u64,
     /// Rooms' histories, and those who come back to them.
     pub history: HistoryCounters,
+    /// What the store is told and asked.
+    pub store: StoreCounters,
     /// Channels.
     pub channels: ChannelCounters,
     /// Upstream sessions. They are no clients: nothing above counts them.
@@ -390,6 +394,7 @@ impl Default for Counters {
             shedding: [false; SHED_CAUSES.len()],
             state_bytes: 0,
             history: HistoryCounters::default(),
+            store: StoreCounters::default(),
             channels: ChannelCounters::default(),
             upstreams: UpstreamCounters::default(),
             wire: WireCounters::default(),

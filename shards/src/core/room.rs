@@ -10,6 +10,7 @@ use super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
 use super::paged::Keyed;
 use super::past::{Held, Past};
 use super::report::Record;
+use super::shard::InStore;
 use super::time::Micros;
 use super::upstream_conn::Known;
 use super::usage::Meter;
@@ -75,6 +76,8 @@ pub(super) struct Kept {
     pub(super) meter: Meter,
     /// What was said in it, where somebody takes reports.
     pub(super) record: Option<Box<Record>>,
+    /// How much of it the store has been told, where there is one.
+    pub(super) in_store: InStore,
     /// What it remembers for members that come back, from its first event on.
     pub(super) past: Option<Box<Past>>,
 }

@@ -6,8 +6,11 @@
 //! of the mesh up to a budget; the end of the core's turn, which queues sends. The shard sleeps only in that one call,
 //! until a completion, the next deadline, or the doorbell, and never while sends are queued.
 
+mod answers;
+mod handing;
 mod leaving;
 mod parcels;
+mod remembers;
 mod reports;
 #[cfg(test)]
 mod upstream_tests;
@@ -28,10 +31,8 @@ use super::wire::ring::{Completion, Wait};
 use super::wire::{Event, Opened, Wire};
 use crate::core::audit::{Asked, AuditRecord, Refused, Source};
 use crate::core::counters::WireCounters;
-use crate::core::message::{Answer, AskId};
 #[cfg(debug_assertions)]
 use crate::core::message::{Fault, Query};
-use crate::core::work::{Work, WorkFailure, WorkNews, WorkOrder, Worked};
 use crate::core::{
     ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage, Shedding,
 };
@@ -172,8 +173,7 @@ impl Pump {
         self.now = self.clock.now();
         self.shard.end_turn(self.now, &mut self.fx);
         self.carry_out();
-        self.deliver_parcels();
-        self.deliver_reports();
+        self.deliver();
         self.go_on_leaving()
     }
 
@@ -240,8 +240,7 @@ impl Pump {
         {
             return None;
         }
-        let waiting = self.report_deadline(now).or(self.parcel_deadline(now));
-        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), waiting];
+        let deadlines = [self.shard.next_deadline(), self.wire.deadline(), self.retry_deadline(now)];
         let deadline = deadlines.into_iter().flatten().min();
         if self.spin > Micros(0) {
             let until = (now + self.spin).min(deadline.unwrap_or(Micros(u64::MAX)));
@@ -408,8 +407,8 @@ impl Pump {
             Effect::Close(conn, mode) => self.wire.close(conn, mode),
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Work(work) => self.hand_work(work),
+            Effect::Recall(session) => self.ask_store(session),
             Effect::DeadLetter(letter) => self.hand_letter(letter),
-            Effect::Recall(_) => {}
             Effect::Audit(record) => self.write_down(record),
         }
     }
@@ -424,17 +423,6 @@ impl Pump {
         if let ShardMessage::Adopt(handoff) | ShardMessage::Serve(handoff) = returned {
             self.note_refused(&handoff);
             self.wire.refuse(handoff.socket, counted);
-        }
-    }
-
-    /// Where the control plane has no room, the room is told at once that nobody will answer.
-    fn hand_work(&mut self, work: Box<Work>) {
-        let sent = self.mesh.try_send(Destination::ControlPlane, ShardMessage::Work(work));
-        let Err(Full(ShardMessage::Work(work))) = sent else { return };
-        self.counters.mesh_full += 1;
-        if let WorkOrder::Ask(request) = work.order {
-            let news = WorkNews::Failed(WorkFailure::busy());
-            self.tell(Input::Worked(Box::new(Worked { room: work.room, request: request.id, news })));
         }
     }
 
@@ -454,32 +442,6 @@ impl Pump {
                 asked: Asked::Unknown,
                 user: None,
             })));
-        }
-    }
-
-    fn answer(&mut self, id: AskId, mut answer: Answer) {
-        if let Answer::Counters(counters) = &mut answer {
-            counters.wire = self.count();
-        }
-        let message = ShardMessage::Answer { from: self.id, id, answer };
-        if self.mesh.try_send(Destination::ControlPlane, message).is_err() {
-            self.counters.mesh_full += 1;
-        }
-    }
-
-    /// The counters, with the gauges as they are now.
-    fn count(&self) -> WireCounters {
-        let handshakes = self.wire.handshakes();
-        WireCounters {
-            buffers_exhausted: self.wire.buffers_exhausted,
-            accept_paused: self.wire.accept_rests(),
-            mesh_depth: self.mesh.depth() as u64,
-            descriptors: self.wire.descriptors() as u64,
-            in_flight: self.wire.in_flight(),
-            tls_handshakes: handshakes.done,
-            tls_resumed: handshakes.resumed,
-            tls_failed: handshakes.failed,
-            ..self.counters.clone()
         }
     }
 

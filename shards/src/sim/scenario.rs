@@ -136,7 +136,14 @@ impl Scenario {
         (self.config.limits.connections_per_user_max, self.config.limits.connections_per_ip_max) = (0, 0);
         self.faults.capacity = (300, 3_000);
         self.faults.receive_bytes_max = self.faults.receive_bytes_max.max(64);
-        self.mix.engines = dice.pick(&[[1, 5, 1, 0], [5, 1, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]]);
+        let of_words = [0, 0, 1, 0];
+        self.mix.engines =
+            dice.pick(&[[1, 5, 1, 0], [5, 1, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0], of_words, of_words]);
+        if self.mix.engines == of_words {
+            // Deltas give way to what has to be told, and can be told again.
+            (self.mix.eventful, self.mix.talker) = (20, 1);
+            self.config.room.linger = Micros::from_s(6);
+        }
     }
 }
 

@@ -51,7 +51,8 @@ fn clients_publish_with_rights_and_hear_what_was_refused() {
         node.say(client, r#"{"type":"channel.subscribe","channel":"user:7:*"}"#);
     }
     node.settle();
-    (node.heard(one), node.heard(other));
+    node.heard(one);
+    node.heard(other);
     for client in [one, other] {
         node.say(
             client,

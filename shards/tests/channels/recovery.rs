@@ -166,7 +166,8 @@ fn a_full_mesh_leaves_a_gap_that_subscribers_are_told_of() {
         subscribe(&mut node, client, "user:7:*", Value::Null);
     }
     node.settle();
-    (node.heard(near), node.heard(far));
+    node.heard(near);
+    node.heard(far);
     let mut near_told = Vec::new();
     for n in 0..5_000 {
         publish(&mut node, "user:7:a", n);

@@ -77,6 +77,16 @@ impl Node {
         (shard, key)
     }
 
+    /// Whoever sends this head to a shard.
+    pub(crate) fn dial(&mut self, shard: usize, head: &str) -> Client {
+        self.next += 1;
+        let key = ConnKey { index: self.next, generation: 1 };
+        let peer = "127.0.0.1:1000".parse().expect("an address");
+        let mut head = head.as_bytes().to_vec();
+        self.input(shard, Input::Adopted { conn: key, peer, via: None, head: &mut head });
+        (shard, key)
+    }
+
     /// A client says something; it is not heard elsewhere before [`Node::settle`].
     pub(crate) fn say(&mut self, client: Client, event: &str) {
         let mut frame = vec![0x81];
@@ -144,9 +154,14 @@ impl Node {
         true
     }
 
+    /// Everything that was written to a client since it was last asked.
+    pub(crate) fn said(&mut self, client: Client) -> Vec<u8> {
+        self.said.remove(&(client.0, client.1.index)).unwrap_or_default()
+    }
+
     /// The events that a client has heard since it was last asked, of channels and errors.
     pub(crate) fn heard(&mut self, client: Client) -> Vec<Value> {
-        let said = self.said.remove(&(client.0, client.1.index)).unwrap_or_default();
+        let said = self.said(client);
         let texts = texts(&said);
         let lines = texts.iter().flat_map(|text| text.split(|&byte| byte == b'\n'));
         let events = lines.map(|line| serde_json::from_slice(line).expect("JSON"));
@@ -227,7 +242,7 @@ impl Node {
 }
 
 /// The payloads of the text messages behind the answer to the handshake.
-fn texts(mut said: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn texts(mut said: &[u8]) -> Vec<Vec<u8>> {
     if said.starts_with(b"HTTP/") {
         let end = said.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
         said = &said[end + 4..];

@@ -4,6 +4,7 @@ mod client_seq;
 mod gaps;
 mod recalled;
 mod rig;
+mod stored;
 
 use std::sync::Arc;
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use shards::core::counters::Counters;
+use shards::core::memory::{Recalled, Remember, Remembered, StoreFailed};
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{
     Channels, ConnKey, Denied, Effect, Effects, Ended, Gate, Gather, Input, Micros, Pass, Role, SendOutcome,
-    Shard, ShardConfig, ShardId,
+    SessionId, Shard, ShardConfig, ShardId,
 };
 
 /// Whoever says a name has it.
@@ -38,6 +39,8 @@ pub(crate) struct Rig {
     /// Those that don't read.
     stopped: HashSet<ConnKey>,
     conns: u32,
+    /// Rooms that the store was asked for.
+    pub(crate) recalls: Vec<SessionId>,
 }
 
 /// What a client is told at its end.
@@ -53,11 +56,17 @@ impl Rig {
         change(&mut config);
         let shard = Shard::new(ShardId(0), Arc::new(config), seed);
         let (sent, stopped) = (HashMap::new(), HashSet::new());
-        Self { shard, now: Micros::from_s(1), fx: Vec::new(), sent, stopped, conns: 0 }
+        Self { shard, now: Micros::from_s(1), fx: Vec::new(), sent, stopped, conns: 0, recalls: Vec::new() }
     }
 
     /// Asks for an upgrade; the status of a refusal.
     pub(crate) fn try_join(&mut self, target: &str, headers: &str) -> Result<ConnKey, u16> {
+        let conn = self.knock(target, headers);
+        self.answered(conn).expect("an answer")
+    }
+
+    /// Asks for an upgrade.
+    pub(crate) fn knock(&mut self, target: &str, headers: &str) -> ConnKey {
         let conn = ConnKey { index: self.conns, generation: 1 };
         self.conns += 1;
         let mut head = format!(
@@ -68,13 +77,43 @@ impl Rig {
         let peer = "192.0.2.1:1000".parse().expect("an address");
         self.shard.handle(self.now, Input::Adopted { conn, peer, via: None, head: &mut head }, &mut self.fx);
         self.turn();
-        let sent = self.sent.get_mut(&conn).expect("an answer");
+        conn
+    }
+
+    /// What the client was answered, if it was.
+    pub(crate) fn answered(&mut self, conn: ConnKey) -> Option<Result<ConnKey, u16>> {
+        let sent = self.sent.get_mut(&conn)?;
         let end = sent.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
         let head: Vec<u8> = sent.drain(..end).collect();
-        match str::from_utf8(&head[9..12]).expect("text").parse().expect("a status") {
+        Some(match str::from_utf8(&head[9..12]).expect("text").parse().expect("a status") {
             101 => Ok(conn),
             status => Err(status),
-        }
+        })
+    }
+
+    /// The store says what it has of the room `r`.
+    pub(crate) fn recalled(&mut self, memory: Result<Option<Remembered>, StoreFailed>) {
+        let session = SessionId::parse("r").expect("a name");
+        let recalled = Box::new(Recalled { session, memory });
+        self.shard.handle(self.now, Input::Recalled(recalled), &mut self.fx);
+        self.turn();
+    }
+
+    /// The store lacks something of the room `r`.
+    pub(crate) fn remember_again(&mut self) {
+        let session = SessionId::parse("r").expect("a name");
+        self.shard.handle(self.now, Input::RememberAgain(session), &mut self.fx);
+        self.turn();
+    }
+
+    /// What the store is told by now.
+    pub(crate) fn told(&mut self) -> Vec<Remember> {
+        std::iter::from_fn(|| self.shard.next_remembers(self.now)).flatten().collect()
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.shard.handle(self.now, Input::Drain { window: Micros::from_ms(10) }, &mut self.fx);
+        self.turn();
     }
 
     /// A client of the room `r` that has heard its welcome.
@@ -142,9 +181,13 @@ impl Rig {
         self.turn();
     }
 
+    /// Whatever the store is due to be told stays where it is.
     pub(crate) fn wait(&mut self, ms: u64) {
         let end = self.now + Micros::from_ms(ms);
         while let Some(deadline) = self.shard.next_deadline().filter(|&deadline| deadline <= end) {
+            if deadline <= self.now && self.shard.must_tell_store(self.now) {
+                break;
+            }
             self.now = self.now.max(deadline);
             self.turn();
         }
@@ -181,6 +224,7 @@ impl Rig {
                         };
                         self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
                     }
+                    Effect::Recall(session) => self.recalls.push(session),
                     Effect::Close(conn, _) => {
                         self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
                     }

@@ -247,6 +247,8 @@ class Client:
         self._why_away = outcome.reason or f"closed with {outcome.code}"
         if not connection.was_welcomed:
             self._dialer.failed()
+        if outcome.code == 1008 and "expired" in outcome.reason and self._may_ask_again():
+            return 0.0
         if outcome.code in FINAL:
             raise Ended(self._why_away, code=outcome.code)
         return 0.0 if outcome.moves else self._backoff.next_s(outcome.retry_after_s)
@@ -269,14 +271,18 @@ class Client:
         return await token if inspect.isawaitable(token) else token
 
     def _after_refusal(self, refusal: LinkRefused) -> float:
-        # A token may have expired while it was on its way; the callback may know of a better one, once.
-        if refusal.status == 401 and callable(self._token) and not self._asked_again:
-            self._asked_again = True
+        if refusal.status == 401 and self._may_ask_again():
             return 0.0
         if self._dialer.is_final(refusal.status):
             raise Ended(refusal.reason or f"refused with {refusal.status}", status=refusal.status)
         self._dialer.failed(refusal)
         return self._backoff.next_s(refusal.retry_after_s or 0.0)
+
+    def _may_ask_again(self) -> bool:
+        """The token has expired: the callback may know of a better one, once for each welcome."""
+        may = callable(self._token) and not self._asked_again
+        self._asked_again = True
+        return may
 
     async def _give(self, item: Item) -> None:
         if isinstance(item, dict) and item["type"] == "session.created":

@@ -5,16 +5,22 @@ from scene import URL, Cutter, fresh_room, play, until
 
 import voxhall
 
-SUBPROTOCOLS = ["voxhall.v1", "voxhall.v1.plain", "voxhall.v1.msgpack"]
+# Every way to talk, as options of the client.
+WAYS = [
+    {"subprotocol": "voxhall.v1"},
+    {"subprotocol": "voxhall.v1.plain"},
+    {"subprotocol": "voxhall.v1.msgpack"},
+    {"transport": "sse"},
+]
 
 
-@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
-def test_two_members_talk(subprotocol: str) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_two_members_talk(way: dict[str, str]) -> None:
     async def scene() -> None:
         room = fresh_room()
         async with (
-            voxhall.Client(URL, room, engine="relay", subprotocol=subprotocol) as ann,
-            voxhall.Client(URL, room, subprotocol=subprotocol) as ben,
+            voxhall.Client(URL, room, engine="relay", **way) as ann,
+            voxhall.Client(URL, room, **way) as ben,
         ):
             to_ann, to_ben = aiter(ann), aiter(ben)
             await until(to_ann, "room.member_joined")
@@ -24,8 +30,9 @@ def test_two_members_talk(subprotocol: str) -> None:
             await ben.room_send([2], to=ann.member)
             message = await until(to_ann, "room.message")
             assert message["data"] == [2] and message["from"] == ben.member
-            await ann.send_audio(bytes(640))
-            assert (await anext(ben.audio())).payload == bytes(640)
+            assert ann.transport == way.get("transport", "websocket")
+            await ann.send_audio(b"ab" * 320)
+            assert (await anext(ben.audio())).payload == b"ab" * 320
             await ben.update_state({"page": 4})
             await until(to_ann, "session.updated")
             assert ann.state == {"page": 4}
@@ -33,8 +40,8 @@ def test_two_members_talk(subprotocol: str) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("subprotocol", SUBPROTOCOLS)
-def test_nothing_is_missed_and_nothing_comes_twice_over_many_cuts(subprotocol: str) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_nothing_is_missed_and_nothing_comes_twice_over_many_cuts(way: dict[str, str]) -> None:
     rounds, each = 12, 15
 
     async def scene() -> None:
@@ -44,7 +51,7 @@ def test_nothing_is_missed_and_nothing_comes_twice_over_many_cuts(subprotocol: s
         async with (
             Cutter() as cutter,
             voxhall.Client(URL, room, engine="relay") as speaker,
-            voxhall.Client(cutter.url, room, subprotocol=subprotocol, random=lambda: 0.01) as listener,
+            voxhall.Client(cutter.url, room, **way, random=lambda: 0.01) as listener,
         ):
             listener.on("room.message", lambda event: heard.append(event["data"]))
             listener.on("session.restored", lambda event: restored.append(event["recovered"]))
@@ -163,5 +170,33 @@ def test_a_conversation() -> None:
             done = await until(events, "response.done")
             assert done["response"]["status"] == "completed"
             assert sum(len(piece.payload) for piece in [await anext(client.audio())]) > 0
+
+    play(scene)
+
+
+def test_channels_go_on_where_they_were() -> None:
+    async def scene() -> None:
+        room, channel = fresh_room(), f"user:{fresh_room()}:operation:1"
+        got: list[object] = []
+        async with (
+            Cutter() as cutter,
+            voxhall.Client(URL, room, engine="relay") as publisher,
+            voxhall.Client(cutter.url, room, random=lambda: 0.01) as subscriber,
+        ):
+            subscriber.on("channel.message", lambda event: got.append(event["data"]))
+            events = aiter(subscriber)
+            await subscriber.subscribe(channel)
+            await until(events, "channel.subscribed")
+            for n in range(60):
+                await publisher.publish(channel, n)
+                if n % 20 == 10:
+                    cutter.cut()
+                if n % 20 == 19:
+                    await until(events, "session.restored")
+            await publisher.publish(channel, "end", dedupe="once")
+            await publisher.publish(channel, "end", dedupe="once")
+            await publisher.publish(channel, "the end")
+            await until(events, "channel.message", data="the end")
+        assert got == [*range(60), "end", "the end"]
 
     play(scene)

@@ -9,8 +9,6 @@ mod name;
 mod namespace;
 mod parcel;
 mod stream;
-#[cfg(test)]
-mod stream_tests;
 mod streams;
 mod tree;
 

@@ -24,7 +24,9 @@ pub struct Delivery {
     pub publication: Publication,
     /// Its place.
     pub at: Position,
-    /// Until when it may be delivered.
+    /// Until when it may be delivered, if its publisher says so.
+    pub expires: Option<Micros>,
+    /// Until when it is kept for those who missed it.
     pub until: Micros,
     /// What gives way to it.
     pub importance: Importance,
@@ -35,6 +37,12 @@ impl Delivery {
     #[must_use]
     pub fn class(&self) -> Class {
         self.importance.class()
+    }
+
+    /// Whether its publisher meant it to be over by now.
+    #[must_use]
+    pub fn is_over(&self, now: Micros) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 
     /// Bytes that it takes, about.
@@ -207,14 +215,16 @@ impl Stream {
     pub(super) fn push(
         &mut self,
         now: Micros,
-        until: Micros,
+        expires: Option<Micros>,
         namespace: &Namespace,
         key: Option<u128>,
         publication: Publication,
     ) -> Arc<Delivery> {
         self.at.seq += 1;
         let importance = namespace.importance;
-        let delivery = Arc::new(Delivery { publication, at: self.at, until, importance });
+        let kept = now + namespace.ttl;
+        let until = expires.map_or(kept, |expires| expires.min(kept));
+        let delivery = Arc::new(Delivery { publication, at: self.at, expires, until, importance });
         if let Some(key) = key.filter(|_| namespace.dedupe.0 > 0) {
             let keys = self.keys.get_or_insert_default();
             keys.seqs.insert(key, self.at.seq);
@@ -237,8 +247,7 @@ impl Stream {
                 break;
             }
             // What its publisher meant to be over by now is no loss.
-            let meant = over && oldest.publication.ttl.is_some_and(|ttl| ttl < namespace.ttl);
-            if !meant {
+            if !oldest.is_over(now) {
                 self.kept_from = oldest.at.seq + 1;
             }
             self.history_bytes -= oldest.bytes();
@@ -284,10 +293,15 @@ impl Stream {
             if seq + 1 < self.kept_from {
                 return Err(Lost::Expired);
             }
+            let later = self.history.iter().filter(|delivery| delivery.at.seq > seq);
+            if later.clone().any(|delivery| delivery.until <= now && !delivery.is_over(now)) {
+                // Nobody has published since its time was over, or it would have been forgotten.
+                return Err(Lost::Expired);
+            }
             let concerns = |delivery: &&Arc<Delivery>| {
-                delivery.at.seq > seq && delivery.until > now && pattern.names(&delivery.publication.channel)
+                !delivery.is_over(now) && pattern.names(&delivery.publication.channel)
             };
-            Ok(self.history.iter().filter(concerns).cloned().collect())
+            Ok(later.filter(concerns).cloned().collect())
         });
         Standing { at: self.at, missed }
     }

@@ -108,9 +108,8 @@ impl Streams {
         if !namespace.admits(&publication) {
             return refused(publication, Undeliverable::Refused);
         }
-        let span = publication.ttl.map_or(namespace.ttl, |ttl| ttl.min(namespace.ttl));
-        let until = since + span;
-        if until <= now {
+        let expires = publication.ttl.map(|ttl| since + ttl);
+        if expires.is_some_and(|expires| expires <= now) {
             return refused(publication, Undeliverable::Expired);
         }
         let at = self.find_or_make(stream_of(&publication.channel), place);
@@ -128,7 +127,7 @@ impl Streams {
         } else if !stream.affords(now, namespace.rate) {
             refused(publication, Undeliverable::RateLimited)
         } else {
-            Ok(Outcome::New(stream.push(now, until, namespace, key, publication)))
+            Ok(Outcome::New(stream.push(now, expires, namespace, key, publication)))
         };
         self.bytes = self.bytes + stream.bytes() - before;
         self.touch(at);

@@ -11,6 +11,7 @@ mod decode_item;
 mod decode_session;
 mod dialect;
 mod extras;
+mod feed;
 mod fields;
 mod ids;
 mod item;
@@ -36,6 +37,7 @@ mod write_tests;
 pub use channel::{ChannelWish, Subscribed};
 pub use client::{ClientCommand, ClientError, ClientEvent, ResponseRequest, SessionUpdate};
 pub use dialect::Dialect;
+pub use feed::{FEED_NAMESPACE, feed_type, write_feed};
 pub use ids::{ConversationId, EventId, ItemId, ItemName, ResponseId};
 pub use item::{
     CancelReason, Content, Item, ItemKind, ItemStatus, NewContent, NewItem, Response, ResponseStatus, Role,

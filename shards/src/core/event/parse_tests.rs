@@ -349,3 +349,14 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         ]
     })
 }
+
+#[test]
+fn the_number_of_an_event_is_known_though_it_is_refused() {
+    let number = |text| parsed(text).map_or_else(|error| error.client_seq, |event| event.client_seq);
+    assert_eq!(number(r#"{"type":"ping","client_seq":7}"#), Some(7));
+    assert_eq!(number(r#"{"type":"fly","client_seq":8}"#), Some(8));
+    assert_eq!(number(r#"{"type":"room.send","client_seq":9}"#), Some(9));
+    assert_eq!(number(r#"{"type":"ping","client_seq":-1}"#), None, "it is none");
+    assert_eq!(number(r#"{"type":"ping","client_seq":7"#), None, "nobody can read it");
+    assert_eq!(parsed(r#"{"type":"session.update","after":"1"}"#).expect_err("text").code, "invalid_type");
+}

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::config::ShardConfig;
+use crate::core::counters::Unrecovered;
 use crate::core::engine::EngineKind;
 use crate::core::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
 
@@ -223,4 +224,38 @@ fn only_deltas_may_be_dropped_and_nothing_urgent_waits() {
         ClientError::new("invalid_json", "").into(),
     ];
     assert!(urgent.iter().all(|event| event.class() == Class::Control && !event.waits()));
+}
+
+#[test]
+fn who_comes_back_is_told_what_became_of_it() {
+    let view = |missed| RestoredView {
+        missed,
+        state: None,
+        epoch: 1 << 52,
+        seq: 9,
+        client_seq: Some(4),
+        restarted: false,
+    };
+    // The number of the event itself stands before its own members; it has none where it is used.
+    let written = |view| {
+        let mut line = Vec::new();
+        ServerEvent::SessionRestored(Box::new(view)).write(EventId(1), None, Dialect::Native, &mut line);
+        serde_json::from_slice::<Value>(&line).expect("JSON")
+    };
+    let expected = json!({
+        "type": "session.restored", "event_id": "event_1", "recovered": true, "state": null, "missed": 3,
+        "epoch": 1_u64 << 52, "seq": 9, "client_seq": 4,
+    });
+    assert_eq!(written(view(Ok(3))), expected);
+    let other = RestoredView {
+        state: Some("{}".into()),
+        client_seq: None,
+        restarted: true,
+        ..view(Err(Unrecovered::Lost))
+    };
+    let expected = json!({
+        "type": "session.restored", "event_id": "event_1", "recovered": false, "reason": "lost", "state": {},
+        "missed": 0, "epoch": 1_u64 << 52, "seq": 9, "restarted": true,
+    });
+    assert_eq!(written(other), expected);
 }

@@ -105,7 +105,8 @@ pub fn status(answer: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+/// Appends text.
+pub(super) fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
 

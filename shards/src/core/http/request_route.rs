@@ -21,6 +21,11 @@ pub enum Route {
     SseWrongMethod,
     /// The shard that has it: `/echo`.
     Echo,
+    /// The shard that has it: `/events`.
+    Feed {
+        /// As server-sent events, and not over a WebSocket.
+        as_stream: bool,
+    },
     /// Nobody: what should be a session id can't be one, which is answered with 400.
     BadSessionId,
     /// The control plane: a plain request, or an upgrade of a path that shards don't know.
@@ -41,7 +46,8 @@ pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
         };
     }
     if request.upgrade() == UpgradeKind::None {
-        return Route::ControlPlane;
+        let as_stream = request.path == "/events" && request.method == "GET" && takes_stream(request);
+        return if as_stream { Route::Feed { as_stream } } else { Route::ControlPlane };
     }
     match request.path.strip_prefix("/ws/") {
         Some(id) => SessionId::parse(id).map_or(Route::BadSessionId, Route::Room),
@@ -53,9 +59,19 @@ pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
                 }
             }
         }
+        None if request.path == "/events" => Route::Feed { as_stream: false },
         None if echo_endpoint && request.path == "/echo" => Route::Echo,
         None => Route::ControlPlane,
     }
+}
+
+/// Whether a client asks for server-sent events by name.
+fn takes_stream(request: &Request<'_>) -> bool {
+    let named = |kind: &[u8]| {
+        let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        kind.eq_ignore_ascii_case(b"text/event-stream")
+    };
+    request.header_values("accept").any(|value| value.split(|&byte| byte == b',').any(named))
 }
 
 #[cfg(test)]
@@ -111,6 +127,28 @@ mod tests {
         }
         for id in ["", "a/b", "a%20b"] {
             assert_eq!(by("GET", id), Route::BadSessionId, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_feed_is_a_websocket_or_a_stream_as_it_is_asked_for() {
+        assert_eq!(route("/events", true, false), Route::Feed { as_stream: false });
+        assert_eq!(route("/events?types=a", true, false), Route::Feed { as_stream: false });
+        let plain = |method: &str, accept: &str| {
+            let head = format!("{method} /events HTTP/1.1\r\nHost: h\r\n{accept}\r\n");
+            match parse(head.as_bytes(), 8_192) {
+                Ok(Parsed::Complete(request)) => classify(&request, false),
+                other => panic!("{other:?}"),
+            }
+        };
+        for accept in
+            ["Accept: text/event-stream\r\n", "accept: text/html, Text/Event-Stream;q=0.9\r\nAccept: a/b\r\n"]
+        {
+            assert_eq!(plain("GET", accept), Route::Feed { as_stream: true }, "{accept}");
+            assert_eq!(plain("POST", accept), Route::ControlPlane);
+        }
+        for accept in ["", "Accept: */*\r\n", "Accept: application/json\r\n"] {
+            assert_eq!(plain("GET", accept), Route::ControlPlane, "{accept}");
         }
     }
 

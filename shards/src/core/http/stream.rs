@@ -1,8 +1,7 @@
 //! What is said over plain HTTP besides refusals: the head of an event stream (the WHATWG's server-sent events), the answer to
 //! what a listener posts, and what browsers want to know of other origins' pages (the Fetch standard's CORS).
 
-use std::io::Write as _;
-
+use super::answer::write_all;
 use super::head::Request;
 
 /// How long a browser may remember the answer to a preflight.
@@ -11,7 +10,7 @@ const PREFLIGHT_S: u32 = 600;
 /// What a page of another origin is told so that its browser shows it the answer.
 pub fn allow_origin(origin: Option<&str>, out: &mut Vec<u8>) {
     if let Some(origin) = origin {
-        write(out, format_args!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"));
+        write_all(out, format_args!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"));
         out.extend_from_slice(b"Access-Control-Expose-Headers: Retry-After\r\n");
     }
 }
@@ -42,7 +41,7 @@ pub fn json(body: &str, keep: bool, origin: Option<&str>, out: &mut Vec<u8>) {
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n",
     );
     allow_origin(origin, out);
-    write(out, format_args!("Content-Length: {}\r\n{}\r\n\r\n{body}", body.len(), connection(keep)));
+    write_all(out, format_args!("Content-Length: {}\r\n{}\r\n\r\n{body}", body.len(), connection(keep)));
 }
 
 /// The answer to a preflight, and to whoever asks what a path can do.
@@ -54,17 +53,13 @@ pub fn options(keep: bool, origin: Option<&str>, out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"Access-Control-Allow-Headers: Authorization, Content-Type, Last-Event-ID\r\n",
         );
-        write(out, format_args!("Access-Control-Max-Age: {PREFLIGHT_S}\r\n"));
+        write_all(out, format_args!("Access-Control-Max-Age: {PREFLIGHT_S}\r\n"));
     }
-    write(out, format_args!("{}\r\n\r\n", connection(keep)));
+    write_all(out, format_args!("{}\r\n\r\n", connection(keep)));
 }
 
 fn connection(keep: bool) -> &'static str {
     if keep { "Connection: keep-alive" } else { "Connection: close" }
-}
-
-fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a vector takes every byte");
 }
 
 impl Request<'_> {

@@ -5,6 +5,8 @@
 //! `voxhall.v1` client may wait for company until [`Lane::wait_until`]; anything urgent behind them ends the wait,
 //! so that the order of messages is the order of enqueueing.
 
+mod first;
+
 use std::collections::VecDeque;
 
 use super::super::config::Outbox;
@@ -181,20 +183,6 @@ impl Lane {
         books.queues.push(&mut self.queue, message);
         if self.waiting >= WAITING_MAX {
             self.end_wait(now, books.counters);
-        }
-        outcome
-    }
-
-    /// Puts a control message behind the last one that never gives way: ahead of droppable messages and audio, of which only
-    /// what the kernel has begun, or a batch has taken, stays before it.
-    pub fn push_first(&mut self, message: Message, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
-        let outcome = self.push(message, None, limits, books);
-        if matches!(outcome, Enqueue::Queued | Enqueue::Displaced)
-            && let Some(message) = self.queue.pop_back()
-        {
-            let stays = |at: &usize| self.queue[*at].class == Class::Control || self.queue[*at].in_batch();
-            let at = (self.begun()..self.queue.len()).rfind(stays).map_or(self.begun(), |last| last + 1);
-            self.queue.insert(at.min(self.queue.len()), message);
         }
         outcome
     }

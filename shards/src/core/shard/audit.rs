@@ -46,6 +46,7 @@ impl Shard {
             Route::Sse(session) | Route::SsePost(session) => Asked::Room(Some(session.clone())),
             Route::BadSessionId => Asked::Room(None),
             Route::Echo => Asked::Echo,
+            Route::Feed { .. } => Asked::Feed,
             Route::ControlPlane | Route::SseOptions | Route::SseWrongMethod => Asked::Unknown,
         };
         if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) {
@@ -151,7 +152,11 @@ impl Shard {
 
     /// What an open connection is for, and what answers there.
     fn place(&self, open: &Open) -> (Asked, Option<&'static str>) {
-        let Seat::Member(key, _) = open.seat else { return (Asked::Echo, None) };
+        let key = match open.seat {
+            Seat::Member(key, _) => key,
+            Seat::Echo => return (Asked::Echo, None),
+            Seat::Feed => return (Asked::Feed, None),
+        };
         let room = self.rooms.find(key);
         room.map_or((Asked::Room(None), None), |room| {
             (Asked::Room(Some(room.session_id.clone())), Some(room.kind.name()))

@@ -15,6 +15,7 @@ use super::super::rng::SplitMix64;
 use super::super::time::Micros;
 use super::Shard;
 use super::event_forms::Spread;
+use super::feeds::Feed;
 use super::parcels::Outgoing;
 use super::subscribing::Subscription;
 
@@ -28,6 +29,8 @@ pub(super) struct ChannelDesk {
     /// What could not be delivered, until the end of the turn.
     pub(super) letters: Vec<DeadLetter>,
     pub(super) last_ticket: u64,
+    /// What those want who hear the feed.
+    pub(super) feeds: BTreeMap<ConnKey, Feed>,
     /// Subscribers of a message, in a list to be used again.
     pub(super) listeners: Vec<ConnKey>,
 }
@@ -42,6 +45,7 @@ impl ChannelDesk {
             outgoing: Outgoing::new(config.shards),
             letters: Vec::new(),
             last_ticket: 0,
+            feeds: BTreeMap::new(),
             listeners: Vec::new(),
         }
     }
@@ -53,11 +57,12 @@ impl Shard {
         let mut listeners = std::mem::take(&mut self.channels.listeners);
         listeners.clear();
         self.channels.tree.matching(&delivery.publication.channel, &mut listeners);
+        let feeds = self.tell_feeds(now, &mut listeners, delivery, false);
         if !listeners.is_empty() {
             self.tell_message(now, &listeners, delivery, false);
             self.counters.channels.delivered += listeners.len() as u64;
         }
-        let count = listeners.len();
+        let count = listeners.len() + feeds;
         self.channels.listeners = listeners;
         count
     }

@@ -214,6 +214,14 @@ impl Shard {
         self.close(now, key, 1001, "no answer to pings", fx);
     }
 
+    /// Who hears a stream has no other way to say goodbye than to close it.
+    pub(super) fn stream_left(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        let Some((_, &Open { seat, .. })) = self.open_conn(key) else { return };
+        let ending = Ending { code: NO_CODE, reason: "the client closed its stream", by: By::Client };
+        self.leave_open(now, key, seat, ending, fx);
+        self.gone(key, CloseMode::Graceful, fx);
+    }
+
     /// The connection is of no use any more: no goodbye.
     pub(super) fn cut(&mut self, now: Micros, key: ConnKey, why: &str, fx: &mut Effects) {
         if self.upstream(key).is_some() {

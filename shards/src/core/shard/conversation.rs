@@ -177,6 +177,7 @@ impl Shard {
             room.kept.get_or_insert_default().extras = extras;
         }
         let started = room.engine.is_some();
+        self.changed(key);
         self.forget_lines(lines);
         if started && update.session.is_some() {
             let command = ClientCommand::SessionUpdate(Box::new(update));

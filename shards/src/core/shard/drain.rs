@@ -51,6 +51,7 @@ impl Shard {
     /// Rooms that nobody comes back to end, as far as there is room for their reports.
     pub(super) fn end_lingering(&mut self, now: Micros) {
         while !self.reports_full()
+            && !self.last_words_full()
             && let Some((_, key)) = self.lingering.pop_front()
         {
             if self.room(key).is_some_and(|room| room.ends_at.0 > 0) {

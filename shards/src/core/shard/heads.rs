@@ -18,6 +18,8 @@ use super::super::uplink::{Post, Stream};
 use super::super::ws::Decoder;
 use super::compatible::speaks_beta;
 use super::door::{Refused, refused};
+use super::feeds::FeedWish;
+use super::joining::Joining;
 use super::recovery::Comeback;
 use super::rooms::{Door, Wishes};
 use super::{Effects, Shard};
@@ -29,17 +31,9 @@ pub(super) enum Verdict {
     /// Another shard's, or the control plane's.
     Elsewhere(Destination),
     /// A member for a room that lives here.
-    Join {
-        session: SessionId,
-        wishes: Wishes,
-        pass: Option<Pass>,
-        back: Option<Comeback>,
-        terms: Terms,
-        answer: Vec<u8>,
-        head_len: usize,
-    },
-    /// A connection for `/echo`.
-    Echo { pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
+    Join { joining: Joining, head_len: usize },
+    /// A connection for `/echo`, or for the feed.
+    Apart { feed: Option<Box<FeedWish>>, pass: Option<Pass>, terms: Terms, answer: Vec<u8>, head_len: usize },
     /// Events of a member that hears a stream; whether it waits to be told that they are welcome.
     Post { post: Box<Post>, waits: bool, head_len: usize },
     /// What a path can do, on a connection that may go on.
@@ -94,6 +88,7 @@ impl Shard {
             via,
             asked: Asked::Unknown,
             user: None,
+            waits: None,
             origin: None,
         };
         let conn = Conn::new(now, key, peer.address(), Phase::Head(Box::new(head)));
@@ -126,31 +121,29 @@ impl Shard {
                 self.receive(key, ReceiveMode::Once, fx);
             }
             Verdict::Elsewhere(to) => self.move_away(key, to, bytes, fx),
-            Verdict::Join { session, wishes, pass, back, terms, answer, head_len } => {
-                let via = self.via(key);
-                match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
-                    Ok(seated) => {
-                        let seat = Seat::Member(seated.room, seated.member);
+            Verdict::Join { joining, head_len } => {
+                if self.may_be_stored(&joining.session) {
+                    self.wait_for_store(now, key, joining, bytes[head_len..].to_vec(), fx);
+                } else {
+                    self.join(now, key, joining, &mut bytes[head_len..], fx);
+                }
+            }
+            Verdict::Apart { feed, pass, terms, answer, head_len } => {
+                match self.reserve(key, pass.as_ref()) {
+                    Ok(()) => {
+                        let via = self.via(key);
+                        let seat = if feed.is_some() { Seat::Feed } else { Seat::Echo };
                         self.open(now, key, seat, terms, &answer, fx);
                         self.identify(now, key, pass);
                         self.note_opened(key, via, fx);
-                        self.welcome(now, key, seated);
-                        self.subscribe_claimed(now, key);
+                        if let Some(wish) = feed {
+                            self.begin_feed(now, key, *wish);
+                        }
                         self.open_rest(now, key, &mut bytes[head_len..], fx);
                     }
                     Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
                 }
             }
-            Verdict::Echo { pass, terms, answer, head_len } => match self.reserve(key, pass.as_ref()) {
-                Ok(()) => {
-                    let via = self.via(key);
-                    self.open(now, key, Seat::Echo, terms, &answer, fx);
-                    self.identify(now, key, pass);
-                    self.note_opened(key, via, fx);
-                    self.open_rest(now, key, &mut bytes[head_len..], fx);
-                }
-                Err((refusal, answer)) => self.refuse(now, key, refusal, &answer, fx),
-            },
             Verdict::Post { post, waits, head_len } => {
                 self.begin_post(now, key, post, waits, &mut bytes[head_len..], fx);
             }
@@ -173,7 +166,10 @@ impl Shard {
         let route = http::classify(&request, self.config.echo_endpoint);
         self.remember_route(key, &route);
         self.remember_origin(key, &request, &route);
-        let asks = matches!(route, Route::Room(_) | Route::Realtime(_) | Route::Echo | Route::Sse(_));
+        let asks = matches!(
+            route,
+            Route::Room(_) | Route::Realtime(_) | Route::Echo | Route::Sse(_) | Route::Feed { .. }
+        );
         if let Some(from) = self.settle_address(key, &request)
             && asks
             && !self.upgrades.take(now, from)
@@ -198,9 +194,11 @@ impl Shard {
             Route::SsePost(session) => self.post_verdict(key, &request, &session),
             Route::SseOptions => self.options_verdict(key, &request),
             Route::SseWrongMethod => wrong_method(),
-            Route::Echo => match request.websocket() {
+            Route::Feed { as_stream: true } => self.feed_stream_verdict(key, &request),
+            Route::Echo | Route::Feed { .. } => match request.websocket() {
                 Err(error) => bad_handshake(error),
-                Ok(handshake) => self.echo_verdict(key, &request, &handshake),
+                Ok(handshake) if route == Route::Echo => self.echo_verdict(key, &request, &handshake),
+                Ok(handshake) => self.feed_verdict(key, &request, &handshake),
             },
         }
     }
@@ -219,7 +217,7 @@ impl Shard {
             Ok(pass) => {
                 self.remember_user(key, pass.as_ref());
                 let (terms, answer) = self.agree(handshake, Subprotocol::None);
-                Verdict::Echo { pass, terms, answer, head_len: request.len }
+                Verdict::Apart { feed: None, pass, terms, answer, head_len: request.len }
             }
         }
     }
@@ -262,7 +260,8 @@ impl Shard {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(Wanted { wishes, pass, back }) => {
                 let (terms, answer) = self.agree(&handshake, subprotocol);
-                Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
+                let joining = Joining { session, wishes, pass, back, terms, answer };
+                Verdict::Join { joining, head_len: request.len }
             }
         }
     }
@@ -280,8 +279,9 @@ impl Shard {
                 let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
                 let latest = there.map_or(0, |room| room.seq);
                 let (terms, answer) =
-                    self.agree_on_stream(request, back.as_ref().map_or(latest, |back| back.after));
-                Verdict::Join { session, wishes, pass, back, terms, answer, head_len: request.len }
+                    self.agree_on_stream(request, Some(back.as_ref().map_or(latest, |back| back.after)));
+                let joining = Joining { session, wishes, pass, back, terms, answer };
+                Verdict::Join { joining, head_len: request.len }
             }
         }
     }
@@ -319,7 +319,7 @@ impl Shard {
     }
 
     /// What is agreed on with a client, and the 101 that tells it so.
-    fn agree(&self, handshake: &Handshake<'_>, subprotocol: Subprotocol) -> (Terms, Vec<u8>) {
+    pub(super) fn agree(&self, handshake: &Handshake<'_>, subprotocol: Subprotocol) -> (Terms, Vec<u8>) {
         let deflate = handshake.deflate.filter(|_| self.config.deflate.enabled);
         let mut accepted = Vec::new();
         // `/v1/realtime` is what it is, whether or not its name was offered.
@@ -347,7 +347,15 @@ impl Shard {
     }
 
     /// The 101 goes into the lane; from here on it is a WebSocket.
-    fn open(&mut self, now: Micros, key: ConnKey, seat: Seat, terms: Terms, answer: &[u8], fx: &mut Effects) {
+    pub(super) fn open(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        seat: Seat,
+        terms: Terms,
+        answer: &[u8],
+        fx: &mut Effects,
+    ) {
         self.head_done();
         self.counters.opened += 1;
         self.counters.open += 1;
@@ -377,7 +385,7 @@ impl Shard {
     }
 
     /// What came in behind the head is already WebSocket, and for a stream nothing may come.
-    fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
+    pub(super) fn open_rest(&mut self, now: Micros, key: ConnKey, rest: &mut [u8], fx: &mut Effects) {
         let stream = self.open_conn(key).is_some_and(|(_, open)| open.subprotocol.is_stream());
         match rest {
             [] => {}
@@ -409,6 +417,11 @@ impl Shard {
     }
 
     pub(super) fn head_timeout(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        if let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key)
+            && let Some(session) = head.waits.take()
+        {
+            return self.waited_too_long(now, session, fx);
+        }
         let answer = problem(408, "the request head did not arrive in time", None);
         self.refuse(now, key, Refusal::HeadTimeout, &answer, fx);
     }

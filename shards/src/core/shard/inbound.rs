@@ -173,6 +173,16 @@ impl Shard {
                 let frame = self.echo_frame(key, text, TEXT);
                 self.echo(key, Message::control(frame, now, Shape::Event));
             }
+            (Item::Binary(_) | Item::Text(_), Seat::Feed) if subprotocol == Subprotocol::Msgpack => {
+                if self.affords(now, key, fx) {
+                    self.deaf(now, key);
+                }
+            }
+            (Item::Binary(_), Seat::Feed) => self.deaf(now, key),
+            (Item::Text(text), Seat::Feed) => {
+                self.counters.texts_received += 1;
+                self.feed_text_in(now, key, subprotocol, text, fx);
+            }
             (Item::Ping(payload), _) => {
                 let frame = self.pool.copy(payload).seal(PONG);
                 self.enqueue_control_frame(now, key, frame);
@@ -250,6 +260,9 @@ impl Shard {
                     self.note_unsecured(key, fx);
                 }
                 let ended = how == Ended::Eof;
+                if ended && self.streams.contains_key(&key) {
+                    return self.stream_left(now, key, fx);
+                }
                 let why =
                     if ended { "the connection ended without a goodbye" } else { "the connection broke" };
                 self.cut(now, key, why, fx);

@@ -16,8 +16,10 @@ mod conversation;
 mod door;
 mod drain;
 mod event_forms;
+mod feeds;
 mod heads;
 mod inbound;
+mod joining;
 mod limits;
 mod metering;
 mod outbound;
@@ -29,9 +31,11 @@ mod posts;
 mod publishing;
 mod recalling;
 mod recovery;
+mod remember;
 mod reports;
 mod rooms;
 mod shedding;
+mod store_wait;
 mod streams;
 mod subscribing;
 mod timers;
@@ -76,6 +80,9 @@ use super::work::Work;
 use channels::ChannelDesk;
 use posts::Posts;
 pub(crate) use recovery::Told;
+pub(in crate::core) use remember::InStore;
+use remember::Telling;
+use store_wait::StoreWait;
 use timers::Timer;
 use upstreams::Upstreams;
 
@@ -138,6 +145,10 @@ pub struct Shard {
     /// When the last goodbye of a drain is due; nothing while the node does not drain.
     draining: Option<Micros>,
     upstreams: Upstreams,
+    /// What the store is to be told.
+    telling: Telling,
+    /// Who waits for what it has.
+    store_wait: StoreWait,
     channels: ChannelDesk,
     /// What connections have that hear a stream of events.
     streams: BTreeMap<ConnKey, Stream>,
@@ -197,6 +208,8 @@ impl Shard {
             last_event: u64::from(id.0) << 48,
             draining: None,
             upstreams: Upstreams::of(id),
+            telling: Telling::default(),
+            store_wait: StoreWait::default(),
             channels,
             streams: BTreeMap::new(),
             posts: Posts::default(),
@@ -225,7 +238,8 @@ impl Shard {
                 fx.push(Effect::Answer(id, answer));
             }
             Input::Worked(worked) => self.worked(now, *worked),
-            Input::Recalled(_) | Input::RememberAgain(_) => {}
+            Input::Recalled(recalled) => self.recalled(now, *recalled, fx),
+            Input::RememberAgain(session) => self.remember_again(&session),
             Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),
@@ -256,6 +270,7 @@ impl Shard {
         }
         self.dirty = dirty;
         self.send_works(fx);
+        self.note_changed(now);
         self.send_letters(fx);
     }
 
@@ -271,7 +286,10 @@ impl Shard {
             return Some(Micros(0));
         }
         let waiting = self.waiting.front().map(|&(until, _)| until);
-        [self.wheel.next_deadline(), waiting, self.lag.deadline()].into_iter().flatten().min()
+        [self.wheel.next_deadline(), waiting, self.lag.deadline(), self.telling_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Names what the send of a lane carries, after [`Effect::Send`]. Nothing when the connection has ended since.

@@ -10,6 +10,7 @@ use super::super::room::Room;
 use super::super::time::Micros;
 use super::Shard;
 use super::event_forms::Spread;
+use super::feeds;
 
 /// Where an audio frame stands in its spurt.
 #[derive(Debug)]
@@ -41,6 +42,9 @@ impl Shard {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
         event.write(id, None, dialect, &mut json);
+        if self.hears_feed(key) {
+            feeds::flatten(&mut json);
+        }
         let frame = self.seal_event(&json, None, form);
         self.json = json;
         let (frame, shape) = self.only_form(key, form.opcode(), frame);

@@ -42,8 +42,14 @@ pub(super) struct Posts {
 impl Shard {
     /// Remembers which page may read the answer. Who may not open a WebSocket may read nothing here either.
     pub(super) fn remember_origin(&mut self, key: ConnKey, request: &Request<'_>, route: &Route) {
-        let plain =
-            matches!(route, Route::Sse(_) | Route::SsePost(_) | Route::SseOptions | Route::SseWrongMethod);
+        let plain = matches!(
+            route,
+            Route::Sse(_)
+                | Route::SsePost(_)
+                | Route::SseOptions
+                | Route::SseWrongMethod
+                | Route::Feed { as_stream: true }
+        );
         if !plain || !self.config.origins.allow(request) {
             return;
         }
@@ -264,6 +270,7 @@ impl Shard {
             via: None,
             asked: Asked::Unknown,
             user: None,
+            waits: None,
             origin: None,
         }));
         self.posts.idle -= 1;

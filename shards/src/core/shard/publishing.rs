@@ -98,7 +98,7 @@ impl Shard {
         ask: Option<AskId>,
         fx: &mut Effects,
     ) {
-        let over = delivery.until <= now && self.has_subscriber(&delivery.publication.channel);
+        let over = delivery.is_over(now) && self.has_subscriber(&delivery.publication.channel);
         if over {
             self.dead_letter(delivery.publication.clone(), Undeliverable::Expired);
         }

@@ -247,12 +247,14 @@ impl Shard {
         let Some(number) = number else { return false };
         let Some(room) = self.room(key) else { return false };
         let repeated = !room.past_mut().take_client_seq(member, number);
+        self.changed(key);
         self.counters.history.repeated += u64::from(repeated);
         repeated
     }
 
     /// Keeps an event of a room for those who come back.
     pub(super) fn keep(&mut self, key: RoomKey, to: Audience, event: &ServerEvent, json: &[u8]) {
+        self.changed(key);
         // What clients of ours are not told of takes up its number all the same.
         let ours = Dialect::Native.has(event);
         let to = if ours { to } else { Audience::One(MemberNumber(0)) };

@@ -131,6 +131,7 @@ impl Shard {
         if std::mem::take(&mut room.ends_at).0 > 0 {
             self.counters.rooms_lingering -= 1;
         }
+        self.changed(key);
         Ok((key, number))
     }
 
@@ -257,6 +258,8 @@ impl Shard {
 
     /// Forgets a room without members; its place is still taken.
     fn forget_room(&mut self, now: Micros, key: RoomKey, why: RoomEnd) -> bool {
+        // Before its report takes along what it knows.
+        self.say_last_words(key, why);
         self.report(now, key, why);
         self.announce(now, key, "events:room.closed", || format!(r#","reason":"{}""#, why.name()));
         let Some(room) = self.rooms.find(key) else {

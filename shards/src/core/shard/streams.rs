@@ -21,20 +21,24 @@ pub(super) const PING: Micros = Micros::from_s(15);
 /// A browser waits so long before it comes back, and up to as long again: those who were sent away together should not come
 /// back together.
 const RETRY_MS: u64 = 1_000;
+/// And so long when it was sent away for good.
+const RETRY_UNWANTED_MS: u64 = 60_000;
 
 const DATA: &[u8] = b"data: ";
 const EVENT_END: &[u8] = b"\n\n";
 const LINE_END: &[u8] = b"\r\n";
 
 impl Shard {
-    /// What is agreed on with one who asks for a stream, and the head that begins it. `after` is the number behind which the
-    /// stream goes on: a browser that comes back names it, or that of a later event.
-    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: u64) -> (Terms, Vec<u8>) {
+    /// What is agreed on with one who asks for a stream, and the head that begins it, with the first lines of the block that the
+    /// welcome ends: some readers take a block without data for an event. `after` is the number behind which the
+    /// stream goes on: a browser that comes back names it, or that of a later event. Nothing where that is said later.
+    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: Option<u64>) -> (Terms, Vec<u8>) {
         let chunked = request.minor_version >= 1;
         let mut answer = Vec::new();
         stream::event_stream(chunked, origin::named(request), &mut answer);
         let retry = RETRY_MS + self.rng.below(RETRY_MS);
-        let begin = self.stream_text(format!("retry: {retry}\nid: {after}\n\n").as_bytes(), chunked);
+        let id = after.map_or(String::new(), |seq| format!("id: {seq}\n"));
+        let begin = self.stream_text(format!("retry: {retry}\n{id}").as_bytes(), chunked);
         answer.extend_from_slice(begin.wire());
         self.pool.recycle(begin);
         (Terms { subprotocol: Subprotocol::Sse { chunked }, deflate: None }, answer)
@@ -89,7 +93,7 @@ impl Shard {
     }
 
     /// Text of a stream that is no event of the room.
-    fn stream_text(&mut self, text: &[u8], chunked: bool) -> Frame {
+    pub(super) fn stream_text(&mut self, text: &[u8], chunked: bool) -> Frame {
         let mut draft = self.pool.draft(text.len() + 2 * LINE_END.len() + 16);
         if chunked {
             draft.extend(&mut self.pool, written(text.len() as u64, 16, &mut [0; 20]));
@@ -105,7 +109,10 @@ impl Shard {
     /// The last event of a stream says what a close frame would, and then the body ends.
     pub(super) fn stream_end(&mut self, code: u16, reason: &str, chunked: bool) -> Frame {
         let reason = serde_json::to_string(reason).unwrap_or_default();
-        let text = format!("event: close\ndata: {{\"code\":{code},\"reason\":{reason}}}\n\n");
+        // Who is not wanted should not be back at once, as a browser would by itself.
+        let retry =
+            if matches!(code, 1000 | 1008) { format!("retry: {RETRY_UNWANTED_MS}\n") } else { String::new() };
+        let text = format!("{retry}event: close\ndata: {{\"code\":{code},\"reason\":{reason}}}\n\n");
         let last = self.stream_text(text.as_bytes(), chunked);
         if !chunked {
             return last;
@@ -132,7 +139,7 @@ impl Shard {
             stream.pinged = now;
             // What waits to be taken is sign of life enough.
             if idle {
-                let ping = self.stream_text(b": ping\n\n", chunked);
+                let ping = self.stream_text(b": ping\n", chunked);
                 self.enqueue(key, Message::control(ping, now, Shape::Whole), None);
             }
         }

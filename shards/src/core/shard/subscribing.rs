@@ -146,7 +146,7 @@ impl Shard {
     }
 
     /// Begins a subscription, or tells what is new of one that there is.
-    fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         now: Micros,
         key: ConnKey,
@@ -231,7 +231,9 @@ impl Shard {
         let count = missed.as_ref().map(|missed| missed.as_ref().map(Vec::len).map_err(|lost| *lost));
         self.tell_subscribed(now, conn, &pattern, Some(at), count);
         for delivery in missed.into_iter().flatten().flatten() {
-            self.tell_message(now, &[conn], &delivery, true);
+            if !self.tell_feed(now, conn, &delivery) {
+                self.tell_message(now, &[conn], &delivery, true);
+            }
         }
         self.channels.tree.insert(&pattern, conn);
     }
@@ -254,6 +256,9 @@ impl Shard {
         at: Option<Position>,
         missed: Option<Result<usize, Lost>>,
     ) {
+        if self.tell_feed_standing(now, key, at, missed) {
+            return;
+        }
         let subscribed = Subscribed { channel: pattern.as_str().into(), at, missed };
         self.tell(now, key, &ServerEvent::ChannelSubscribed(Box::new(subscribed)));
     }
@@ -287,6 +292,7 @@ impl Shard {
 
     /// A connection is going, and its subscriptions with it.
     pub(super) fn end_subscriptions(&mut self, key: ConnKey) {
+        self.channels.feeds.remove(&key);
         for known in self.channels.subscribers.remove(&key).into_iter().flatten() {
             self.forget_subscription(key, &known.pattern);
         }

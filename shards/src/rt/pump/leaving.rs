@@ -44,7 +44,7 @@ impl Pump {
     /// The stages of leaving, each entered when the one before is complete.
     pub(super) fn go_on_leaving(&mut self) -> io::Result<()> {
         match self.stage {
-            Stage::Draining if self.shard.connections() == 0 && !self.shard.has_reports() => {
+            Stage::Draining if self.has_said_everything() => {
                 self.wire.cancel_accepts();
                 self.stage = Stage::Sweeping;
             }
@@ -59,6 +59,10 @@ impl Pump {
         Ok(())
     }
 
+    fn has_said_everything(&self) -> bool {
+        self.shard.connections() == 0 && !self.shard.has_reports() && !self.shard.has_remembers()
+    }
+
     fn is_empty(&self) -> bool {
         self.shard.connections() == 0 && self.wire.descriptors() == 0 && !self.mesh.may_have_messages()
     }
@@ -67,6 +71,7 @@ impl Pump {
         let connections = self.shard.connections();
         self.shard.note_cut(self.clock.now(), &mut self.fx);
         self.carry_out();
+        self.deliver_last_remembers();
         self.deliver_last_reports();
         self.mesh.leave();
         while let Some(message) = self.mesh.receive() {

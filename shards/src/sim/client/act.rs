@@ -139,7 +139,11 @@ impl World {
         let me = &mut self.clients[client];
         let Some(conn) = me.conn.as_mut() else { return };
         let mixed = matches!(conn.plan.target, Target::Room(_, "mixed"));
-        let text = match me.dice.range(0, 15) {
+        let choice = me.dice.range(0, 17);
+        if choice > 15 {
+            return self.client_asks_for_words(client, choice == 16);
+        }
+        let text = match choice {
             0 => "{\"type\":\"input_audio_buffer.clear\"}",
             1 => "{\"type\":\"response.create\"}",
             2 => "{\"type\":\"response.cancel\"}",
@@ -161,6 +165,21 @@ impl World {
             _ => "{\"type\":\"ping\",\"t\":[1]}",
         };
         self.client_frame(client, wire::TEXT, text.as_bytes());
+    }
+
+    /// A text, or the wish to hear it in words alone: those all come at once.
+    fn client_asks_for_words(&mut self, client: usize, text: bool) {
+        let words = self.clients[client].dice.size(5, 60);
+        let event = if text {
+            let text = "word ".repeat(words);
+            format!(
+                "{{\"type\":\"conversation.item.create\",\"item\":{{\"type\":\"message\",\"role\":\"user\",\
+                 \"content\":[{{\"type\":\"input_text\",\"text\":\"{text}\"}}]}}}}"
+            )
+        } else {
+            "{\"type\":\"response.create\",\"response\":{\"output_modalities\":[\"text\"]}}".to_owned()
+        };
+        self.client_frame(client, wire::TEXT, event.as_bytes());
     }
 
     /// Breaks the protocol.

@@ -1,0 +1,106 @@
+//! Clients that wait while the store is asked for their room.
+//!
+//! The room is not made before the store has said what it has of it, or failed to within its time. Meanwhile the connection
+//! is one whose head is being read: it counts as such, and nothing more is read from it.
+
+use std::collections::HashMap;
+
+use super::super::conn::{Conn, Phase};
+use super::super::effect::Effect;
+use super::super::ids::{ConnKey, SessionId};
+use super::super::memory::{Recalled, Remembered, StoreFailed};
+use super::super::time::Micros;
+use super::joining::Joining;
+use super::{Effects, Shard};
+
+/// Those who wait, by the room that they wait for.
+#[derive(Debug, Default)]
+pub(super) struct StoreWait {
+    rooms: HashMap<SessionId, Vec<Waiting>>,
+    clients: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    conn: ConnKey,
+    joining: Joining,
+    /// What came in behind the head.
+    rest: Vec<u8>,
+}
+
+impl Shard {
+    /// Whether the store has to be asked before this room can be joined.
+    pub(super) fn may_be_stored(&mut self, session: &SessionId) -> bool {
+        if self.config.store.is_none() || self.find_room(session).is_some() {
+            return false;
+        }
+        if self.store_wait.clients > self.config.limits.upgrades_in_flight_max / 2 {
+            // The others, whose rooms are there, must still get in.
+            self.counters.store.not_asked += 1;
+            return false;
+        }
+        !self.is_being_forgotten(session)
+    }
+
+    /// The client waits, for so long at most.
+    pub(super) fn wait_for_store(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        joining: Joining,
+        rest: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let recall = self.config.store.as_ref().map_or(Micros(0), |store| store.recall);
+        let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) else { return };
+        head.deadline = now + recall;
+        let session = joining.session.clone();
+        head.waits = Some(session.clone());
+        let waiting = self.store_wait.rooms.entry(session.clone()).or_default();
+        if waiting.is_empty() {
+            self.counters.store.recalls += 1;
+            fx.push(Effect::Recall(session));
+        }
+        waiting.push(Waiting { conn: key, joining, rest });
+        self.store_wait.clients += 1;
+        self.arm(now, key);
+    }
+
+    /// The store has said what it has of a room, or that it can't: those who wait for it come in.
+    pub(super) fn recalled(&mut self, now: Micros, recalled: Recalled, fx: &mut Effects) {
+        let Recalled { session, memory } = recalled;
+        // Where the time was over before, the room has begun without.
+        let Some(waiting) = self.store_wait.rooms.remove(&session) else { return };
+        self.store_wait.clients -= waiting.len();
+        match memory {
+            Ok(Some(room)) => self.revive(now, &session, room),
+            Ok(None) => {}
+            Err(StoreFailed) => self.counters.store.failed += 1,
+        }
+        for Waiting { conn, joining, mut rest } in waiting {
+            let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(conn) else { continue };
+            head.waits = None;
+            match self.turns_away() {
+                Some((refusal, answer)) => self.refuse(now, conn, refusal, &answer, fx),
+                None => self.join(now, conn, joining, &mut rest, fx),
+            }
+        }
+    }
+
+    /// The store has taken too long.
+    pub(super) fn waited_too_long(&mut self, now: Micros, session: SessionId, fx: &mut Effects) {
+        self.recalled(now, Recalled { session, memory: Err(StoreFailed) }, fx);
+    }
+
+    fn revive(&mut self, now: Micros, session: &SessionId, room: Remembered) {
+        let Remembered { memory, whole } = room;
+        let seq = memory.seq;
+        if self.draining.is_none()
+            && self.recall(now, *memory, whole).is_ok()
+            && let Some(key) = self.find_room(session)
+        {
+            self.counters.store.revived += 1;
+            self.stored(key, seq);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The feed of application events: who hears what on it, in which form, and what is said on it.
+
+use std::sync::Arc;
+
+use shards::core::channel::{Publication, Publisher};
+use shards::core::gate::{Channels, Right, Rights};
+use shards::core::{Denied, Gate, Micros, Pass, Role, SessionId, ShardConfig};
+
+use super::rig::{Client, Node, texts};
+
+fn feed(node: &mut Node, shard: usize, query: &str, lines: &str) -> Client {
+    node.dial(
+        shard,
+        &format!(
+            "GET /events{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+        ),
+    )
+}
+
+fn stream(node: &mut Node, query: &str, lines: &str) -> Client {
+    node.dial(
+        0,
+        &format!("GET /events{query} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{lines}\r\n"),
+    )
+}
+
+fn event(node: &mut Node, kind: &str, data: &str, session: Option<&str>) -> usize {
+    let publication = Publication {
+        session: session.map(|session| SessionId::parse(session).expect("valid")),
+        ..Publication::new(&format!("events:{kind}"), data, Publisher::Server)
+    };
+    let subscribers = node.publish(publication).expect("taken").subscribers;
+    node.settle();
+    subscribers
+}
+
+fn heard(node: &mut Node, client: Client) -> Vec<String> {
+    let said = node.said(client);
+    texts(&said).into_iter().map(|text| String::from_utf8(text).expect("text")).collect()
+}
+
+#[test]
+fn events_are_flat_and_only_those_that_are_wanted() {
+    let mut node = Node::new(2);
+    let all = feed(&mut node, 0, "", "");
+    let some = feed(&mut node, 1, "?types=a,c.d&x=y", "");
+    let one = feed(&mut node, 1, "?types=a", "");
+    let of_session = feed(&mut node, 0, "?session_id=s:1", "");
+    let under = feed(&mut node, 0, "?types=job:*", "");
+    node.settle();
+    event(&mut node, "a", r#"{"n":1}"#, None);
+    event(&mut node, "b", r#"{"event":"b","n":2}"#, Some("s:1"));
+    event(&mut node, "c.d", "[3]", Some("s:2"));
+    event(&mut node, "job:done", "{}", None);
+    let (a, b) = (r#"{"event":"a","n":1}"#, r#"{"event":"b","n":2}"#);
+    let (c, d) = (r#"{"event":"c.d","data":[3]}"#, r#"{"event":"job:done"}"#);
+    assert_eq!(heard(&mut node, all), [a, b, c, d]);
+    assert_eq!(heard(&mut node, some), [a, c]);
+    assert_eq!(heard(&mut node, one), [a]);
+    assert_eq!(heard(&mut node, of_session), [b]);
+    assert_eq!(heard(&mut node, under), [d]);
+    for client in [all, some, one, of_session, under] {
+        node.hang_up(client);
+    }
+    node.settle();
+    assert_eq!(event(&mut node, "a", "{}", None), 0, "nobody listens any more");
+    assert_eq!(node.counters(0).channels.subscriptions + node.counters(1).channels.subscriptions, 0);
+}
+
+#[test]
+fn members_and_the_feed_hear_the_same_event_each_in_their_form() {
+    let mut node = Node::new(1);
+    let member = node.client(0);
+    node.say(member, r#"{"type":"channel.subscribe","channel":"events:*"}"#);
+    let feed = feed(&mut node, 0, "?session_id=s", "");
+    assert_eq!(event(&mut node, "a", r#"{"n":1}"#, None), 1, "the feed wants another session's");
+    assert_eq!(event(&mut node, "a", r#"{"n":2}"#, Some("s")), 2);
+    assert_eq!(node.told(member), [r#"{"n":1}"#, r#"{"n":2}"#]);
+    assert_eq!(heard(&mut node, feed), [r#"{"event":"a","n":2}"#]);
+}
+
+#[test]
+fn a_batch_is_one_message_of_lines_where_that_was_agreed_on() {
+    let mut node = Node::new(1);
+    let client = feed(&mut node, 0, "", "Sec-WebSocket-Protocol: realtime, voxhall.v1\r\n");
+    event(&mut node, "a", "{}", None);
+    event(&mut node, "b", "{}", None);
+    node.now = node.now + Micros::from_ms(30);
+    node.turn(0, shards::core::Effects::new());
+    assert_eq!(heard(&mut node, client), ["{\"event\":\"a\"}\n{\"event\":\"b\"}"]);
+}
+
+#[test]
+fn whoever_comes_back_with_a_position_hears_what_was_missed() {
+    let mut node = Node::new(2);
+    let client = feed(&mut node, 0, "?positions=true", "");
+    node.settle();
+    event(&mut node, "a", r#"{"n":1}"#, None);
+    let events = heard(&mut node, client);
+    assert!(events[0].starts_with(r#"{"event":"feed.started","position":""#), "{events:?}");
+    let position = |event: &str| {
+        let event: serde_json::Value = serde_json::from_str(event).expect("JSON");
+        event["position"].as_str().expect("a position").to_owned()
+    };
+    let last = position(&events[1]);
+    assert_eq!(events[1], format!(r#"{{"event":"a","n":1,"position":"{last}"}}"#));
+    node.hang_up(client);
+    event(&mut node, "b", r#"{"n":2}"#, None);
+    event(&mut node, "a", r#"{"n":3}"#, None);
+    let back = feed(&mut node, 1, &format!("?types=a,z&after={last}"), "");
+    node.settle();
+    event(&mut node, "a", r#"{"n":4}"#, None);
+    let events = heard(&mut node, back);
+    assert!(events[0].starts_with(r#"{"event":"feed.started","recovered":true,"missed":"#), "{events:?}");
+    assert_eq!(events[1..], [r#"{"event":"a","n":3}"#, r#"{"event":"a","n":4}"#]);
+    let lost = feed(&mut node, 1, "?after=1-1", "");
+    node.settle();
+    let events = heard(&mut node, lost);
+    assert!(events[0].contains(r#""recovered":false,"reason":"epoch""#), "{events:?}");
+}
+
+#[test]
+fn a_stream_has_positions_as_ids_and_goes_on_behind_the_last() {
+    let mut node = Node::new(1);
+    let client = stream(&mut node, "?types=a", "");
+    event(&mut node, "a", r#"{"n":1}"#, None);
+    event(&mut node, "b", "{}", None);
+    let said = String::from_utf8(node.said(client)).expect("text");
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("text/event-stream"), "{said}");
+    let ids: Vec<&str> =
+        said.split("id: ").skip(1).map(|rest| rest.split('\n').next().expect("a line")).collect();
+    assert_eq!(ids.len(), 2, "where it begins, and the event: {said}");
+    assert!(said.contains(&format!("id: {}\ndata: {{\"event\":\"a\",\"n\":1}}\n\n", ids[1])), "{said}");
+    event(&mut node, "a", r#"{"n":2}"#, None);
+    for lines in [format!("Last-Event-ID: {}\r\n", ids[1]), "Last-Event-ID: nonsense\r\n".to_owned()] {
+        let back = stream(&mut node, "?types=a", &lines);
+        let said = String::from_utf8(node.said(back)).expect("text");
+        assert_eq!(said.contains(r#"{"event":"a","n":2}"#), !lines.contains("nonsense"), "{said}");
+        assert!(!said.contains(r#""n":1"#), "{said}");
+    }
+    let refused = node
+        .dial(0, "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nContent-Length: 1\r\n\r\n");
+    assert!(node.said(refused).starts_with(b"HTTP/1.1 400"));
+}
+
+#[test]
+fn nothing_but_a_ping_is_taken() {
+    let mut node = Node::new(1);
+    let client = feed(&mut node, 0, "", "");
+    node.said(client);
+    for said in [
+        r#"{"type":"ping","t":7}"#,
+        r#"{"type":"channel.subscribe","channel":"system:*","event_id":"e"}"#,
+        r#"{"type":"session.update","session":{}}"#,
+        "no JSON",
+    ] {
+        node.say(client, said);
+    }
+    let events = heard(&mut node, client);
+    assert_eq!(events.len(), 4, "{events:?}");
+    assert!(events[0].starts_with(r#"{"event":"pong","#), "{events:?}");
+    for event in &events[1..3] {
+        assert!(event.contains(r#""code":"not_supported_on_feed""#), "{event}");
+    }
+    assert!(events[3].starts_with(r#"{"event":"error","#), "{events:?}");
+    assert!(!node.is_closed(client));
+}
+
+#[test]
+fn a_wish_that_makes_no_sense_is_a_400() {
+    let mut node = Node::new(1);
+    let many: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
+    for query in [
+        "?types=",
+        "?types=a,,b",
+        "?types=a**",
+        "?session_id=a%20b",
+        "?after=soon",
+        "?positions=maybe",
+        &format!("?types={}", many.join(",")),
+    ] {
+        let client = feed(&mut node, 0, query, "");
+        let answer = String::from_utf8(node.said(client)).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("problem+json"), "{query}: {answer}");
+    }
+}
+
+/// A token is what it allows on channels: `events:a=`, or `admin`.
+#[derive(Debug)]
+struct PlainGate;
+
+impl Gate for PlainGate {
+    fn check(&self, token: &str) -> Result<Pass, Denied> {
+        let hear = Rights::default().and(Right::Subscribe);
+        let channels = match token {
+            "bad" => return Err(Denied::Unauthorized("bad")),
+            "plain" | "admin" => Channels::default(),
+            claims => Channels::only(claims.split('+').map(|claim| (claim.into(), hear))),
+        };
+        let role = if token == "admin" { Role::Admin } else { Role::Member };
+        let sub = "u".into();
+        let subscriptions = Box::default();
+        Ok(Pass {
+            sub,
+            valid_for: None,
+            rooms: None,
+            engine: None,
+            realtime: None,
+            channels,
+            subscriptions,
+            role,
+        })
+    }
+}
+
+#[test]
+fn with_tokens_the_feed_is_for_those_whose_claims_name_it_and_for_admins() {
+    let gate: Arc<dyn Gate> = Arc::new(PlainGate);
+    let mut node = Node::with(ShardConfig { shards: 1, gate: Some(gate), ..ShardConfig::default() });
+    for (token, query, status) in [
+        ("bad", "", 401),
+        ("plain", "", 403),
+        ("plain", "?types=a", 403),
+        ("admin", "", 101),
+        ("events:*", "", 101),
+        ("events:*", "?types=a,b", 101),
+        ("events:a", "?types=a", 101),
+        ("events:a+events:b", "?types=a,b", 101),
+        ("events:a", "?types=a,b", 403),
+        ("events:a", "", 403),
+        ("system:*", "", 403),
+    ] {
+        let client = feed(&mut node, 0, query, &format!("Authorization: Bearer {token}\r\n"));
+        let answer = node.said(client);
+        assert!(answer.starts_with(format!("HTTP/1.1 {status}").as_bytes()), "{token} {query}");
+    }
+}

@@ -1,0 +1,271 @@
+//! Members that hear server-sent events, over the core as the pump drives it: what time does to them, what they may hold, and
+//! where their connections go between two requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shards::core::{
+    CloseMode, ConnKey, Destination, Effect, Effects, Gather, Input, Micros, ReceiveMode, SendOutcome, Shard,
+    ShardConfig, ShardId, route,
+};
+
+/// What became of a connection.
+#[derive(Debug, PartialEq)]
+enum End {
+    Closed(CloseMode),
+    Moved(Destination, Vec<u8>),
+}
+
+/// A shard, and what its connections were sent.
+struct Rig {
+    shard: Shard,
+    now: Micros,
+    fx: Effects,
+    sent: HashMap<ConnKey, Vec<u8>>,
+    modes: HashMap<ConnKey, ReceiveMode>,
+    ends: HashMap<ConnKey, End>,
+    conns: u32,
+}
+
+impl Rig {
+    fn new(change: impl FnOnce(&mut ShardConfig)) -> Self {
+        let mut config = ShardConfig::default();
+        change(&mut config);
+        Self {
+            shard: Shard::new(ShardId(0), Arc::new(config), 1),
+            now: Micros::from_s(1),
+            fx: Vec::new(),
+            sent: HashMap::new(),
+            modes: HashMap::new(),
+            ends: HashMap::new(),
+            conns: 0,
+        }
+    }
+
+    /// A connection that was accepted and sends this.
+    fn connect(&mut self, bytes: &str) -> ConnKey {
+        let conn = ConnKey { index: self.conns, generation: 1 };
+        self.conns += 1;
+        let peer = shards::core::Caller::At("192.0.2.1:1000".parse().expect("an address"));
+        self.shard.handle(self.now, Input::Accepted { conn, peer }, &mut self.fx);
+        self.turn();
+        self.send(conn, bytes);
+        conn
+    }
+
+    fn send(&mut self, conn: ConnKey, bytes: &str) {
+        assert_ne!(self.modes[&conn], ReceiveMode::Paused, "nobody reads");
+        if self.modes[&conn] == ReceiveMode::Once {
+            self.modes.insert(conn, ReceiveMode::Paused);
+        }
+        let mut bytes = bytes.as_bytes().to_vec();
+        self.shard.handle(self.now, Input::Received { conn, bytes: &mut bytes }, &mut self.fx);
+        self.turn();
+    }
+
+    /// Ends turns until nothing is left to do; the kernel takes everything.
+    fn turn(&mut self) {
+        loop {
+            self.shard.end_turn(self.now, &mut self.fx);
+            if self.fx.is_empty() {
+                return;
+            }
+            for effect in std::mem::take(&mut self.fx) {
+                self.carry_out(effect);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(conn) => {
+                let mut gather = Gather::default();
+                self.shard.gather(conn, &mut gather);
+                self.sent.entry(conn).or_default().extend(gather.slices().flatten());
+                let outcome = SendOutcome::Sent(gather.len());
+                gather.clear();
+                self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
+            }
+            Effect::Receive(conn, mode) => _ = self.modes.insert(conn, mode),
+            Effect::Close(conn, mode) => self.over(conn, End::Closed(mode)),
+            Effect::Move { conn, to, head, .. } => {
+                assert_ne!(self.modes[&conn], ReceiveMode::Stream, "a receive is in flight");
+                self.over(conn, End::Moved(to, head));
+            }
+            _ => {}
+        }
+    }
+
+    fn over(&mut self, conn: ConnKey, end: End) {
+        assert!(self.ends.insert(conn, end).is_none(), "one end each");
+        self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
+    }
+
+    /// Time goes by, as far as anything is due in it.
+    fn pass(&mut self, span: Micros) {
+        let until = self.now + span;
+        while let Some(due) = self.shard.next_deadline().filter(|&due| due <= until) {
+            self.now = due.max(Micros(self.now.0 + 1));
+            self.turn();
+        }
+        self.now = until;
+        self.turn();
+    }
+
+    /// What it was sent since this was last asked.
+    fn heard(&mut self, conn: ConnKey) -> String {
+        String::from_utf8(self.sent.remove(&conn).unwrap_or_default()).expect("text")
+    }
+
+    /// One who hears the room `r`, and has heard its welcome.
+    fn listen(&mut self) -> ConnKey {
+        let conn = self.connect("GET /sse/r?engine=relay HTTP/1.1\r\nHost: x\r\n\r\n");
+        let heard = self.heard(conn);
+        assert!(heard.starts_with("HTTP/1.1 200 OK\r\n") && heard.contains("session.created"), "{heard}");
+        conn
+    }
+}
+
+fn post(lines: &str, body: &str) -> String {
+    format!("POST /sse/r HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn ping(seq: u64) -> String {
+    format!(r#"{{"type":"ping","t":{seq},"client_seq":{seq}}}"#)
+}
+
+#[test]
+fn a_silent_stream_is_sent_a_comment_every_fifteen_seconds_and_nothing_else() {
+    let mut rig = Rig::new(|_| {});
+    let conn = rig.listen();
+    let mut last = rig.now;
+    for _ in 0..6_000 {
+        rig.pass(Micros::from_ms(100));
+        let heard = rig.heard(conn);
+        if !heard.is_empty() {
+            assert_eq!(heard, "7\r\n: ping\n\r\n");
+            let since = rig.now.since(last).0 / 1_000;
+            assert!((14_900..=15_300).contains(&since), "{since} ms after the one before");
+            last = rig.now;
+        }
+    }
+    assert!(rig.now.since(last) < Micros::from_s(16), "they go on");
+    assert!(rig.ends.is_empty());
+}
+
+#[test]
+fn what_waits_for_a_missing_event_is_taken_after_five_seconds() {
+    let mut rig = Rig::new(|_| {});
+    let stream = rig.listen();
+    let poster = rig.connect(&post("", &format!("[{},{}]", ping(3), ping(2))));
+    assert!(rig.heard(poster).ends_with(r#"{"accepted":2,"client_seq":0}"#));
+    rig.pass(Micros::from_ms(4_900));
+    assert_eq!(rig.heard(stream), "");
+    rig.pass(Micros::from_ms(400));
+    let heard = rig.heard(stream);
+    let place = |what: &str| heard.find(what).unwrap_or_else(|| panic!("{what} is not in {heard}"));
+    assert!(place("Event 1 did not come") < place("\"t\":2") && place("\"t\":2") < place("\"t\":3"));
+    rig.send(poster, &post("", &ping(1)));
+    assert!(rig.heard(poster).ends_with(r#"{"accepted":1,"client_seq":3}"#));
+    assert_eq!(rig.heard(stream), "", "it was given up");
+}
+
+#[test]
+fn requests_and_silence_between_them_have_deadlines() {
+    let mut rig = Rig::new(|_| {});
+    rig.listen();
+    let slow = rig.connect("POST /sse/r HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n");
+    let silent = rig.connect(&post("", "[]"));
+    let begun = rig.connect(&post("", "[]"));
+    assert!(rig.heard(begun).starts_with("HTTP/1.1 200"));
+    rig.pass(Micros::from_s(10));
+    rig.send(slow, "[");
+    rig.send(begun, "POST /sse/r HT");
+    rig.pass(Micros::from_ms(4_900));
+    assert_eq!(rig.heard(begun), "");
+    rig.pass(Micros::from_ms(200));
+    assert!(rig.heard(begun).starts_with("HTTP/1.1 408"), "a head that began");
+    rig.pass(Micros::from_ms(14_800));
+    assert_eq!((rig.heard(slow), rig.ends.get(&silent)), (String::new(), None));
+    rig.pass(Micros::from_ms(200));
+    assert!(rig.heard(slow).starts_with("HTTP/1.1 408"), "a body that never ends");
+    assert_eq!(rig.ends.get(&silent), Some(&End::Closed(CloseMode::Graceful)), "nothing is begun there");
+}
+
+#[test]
+fn between_two_requests_a_connection_may_go_anywhere() {
+    let mut rig = Rig::new(|config| config.shards = 2);
+    let owned = |shard: u16| {
+        let mut names = (0..).map(|number| format!("r{number}"));
+        names.find(|name| route::owner(name, 2) == ShardId(shard)).expect("half of all")
+    };
+    let (here, there) = (owned(0), owned(1));
+    rig.connect(&format!("GET /sse/{here}?engine=relay HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let request = |room: &str| post("", "[]").replace("/sse/r ", &format!("/sse/{room} "));
+    for next in [request(&there), "GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()] {
+        let to =
+            if next.starts_with("GET") { Destination::ControlPlane } else { Destination::Shard(ShardId(1)) };
+        // Afterwards, and at once.
+        let conn = rig.connect(&request(&here));
+        rig.send(conn, &next);
+        assert_eq!(rig.ends.get(&conn), Some(&End::Moved(to, next.clone().into_bytes())));
+        let conn = rig.connect(&[request(&here), request(&here), next.clone()].concat());
+        assert_eq!(rig.heard(conn).matches("HTTP/1.1 200").count(), 2, "both were answered first");
+        assert_eq!(rig.ends.get(&conn), Some(&End::Moved(to, next.into_bytes())));
+    }
+}
+
+#[test]
+fn every_request_of_a_proxy_is_its_own_client_s() {
+    let mut rig = Rig::new(|config| {
+        config.proxies.trusted = "192.0.2.1".parse().expect("a network");
+        config.limits.connections_per_ip_max = 1;
+    });
+    let of = |client: &str| format!("X-Forwarded-For: {client}\r\n");
+    let listen = |client: &str| format!("GET /sse/r?engine=relay HTTP/1.1\r\nHost: x\r\n{}\r\n", of(client));
+    let first = rig.connect(&listen("198.51.100.1"));
+    assert!(rig.heard(first).starts_with("HTTP/1.1 200"));
+    // One connection brings a post of the one, and then another who wants to listen: the one may not once more.
+    for (client, status) in [("198.51.100.2", "200"), ("198.51.100.1", "429")] {
+        let conn = rig.connect(&post(&of("198.51.100.1"), "[]"));
+        assert!(rig.heard(conn).contains("Connection: keep-alive"));
+        rig.send(conn, &listen(client));
+        assert_eq!(rig.heard(conn)[9..12], *status, "{client}");
+        rig.shard.handle(rig.now, Input::Ended { conn, how: shards::core::Ended::Eof }, &mut rig.fx);
+        rig.turn();
+    }
+}
+
+#[test]
+fn bodies_that_are_held_are_bounded_over_all_connections() {
+    let mut rig = Rig::new(|config| config.limits.message_bytes_max = 1_000);
+    let stream = rig.listen();
+    let begin =
+        format!("POST /sse/r HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[{}", " ".repeat(998));
+    let begun: Vec<ConnKey> = (0..16).map(|_| rig.connect(&begin)).collect();
+    let late: Vec<ConnKey> = (0..3).map(|_| rig.connect(&begin)).collect();
+    let refused = late.iter().filter(|&&conn| rig.heard(conn).starts_with("HTTP/1.1 503")).count();
+    assert_eq!(refused, 3);
+    for conn in begun {
+        rig.send(conn, "]");
+        assert!(rig.heard(conn).starts_with("HTTP/1.1 200"));
+    }
+    let conn = rig.connect(&begin);
+    rig.send(conn, "]");
+    assert!(rig.heard(conn).starts_with("HTTP/1.1 200"), "there is room again");
+    // What waits for its turn counts too, and goes with its stream.
+    let waits: Vec<String> =
+        (2..60).map(|seq| ping(seq).replace('}', &format!(",\"pad\":\"{}\"}}", "x".repeat(900)))).collect();
+    let mut taken = 0;
+    for event in &waits {
+        let conn = rig.connect(&post("", event));
+        taken += usize::from(rig.heard(conn).starts_with("HTTP/1.1 200"));
+    }
+    assert!((15..=17).contains(&taken), "{taken}");
+    rig.shard.handle(rig.now, Input::Ended { conn: stream, how: shards::core::Ended::Eof }, &mut rig.fx);
+    rig.turn();
+    rig.listen();
+    let conn = rig.connect(&begin);
+    rig.send(conn, "]");
+    assert!(rig.heard(conn).starts_with("HTTP/1.1 200"));
+}
