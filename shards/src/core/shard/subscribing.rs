@@ -70,7 +70,7 @@ impl Shard {
     pub(super) fn subscribe_claimed(&mut self, now: Micros, key: ConnKey) {
         let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
         let patterns = identity.map(|identity| identity.subscriptions.clone()).unwrap_or_default();
-        if patterns.is_empty() || self.takes_only_events(key) {
+        if patterns.is_empty() || self.dialect(key) != Dialect::Native {
             return;
         }
         for pattern in patterns {
