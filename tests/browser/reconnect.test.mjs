@@ -74,6 +74,17 @@ async function openThrough(target) {
   return { ...opened, network };
 }
 
+/// What was told is safe: the store has been told, and has written it.
+async function stored(admin) {
+  await pause(STORED_MS);
+  for (;;) {
+    const metrics = await (await fetch(`${admin}/metrics`)).text();
+    const value = (name) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(metrics)[1]);
+    if (value('voxhall_store_rooms_written_total') > 0 && value('voxhall_store_waiting_rooms') === 0) return;
+    await pause(50);
+  }
+}
+
 const target = { host: BASE.hostname, port: Number(BASE.port) };
 
 describe('the talk page comes back', () => {
@@ -165,8 +176,7 @@ describe('the talk page comes back', () => {
     await say(admin, room, range(1, 10));
     await keepState(page, { page: 12 });
     await isWhole(page, range(1, 10));
-    // What was told is safe once it has been in the store for a moment.
-    await pause(STORED_MS);
+    await stored(admin);
     await server.kill();
     await until(page, () => window.voxhall.state === 'waiting');
     await screenshot(page, 'talk-killed.png');

@@ -10,7 +10,7 @@ use super::super::channel::{
     After, Delivery, Gap, Join, Joined, Lost, Namespace, Parcel, Pattern, Position, Publication, Publisher,
     Standing, Subscribers, second_of,
 };
-use super::super::event::{ChannelWish, ClientError, ServerEvent, Subscribed};
+use super::super::event::{ChannelWish, ClientError, Dialect, ServerEvent, Subscribed};
 use super::super::gate::Right;
 use super::super::ids::ConnKey;
 use super::super::time::Micros;
@@ -36,7 +36,7 @@ impl Shard {
         event_id: Option<&str>,
         wish: ChannelWish,
     ) -> Result<(), ClientError> {
-        if self.takes_only_events(key) {
+        if self.dialect(key) != Dialect::Native {
             let message = "There are no channels on /v1/realtime; join the room as a native client.";
             return Err(ClientError::new("channels_not_supported", message));
         }
@@ -70,7 +70,7 @@ impl Shard {
     pub(super) fn subscribe_claimed(&mut self, now: Micros, key: ConnKey) {
         let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
         let patterns = identity.map(|identity| identity.subscriptions.clone()).unwrap_or_default();
-        if patterns.is_empty() || self.takes_only_events(key) {
+        if patterns.is_empty() || self.dialect(key) != Dialect::Native {
             return;
         }
         for pattern in patterns {
