@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Built like a release, linked quickly, with assertions on.
 PROFILE ?= quick
 
-.PHONY: test check packages deny advisories miri bench simulate conformance fuzz clean
+.PHONY: test check packages deny advisories miri bench simulate kills conformance fuzz clean
 
 test: packages
 	$(CARGO) build --workspace --bins --profile $(PROFILE) --locked
@@ -39,6 +39,11 @@ MIRI_TESTS = core::frame core::outbox core::spare core::arrivals core::http
 # Ten thousand seeds of the simulation; VOXHALL_SIM_SEEDS and VOXHALL_SIM_FIRST choose others.
 simulate:
 	VOXHALL_SIM_SEEDS=$${VOXHALL_SIM_SEEDS:-10000} $(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --test simulation --test channels -- --nocapture
+
+# A server with a file store, killed VOXHALL_KILLS times (1,000) at any moment; `make test` does it 20 times.
+kills:
+	$(CARGO) build --bins --profile $(PROFILE) --locked
+	VOXHALL_KILLS=$${VOXHALL_KILLS:-1000} $(CARGO) test --profile $(PROFILE) --locked --test store kills -- --nocapture
 
 # The whole Autobahn suite, its long sections included; `make test` runs the quick ones.
 conformance:

@@ -1,5 +1,7 @@
 //! Rooms that outlive their server: killed, told to end, with a disk that is full, and with a Redis that comes and goes.
 
+#![expect(clippy::disallowed_methods, reason = "an operator has a clock, and kills at any moment")]
+
 mod support;
 
 #[path = "store/kills.rs"]
