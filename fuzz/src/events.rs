@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use shards::core::MemberNumber;
 use shards::core::event::{
     ChannelWish, ClientCommand, ClientError, ClientEvent, Content, Dialect, EventId, Item, ItemId,
-    ItemStatus, NewContent, NewItem, Scratch, ServerEvent, parse,
+    ItemStatus, MsgpackBounds, NewContent, NewItem, Scratch, ServerEvent, json_of, msgpack_of, parse,
 };
 
 const DEPTH_MAX: usize = 8;

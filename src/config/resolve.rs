@@ -335,7 +335,6 @@ mod tests {
     use shards::core::Origins;
     use shards::rt::Listen;
 
-    use super::super::keys;
     use super::super::layers::FlagSetting;
     use super::*;
 

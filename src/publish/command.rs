@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(cut(&[]), [0; 0]);
         assert_eq!(cut(&vec![(1, "{}"); 1_001]), [500, 500, 1]);
         let long = "x".repeat(200_000);
-        assert_eq!(cut(&vec![(1, &*long); 5]), [2, 2, 1]);
+        assert_eq!(cut(&[(1, &*long); 5]), [2, 2, 1]);
         let longest = "x".repeat(BATCH_BYTES + 1);
         assert_eq!(cut(&[(1, &longest), (2, "{}")]), [1, 1], "the server says what is wrong with it");
     }
