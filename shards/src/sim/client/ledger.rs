@@ -74,6 +74,10 @@ impl Ledger {
             self.returned += 1;
             return Ok(true);
         }
+        if speech.client == own.0 && speech.number < own.1 {
+            // It was said over the connection that this one has taken over from.
+            return Ok(false);
+        }
         if self.echoes {
             return Err("another member's frame in a room that echoes".into());
         }
