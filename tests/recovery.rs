@@ -46,7 +46,8 @@ fn a_member_whose_connection_breaks_hears_what_it_missed_when_it_is_back() {
         assert_eq!(ben.event("room.message")["data"], n);
     }
     // The older connection still stands: the newer one takes over.
-    let mut newer = join(&server, &format!("/ws/meeting?resume={}&after={}", token(&again), restored["seq"]));
+    let mut newer =
+        join(&server, &format!("/ws/meeting?resume={}&after={}", token(&again), restored["last_seq"]));
     newer.event("session.restored");
     assert_eq!(ben.goodbye(), 1_008);
     for (metric, value) in [

@@ -1175,7 +1175,7 @@ class Subscription {
 
   /// Whether the message is new here.
   take(message) {
-    const name = message.id ?? message.seq;
+    const name = message.id ?? message.offset;
     if (name === undefined) return true;
     if (this.#seen.has(name)) return false;
     this.#seen.add(name);
@@ -1432,12 +1432,9 @@ class Outgoing {
 
 // More than a room keeps, so that no event that is told again is older than what is remembered here.
 const SEEN_MAX = 4096;
-// Their `seq` is not the number of an event of the room.
-const OTHER_NUMBERS = /^(channel\.|session\.restored$|session\.created$)/;
-
-/// The number of an event of the room; nothing of what has none, or a number of another kind.
-function roomSeq({ type, seq }) {
-  return typeof seq === 'number' && !OTHER_NUMBERS.test(type) ? seq : null;
+/// The number of an event of the room; nothing of what has none.
+function roomSeq({ seq }) {
+  return typeof seq === 'number' ? seq : null;
 }
 
 class Position {
@@ -1725,11 +1722,11 @@ class Link extends Emitter {
     // Only now is the token of the welcome worth as much as the one before.
     if (atWelcome) this.#resume = this.session.resume?.token ?? null;
     if (event.recovered) {
-      this.#replay = { at: after, until: event.seq ?? Infinity };
+      this.#replay = { at: after, until: event.last_seq ?? Infinity };
       this.#position.epoch = event.epoch ?? this.#position.epoch;
     } else if (atWelcome) {
       const { epoch, seq } = this.session.resume ?? {};
-      this.#startOver({ epoch: event.epoch ?? epoch, seq: event.seq ?? seq });
+      this.#startOver({ epoch: event.epoch ?? epoch, seq: event.last_seq ?? seq });
     } else {
       this.#replay = null;
     }

@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_became_of_it_is_a_sentence() {
-        let answer = json!({ "id": "e-1", "seq": 1, "duplicate": false, "shards": 1, "subscribers": 3 });
+        let answer = json!({ "id": "e-1", "offset": 1, "duplicate": false, "shards": 1, "subscribers": 3 });
         assert_eq!(told("a:b", &answer), "published on a:b: id e-1, 3 subscribers on 1 shard");
         let answer =
             json!({ "id": "e-1", "duplicate": true, "shards": 2, "subscribers": 1, "late_shards": 1 });

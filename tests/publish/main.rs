@@ -67,7 +67,7 @@ fn a_publication_reaches_every_subscriber_on_both_shards_and_they_are_counted() 
             (&message["channel"], &message["data"]),
             (&json!("system:notice"), &json!({ "n": [1, "x"] }))
         );
-        assert_eq!((&message["id"], &message["seq"]), (&answer["id"], &answer["seq"]));
+        assert_eq!((&message["id"], &message["offset"]), (&answer["id"], &answer["offset"]));
     }
     members.truncate(1);
     let again = json!({ "channel": "system:notice", "data": 2, "dedupe": "k" });

@@ -28,7 +28,7 @@ fn no_kill_leaves_a_damaged_room() {
                 None => Client::join(&server, &name),
                 Some((past, seq)) => {
                     let (restored, mut reader) = Client::come_back_after(&server, past, *seq);
-                    let saved = restored["seq"].as_u64().expect("a number");
+                    let saved = restored["last_seq"].as_u64().expect("a number");
                     if restored["recovered"] == true {
                         recovered += 1;
                         reader.seq = *seq;

@@ -39,7 +39,7 @@ class Subscription {
 
   /// Whether the message is new here.
   take(message) {
-    const name = message.id ?? message.seq;
+    const name = message.id ?? message.offset;
     if (name === undefined) return true;
     if (this.#seen.has(name)) return false;
     this.#seen.add(name);

@@ -255,11 +255,11 @@ export class Link extends Emitter {
     // Only now is the token of the welcome worth as much as the one before.
     if (atWelcome) this.#resume = this.session.resume?.token ?? null;
     if (event.recovered) {
-      this.#replay = { at: after, until: event.seq ?? Infinity };
+      this.#replay = { at: after, until: event.last_seq ?? Infinity };
       this.#position.epoch = event.epoch ?? this.#position.epoch;
     } else if (atWelcome) {
       const { epoch, seq } = this.session.resume ?? {};
-      this.#startOver({ epoch: event.epoch ?? epoch, seq: event.seq ?? seq });
+      this.#startOver({ epoch: event.epoch ?? epoch, seq: event.last_seq ?? seq });
     } else {
       this.#replay = null;
     }

@@ -2,12 +2,9 @@
 
 // More than a room keeps, so that no event that is told again is older than what is remembered here.
 const SEEN_MAX = 4096;
-// Their `seq` is not the number of an event of the room.
-const OTHER_NUMBERS = /^(channel\.|session\.restored$|session\.created$)/;
-
-/// The number of an event of the room; nothing of what has none, or a number of another kind.
-export function roomSeq({ type, seq }) {
-  return typeof seq === 'number' && !OTHER_NUMBERS.test(type) ? seq : null;
+/// The number of an event of the room; nothing of what has none.
+export function roomSeq({ seq }) {
+  return typeof seq === 'number' ? seq : null;
 }
 
 export class Position {

@@ -80,14 +80,14 @@ describe('a gap', () => {
     const first = await settled();
     first.welcomes();
     first.says(...[1, 4, 5].map((seq) => ({ type: 'room.message', seq })), { type: 'outbox.dropped', class: 'droppable', first_seq: 2, last_seq: 3 });
-    first.says({ type: 'session.restored', recovered: true, seq: 5 }, { type: 'room.message', seq: 2 });
+    first.says({ type: 'session.restored', recovered: true, last_seq: 5 }, { type: 'room.message', seq: 2 });
     first.ends();
     await settled();
     await clock.fire('backoff');
     const second = await settled();
     assert.equal(second.url.searchParams.get('after'), '2', 'the third is still missing');
     second.welcomes();
-    second.says({ type: 'session.restored', recovered: true, seq: 5 }, ...[3, 4, 5, 6].map((seq) => ({ type: 'room.message', seq })));
+    second.says({ type: 'session.restored', recovered: true, last_seq: 5 }, ...[3, 4, 5, 6].map((seq) => ({ type: 'room.message', seq })));
     assert.deepEqual(told.filter(({ type }) => type === 'room.message').map(({ seq }) => seq), [1, 4, 5, 2, 3, 6]);
     second.ends();
     await settled();

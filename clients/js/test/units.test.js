@@ -103,7 +103,7 @@ describe('the position', () => {
   it('takes other numbers for what they are', () => {
     const position = new Position();
     position.begin('e1', 10);
-    assert.ok(position.take({ type: 'channel.message', seq: 1 }));
+    assert.ok(position.take({ type: 'channel.message', offset: 1 }));
     assert.ok(position.take({ type: 'pong' }));
     assert.equal(position.seq, 10);
   });

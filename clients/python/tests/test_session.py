@@ -50,7 +50,7 @@ class Room:
     def restore(self, after: int) -> None:
         recovered = after + 1 >= self.kept_from
         assert after <= len(self.log)
-        self.queue.append({"type": "session.restored", "recovered": recovered, "seq": len(self.log)})
+        self.queue.append({"type": "session.restored", "recovered": recovered, "last_seq": len(self.log)})
         if recovered:
             self.queue += self.log[after:]
 

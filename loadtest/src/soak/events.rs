@@ -17,6 +17,7 @@ pub(super) struct Line<'a> {
     pub(super) client_seq: Option<u64>,
     pub(super) class: Option<Cow<'a, str>>,
     pub(super) first_seq: Option<u64>,
+    pub(super) last_seq: Option<u64>,
     pub(super) t: Option<u64>,
     pub(super) error: Option<Fault>,
 }

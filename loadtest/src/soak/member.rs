@@ -166,7 +166,7 @@ impl Member {
 
     fn restored(&mut self, line: &Line<'_>, out: &mut Vec<String>, tally: &mut Tally) {
         let recovered = line.recovered == Some(true);
-        let seq = line.seq.unwrap_or(0);
+        let seq = line.last_seq.unwrap_or(0);
         let asked = self.asked.take();
         let held = std::mem::take(&mut self.held);
         tally.restorations[usize::from(recovered)] += 1;

@@ -37,7 +37,7 @@ fn place(event: &Value) -> Place {
     let (epoch, seq) = event["id"].as_str().expect("an id").split_once('-').expect("a place");
     let number = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
     let place = (number(epoch), number(seq));
-    assert_eq!(event["seq"].as_u64(), Some(place.1));
+    assert_eq!(event["offset"].as_u64(), Some(place.1));
     place
 }
 

@@ -38,7 +38,7 @@ fn what_was_missed_is_told_in_order_behind_the_answer() {
             let heard = node.heard(client);
             let answer = json!({
                 "type": "channel.subscribed", "event_id": heard[0]["event_id"], "channel": pattern,
-                "id": ids[4], "seq": 5, "recovered": true, "missed": missed.len(),
+                "id": ids[4], "offset": 5, "recovered": true, "missed": missed.len(),
             });
             assert_eq!(heard[0], answer);
             let told: Vec<_> =
@@ -181,11 +181,11 @@ fn a_full_mesh_leaves_a_gap_that_subscribers_are_told_of() {
     let heard = node.heard(far);
     let told = |events: &[Value]| {
         let messages = events.iter().filter(|event| event["type"] == "channel.message");
-        messages.map(|event| event["seq"].as_u64().expect("a number")).collect::<Vec<_>>()
+        messages.map(|event| event["offset"].as_u64().expect("a number")).collect::<Vec<_>>()
     };
     let gap = heard.iter().position(|event| event["type"] == "channel.subscribed").expect("news of the gap");
     assert_eq!(told(&heard[..gap]), (1..=4_096).collect::<Vec<u64>>());
-    assert_eq!((&heard[gap]["reason"], &heard[gap]["seq"]), (&json!("overloaded"), &json!(5_000)));
+    assert_eq!((&heard[gap]["reason"], &heard[gap]["offset"]), (&json!("overloaded"), &json!(5_000)));
     assert_eq!(told(&heard[gap..]), [5_001]);
     // The history has the rest of it, if it is asked in time.
     subscribe(&mut node, far, "user:7:*", json!(4_950));

@@ -33,8 +33,8 @@ fn who_comes_back_is_told_all_that_it_missed_in_order_and_then_what_happens() {
     let restored = &events[1];
     assert_eq!((&restored["recovered"], &restored["missed"]), (&json!(true), &json!(5)));
     assert_eq!(restored["epoch"], welcome["session"]["resume"]["epoch"]);
-    assert_eq!(restored["seq"], 8);
-    assert!(restored.get("reason").is_none() && restored.get("seq").is_some_and(Value::is_u64));
+    assert_eq!(restored["last_seq"], 8);
+    assert!(restored.get("reason").is_none() && restored.get("last_seq").is_some_and(Value::is_u64));
     let missed = [(3, json!(2)), (4, json!(3)), (6, json!(4)), (7, json!(5)), (8, json!(6))];
     assert_eq!(messages(&events), missed);
     assert_eq!(events.len(), 2 + 5, "not that it had left");
@@ -155,7 +155,7 @@ fn whoever_cannot_be_told_all_is_told_so_and_is_a_member() {
     // One joined, one left, and six messages.
     for (after, reason) in [(0, "too_old"), (3, "too_old"), (1_000, "ahead"), (u64::MAX, "ahead")] {
         let (ben, events) = rig.come_back(&welcome, after);
-        let outcome = (&events[1]["recovered"], &events[1]["reason"], &events[1]["seq"]);
+        let outcome = (&events[1]["recovered"], &events[1]["reason"], &events[1]["last_seq"]);
         let seq =
             rig.shard.memory(&shards::core::SessionId::parse("r").expect("a name"), 0).expect("there").seq;
         assert!(events.len() == 2, "never a part of it: {events:?}");

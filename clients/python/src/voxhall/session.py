@@ -129,7 +129,7 @@ class Session:
         kind = event["type"]
         if self.phase is Phase.RESTORING and kind != "session.restored":
             unanswered = {"type": "session.restored", "recovered": False, "reason": "unanswered"}
-            self._restored({**unanswered, "seq": _resume(self.welcome).get("seq", 0)}, taken)
+            self._restored({**unanswered, "last_seq": _resume(self.welcome).get("seq", 0)}, taken)
         if kind == "session.created":
             self._created(event, taken)
         elif kind == "session.restored":
@@ -161,11 +161,11 @@ class Session:
         coming_back = self.phase is Phase.RESTORING
         recovered = event.get("recovered") is True
         after = self._numbers.position if coming_back else self._asked_after
-        self._replayed = (after, _int(event.get("seq"), 0)) if recovered else (0, 0)
+        self._replayed = (after, _int(event.get("last_seq"), 0)) if recovered else (0, 0)
         # What was held back comes again, or is all that there is. Of an earlier numbering it precedes the news.
         held = [] if recovered else [one for one in held if self._numbers.is_new(one["seq"])]
         if not recovered and coming_back:
-            self._numbers.begin_at(_int(event.get("seq"), 0))
+            self._numbers.begin_at(_int(event.get("last_seq"), 0))
         if isinstance(event.get("state"), dict):
             self.state = event["state"]
         taken.events.extend([*held, event] if coming_back else [event, *held])
@@ -214,7 +214,7 @@ class Session:
 
     def _channel(self, event: Event) -> bool:
         """Whether an event of a channel is new, as far as ids tell. Notes where its subscriptions stand."""
-        position, channel = event.get("id", event.get("seq")), event.get("channel")
+        position, channel = event.get("id", event.get("offset")), event.get("channel")
         if not isinstance(channel, str) or position is None:
             return True
         if event["type"] == "channel.subscribed" and channel in self.subscriptions:

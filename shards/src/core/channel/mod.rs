@@ -75,6 +75,7 @@ pub struct Published {
     /// Its name, also the position to ask for what comes after it.
     pub id: Box<str>,
     /// Its number in its stream.
+    #[serde(rename = "offset")]
     pub seq: u64,
     /// Whether it is the repetition of one that was delivered before.
     pub duplicate: bool,

@@ -78,7 +78,7 @@ fn subscribe(event: &Fields<'_, '_, '_>) -> Result<ChannelWish, ClientError> {
         None => None,
         Some(value) if value.is_str() => {
             let id = event.text("after")?.unwrap_or_default();
-            Some(After::parse(id).ok_or_else(|| event.invalid("after", "the id or seq of a message"))?)
+            Some(After::parse(id).ok_or_else(|| event.invalid("after", "the id or offset of a message"))?)
         }
         Some(_) => event.integer("after", 0, u64::MAX)?.map(After::Seq),
     };
@@ -103,7 +103,7 @@ pub(super) fn subscribed_fields(subscribed: &Subscribed, json: &mut Json<'_>) {
     json.text("channel", &subscribed.channel);
     if let Some(at) = subscribed.at {
         json.plain("id", at);
-        json.number("seq", at.seq);
+        json.number("offset", at.seq);
     }
     match subscribed.missed {
         None => {}
@@ -121,7 +121,7 @@ pub(super) fn subscribed_fields(subscribed: &Subscribed, json: &mut Json<'_>) {
 pub(super) fn message_fields(delivery: &Delivery, json: &mut Json<'_>) {
     json.text("channel", &delivery.publication.channel);
     json.plain("id", delivery.at);
-    json.number("seq", delivery.at.seq);
+    json.number("offset", delivery.at.seq);
     json.raw("data", &delivery.publication.data);
 }
 

@@ -86,7 +86,7 @@ pub(super) fn restored(view: &RestoredView, json: &mut Json<'_>) {
     json.raw("state", view.state.as_deref().unwrap_or("null"));
     json.number("missed", view.missed.unwrap_or(0) as u64);
     json.number("epoch", view.epoch);
-    json.number("seq", view.seq);
+    json.number("last_seq", view.seq);
     if let Some(client_seq) = view.client_seq {
         json.number("client_seq", client_seq);
     }
