@@ -49,6 +49,8 @@ export interface SessionRestored extends Of<'session.restored'> {
   /** Why not; `unanswered` and `overflow` are the client's own words. */
   reason?: string;
   epoch?: number;
+  /** The number of the last event so far. */
+  last_seq?: number;
   /** The last event of this member that the room has taken. */
   client_seq?: number;
   /** Whether the room was brought back from its store. */
