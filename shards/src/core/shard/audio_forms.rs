@@ -1,7 +1,7 @@
 //! The forms in which a frame of audio goes to members: bare or headed binary messages, or events with base64 in the words
 //! of either dialect, or of a stream. Each form that has a listener is encoded once.
 
-use super::super::conn::{Phase, Subprotocol};
+use super::super::conn::Subprotocol;
 use super::super::event::{AUDIO_DELTA_END, Dialect, ItemId, Part, PartRef, ResponseId, audio_delta_head};
 use super::super::frame::{BINARY, Draft, Frame, TEXT};
 use super::super::ids::ConnKey;
@@ -46,18 +46,12 @@ impl AudioForm {
 
 impl Shard {
     fn audio_form(&self, key: ConnKey) -> AudioForm {
-        match self.conns.find(key).map(|conn| &conn.phase) {
-            Some(Phase::Open(open)) => AudioForm::of(open.subprotocol),
-            _ => AudioForm::Bare,
-        }
+        AudioForm::of(self.subprotocol(key))
     }
 
     /// The words in which a connection is told of events.
     pub(super) fn dialect(&self, key: ConnKey) -> Dialect {
-        match self.conns.find(key).map(|conn| &conn.phase) {
-            Some(Phase::Open(open)) => open.subprotocol.dialect(),
-            _ => Dialect::Native,
-        }
+        self.subprotocol(key).dialect()
     }
 
     /// A frame that only one connection takes, in its form.

@@ -75,9 +75,14 @@ struct EventForms {
 
 impl Shard {
     pub(super) fn event_form(&self, key: ConnKey) -> EventForm {
+        EventForm::of(self.subprotocol(key))
+    }
+
+    /// What an open connection speaks; of others, that nothing was agreed on.
+    pub(super) fn subprotocol(&self, key: ConnKey) -> Subprotocol {
         match self.conns.find(key).map(|conn| &conn.phase) {
-            Some(Phase::Open(open)) => EventForm::of(open.subprotocol),
-            _ => EventForm::Json,
+            Some(Phase::Open(open)) => open.subprotocol,
+            _ => Subprotocol::None,
         }
     }
 
@@ -85,12 +90,12 @@ impl Shard {
     pub(super) fn spread(&mut self, now: Micros, listeners: &[ConnKey], event: &Spread<'_>) {
         let mut forms = EventForms::default();
         for &listener in listeners {
-            let dialect = self.dialect(listener);
+            let subprotocol = self.subprotocol(listener);
+            let (dialect, form) = (subprotocol.dialect(), EventForm::of(subprotocol));
             let known = event.of.map_or(dialect == Dialect::Native, |(of, _)| dialect.has(of));
             if !known {
                 continue;
             }
-            let form = self.event_form(listener);
             let plain =
                 forms.plain[form as usize].get_or_insert_with(|| self.spread_form(event, form, dialect));
             let compressed = &mut forms.compressed[form as usize];
