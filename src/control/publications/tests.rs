@@ -36,7 +36,7 @@ fn a_publication_goes_to_its_owner_and_every_shard_counts() {
         let body = r#"{"channel":"user:7:operation:1", "data": {"a": [1, "x y"]}, "dedupe":"d", "ttl_s": 1.5,
             "require_subscriber": true, "session_id": "s:1"}"#;
         let (status, answer) = post(&app, PUBLISH, body).await;
-        let expected = json!({ "id": "m1", "seq": 1, "duplicate": false, "shards": 3, "subscribers": 12 });
+        let expected = json!({ "id": "m1", "offset": 1, "duplicate": false, "shards": 3, "subscribers": 12 });
         assert_eq!((status, answer), (200, expected));
         let (owner, publication) = mesh.published().remove(0);
         assert_eq!(owner, shards::core::route::owner("user:7", 3));
