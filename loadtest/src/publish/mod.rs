@@ -257,7 +257,7 @@ fn run(args: &Args, plan: &Plan) -> Result<Measured, String> {
     let publishing_us = published.end_us.saturating_sub(start_us);
     let mut measured = Measured::of(published, &workers.finish()?, plan.to);
     measured.publishing_s = (publishing_us as f64 / 1e6).max(planned_s);
-    measured.window_s = end_us.saturating_sub(start_us) as f64 / 1e6;
+    measured.window_s = (end_us.saturating_sub(start_us) as f64 / 1e6).max(planned_s);
     measured.server_cpu_ns = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));
     Ok(measured)
 }

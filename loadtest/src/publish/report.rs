@@ -17,7 +17,7 @@ pub(super) struct Measured {
     pub(super) errors: Counts,
     /// From the first publication's time to the last answer, or as long as it was to take.
     pub(super) publishing_s: f64,
-    /// From the first publication's time to the last delivery, or to the end of waiting for it.
+    /// From the first publication's time to the last delivery or the end of waiting for it, or as long.
     pub(super) window_s: f64,
     pub(super) server_cpu_ns: Option<u64>,
 }
