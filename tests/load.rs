@@ -141,6 +141,34 @@ fn soak(server: &Server, arguments: &[&str]) -> serde_json::Value {
     report["counts"].take()
 }
 
+/// Each subscriber hears what the answers say that it was told, once and in order, over both shards and two processes.
+#[test]
+fn publications_reach_each_subscriber_once_and_in_order() {
+    let server = Server::start(&["--shards", "2", "--engine", "echo"]);
+    let common = ["--clients", "40", "--processes", "2", "--sources", "2", "--duration-s", "2"];
+    let report = load(&server, "publish", &[&common[..], &["--to", "users", "--rate", "400"]].concat());
+    assert_eq!(report["published"], 800, "{report}");
+    assert_eq!(report["deliveries"]["received"], 800, "{report}");
+    let system = ["--to", "system", "--rate", "60", "--batch", "20", "--subprotocol", "voxhall.v1.plain"];
+    let report = load(&server, "publish", &[&common[..], &system].concat());
+    assert_eq!(report["answers"]["200"], 120, "{report}");
+    assert_eq!(report["deliveries"]["received"], 120 * 40, "{report}");
+    assert_eq!(report["agrees"], true, "{report}");
+}
+
+/// What the server refuses is counted by its reason, and is nobody's loss.
+#[test]
+fn publications_that_are_refused_are_not_missed() {
+    let few = "channels.namespaces=[\"system messages_per_s=1 messages_burst=5\"]";
+    let server = Server::start(&["--shards", "2", "--set", few]);
+    let arguments = ["--clients", "20", "--to", "system", "--rate", "50", "--duration-s", "1"];
+    let report = load(&server, "publish", &arguments);
+    let published = report["published"].as_u64().expect("a count");
+    assert!((5..50).contains(&published), "{report}");
+    assert_eq!(report["answers"]["429 rate_limited"], 50 - published, "{report}");
+    assert_eq!(report["deliveries"]["received"], published * 20, "{report}");
+}
+
 #[test]
 fn all_come_back_after_a_storm_and_find_their_rooms() {
     let server = Server::start(&["--shards", "2", "--engine", "echo"]);

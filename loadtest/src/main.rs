@@ -17,6 +17,7 @@ mod ipc;
 mod plan;
 mod plot;
 mod progress;
+mod publish;
 mod report;
 mod sampler;
 mod soak;
@@ -40,39 +41,52 @@ use report::Report;
 /// The first argument of a worker process.
 const WORKER: &str = "__worker";
 
-/// The scenario with arguments of its own: it needs neither workers nor a coordinator.
+/// The first argument of a process of subscribers.
+const LISTENER: &str = "__listener";
+
+/// The scenarios with arguments and a loop of their own.
 const SOAK: &str = "soak";
+const PUBLISH: &str = "publish";
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
-    if arguments.nth(1).as_deref() == Some(WORKER) {
-        return match worker::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => complain(&fault, 1),
-        };
-    }
-    if std::env::args().nth(1).as_deref() == Some(SOAK) {
-        return match soak::main(std::env::args().skip(1)) {
-            Ok((report, clean)) => {
-                say(&report);
-                if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-            Err((fault, code)) => complain(&fault, code),
-        };
+    match std::env::args().nth(1).as_deref() {
+        Some(WORKER) => return ended(worker::run()),
+        Some(LISTENER) => return ended(publish::listen()),
+        Some(SOAK) => return told(soak::main(std::env::args().skip(1))),
+        Some(PUBLISH) => return told(publish::main(std::env::args().skip(1))),
+        _ => {}
     }
     let descriptors = host::raise_descriptor_limit();
     let job = match Args::parse().resolve(descriptors) {
         Ok(job) => job,
         Err(fault) => return complain(&fault, 2),
     };
-    match coordinator::run(&job).and_then(|report| publish(&job, &report).map(|()| report)) {
+    match coordinator::run(&job).and_then(|report| hand_out(&job, &report).map(|()| report)) {
         Ok(report) => verdict(&report),
         Err(fault) => complain(&fault, 1),
     }
 }
 
+/// The end of a process that another one started.
+fn ended(done: Result<(), String>) -> ExitCode {
+    done.map_or_else(|fault| complain(&fault, 1), |()| ExitCode::SUCCESS)
+}
+
+/// The end of a scenario that says by itself what there is to say, and whether all went well.
+fn told(done: Result<(String, bool), (String, u8)>) -> ExitCode {
+    match done {
+        Ok((report, clean)) => {
+            if !report.is_empty() {
+                say(&report);
+            }
+            if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err((fault, code)) => complain(&fault, code),
+    }
+}
+
 /// Writes table, JSON and page, as asked.
-fn publish(job: &Job, report: &Report) -> Result<(), String> {
+fn hand_out(job: &Job, report: &Report) -> Result<(), String> {
     let json_on_stdout = job.json.as_deref() == Some(Path::new("-"));
     if let Some(path) = &job.json {
         let json = serde_json::to_string_pretty(report).map_err(|error| format!("the report: {error}"))?;
