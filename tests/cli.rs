@@ -94,7 +94,7 @@ fn a_flag_beats_the_environment_that_beats_the_file_that_beats_the_default() {
 fn every_mistake_is_told_with_key_value_place_and_remedy() {
     let file = File::new(
         "wrong",
-        "[outbox]\nmesages_max = 5\n\n[heartbeat]\nping_s = \"often\"\n[store]\nurl = \"x\"\n",
+        "[outbox]\nmesages_max = 5\n\n[heartbeat]\nping_s = \"often\"\n[cluster]\nredis_url = \"x\"\n",
     );
     let output = voxhall(&[
         "check-config",
@@ -113,7 +113,7 @@ fn every_mistake_is_told_with_key_value_place_and_remedy() {
     for parts in [
         [&format!("{}:2", file.path()), "outbox.mesages_max", "did you mean outbox.messages_max?"],
         [&format!("{}:5", file.path()), "heartbeat.ping_s = \"often\"", "write a number from 1 to 3600"],
-        [&format!("{}:7", file.path()), "store.url", "not available in this release"],
+        [&format!("{}:7", file.path()), "cluster.redis_url", "not available in this release"],
         ["flag --engine", "room.engine = cello", "choose one of echo, relay, parrot"],
         ["flag --set limits.head_s=999", "limits.head_s = 999", "nearest allowed value is 120"],
         ["environment VOXHALL_ROOM__LINGER_S", "room.linger_s = -1", "nearest allowed value is 0"],
