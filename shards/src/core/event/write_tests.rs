@@ -236,7 +236,6 @@ fn who_comes_back_is_told_what_became_of_it() {
         client_seq: Some(4),
         restarted: false,
     };
-    // The number of the event itself stands before its own members; it has none where it is used.
     let written = |view| {
         let mut line = Vec::new();
         ServerEvent::SessionRestored(Box::new(view)).write(EventId(1), None, Dialect::Native, &mut line);
@@ -244,7 +243,7 @@ fn who_comes_back_is_told_what_became_of_it() {
     };
     let expected = json!({
         "type": "session.restored", "event_id": "event_1", "recovered": true, "state": null, "missed": 3,
-        "epoch": 1_u64 << 52, "seq": 9, "client_seq": 4,
+        "epoch": 1_u64 << 52, "last_seq": 9, "client_seq": 4,
     });
     assert_eq!(written(view(Ok(3))), expected);
     let other = RestoredView {
@@ -255,7 +254,7 @@ fn who_comes_back_is_told_what_became_of_it() {
     };
     let expected = json!({
         "type": "session.restored", "event_id": "event_1", "recovered": false, "reason": "lost", "state": {},
-        "missed": 0, "epoch": 1_u64 << 52, "seq": 9, "restarted": true,
+        "missed": 0, "epoch": 1_u64 << 52, "last_seq": 9, "restarted": true,
     });
     assert_eq!(written(other), expected);
 }

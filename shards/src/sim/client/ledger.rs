@@ -106,7 +106,7 @@ impl Ledger {
         self.welcomed = true;
         let seq = event["seq"].as_u64();
         // What is told again belongs to another time, or was looked at before.
-        let again = kind != "session.restored" && seq.is_some_and(|seq| seq <= self.last_seq);
+        let again = seq.is_some_and(|seq| seq <= self.last_seq);
         self.last_seq = self.last_seq.max(seq.unwrap_or(0));
         if again {
             return Ok(());

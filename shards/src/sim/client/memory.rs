@@ -129,7 +129,7 @@ impl Memory {
 
     /// It is told that it will hear all again after an event.
     fn promise(&mut self, after: u64, restored: &Value, annal: &Annal) -> Result<(), String> {
-        let to = restored["seq"].as_u64().ok_or("no number")?;
+        let to = restored["last_seq"].as_u64().ok_or("no number")?;
         self.promised = annal.again(after, to, self.number).into();
         let needless = annal.between(after, to, self.number).filter(|seq| !self.promised.contains(seq));
         self.needless.extend(needless);
@@ -150,7 +150,7 @@ impl Memory {
         annal: &Annal,
         limits: &RoomDefaults,
     ) -> Result<(), String> {
-        let to = restored["seq"].as_u64().ok_or("no number")?;
+        let to = restored["last_seq"].as_u64().ok_or("no number")?;
         let same = restored["epoch"].as_u64() == Some(self.numbering.1);
         let right = match restored["reason"].as_str() {
             Some("too_old") => same && !annal.has_to_keep(after, to, limits),
