@@ -107,7 +107,8 @@ impl Ledger {
         let seq = event["seq"].as_u64();
         // What is told again belongs to another time, or was looked at before.
         let again = seq.is_some_and(|seq| seq <= self.last_seq);
-        self.last_seq = self.last_seq.max(seq.unwrap_or(0));
+        let told = if kind == "session.restored" { event["last_seq"].as_u64() } else { seq };
+        self.last_seq = self.last_seq.max(told.unwrap_or(0));
         if again {
             return Ok(());
         }
