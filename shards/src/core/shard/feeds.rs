@@ -7,7 +7,7 @@ use super::super::channel::{After, Delivery, Lost, Namespace, Pattern, Position,
 use super::super::conn::{Phase, Seat, Subprotocol, Terms};
 use super::super::counters::Refusal;
 use super::super::event::{
-    self, ClientCommand, ClientError, FEED_NAMESPACE, ServerEvent, feed_type, write_feed,
+    Class, ClientCommand, ClientError, FEED_NAMESPACE, ServerEvent, feed_type, write_feed,
 };
 use super::super::frame::Frame;
 use super::super::gate::{Denied, Pass, Right, Role};
@@ -15,10 +15,10 @@ use super::super::http::{Handshake, Request};
 use super::super::ids::{ConnKey, SessionId};
 use super::super::outbox::{Message, Shape};
 use super::super::time::Micros;
+use super::Shard;
 use super::door::{Refused, refused};
 use super::event_forms::Spread;
 use super::heads::{Verdict, problem};
-use super::{Effects, Shard};
 
 const NOT_YOURS: Denied = Denied::Forbidden(
     "the token does not allow to hear these events: its claim \"channels\" has to name them, or its role to be admin",
@@ -303,7 +303,7 @@ impl Shard {
     }
 
     fn tell_flat(&mut self, now: Micros, key: ConnKey, json: &[u8]) {
-        let class = super::super::event::Class::Control;
+        let class = Class::Control;
         self.spread(
             now,
             &[key],
@@ -317,33 +317,10 @@ impl Shard {
     }
 
     /// What is said on the feed: a ping has its answer, everything else an error.
-    pub(super) fn feed_text_in(
-        &mut self,
-        now: Micros,
-        key: ConnKey,
-        subprotocol: Subprotocol,
-        text: &mut [u8],
-        fx: &mut Effects,
-    ) {
-        let whole = subprotocol != Subprotocol::V1;
-        for line in text.split_mut(|&byte| byte == b'\n' && !whole) {
-            if line.trim_ascii().is_empty() && !whole {
-                continue;
-            }
-            if !self.affords(now, key, fx) {
-                continue;
-            }
-            let overflowed = self.overflowed.len();
-            match event::parse(line, self.config.limits.json_depth_max, &mut self.scratch) {
-                Ok(event) => match event.command {
-                    ClientCommand::Ping { t } => self.tell(now, key, &ServerEvent::Pong { t }),
-                    _ => self.deaf(now, key),
-                },
-                Err(error) => self.client_error(now, key, error),
-            }
-            if self.overflowed[overflowed..].contains(&key) || !self.hears_feed(key) {
-                return;
-            }
+    pub(super) fn feed_command(&mut self, now: Micros, key: ConnKey, command: ClientCommand) {
+        match command {
+            ClientCommand::Ping { t } => self.tell(now, key, &ServerEvent::Pong { t }),
+            _ => self.deaf(now, key),
         }
     }
 

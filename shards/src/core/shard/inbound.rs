@@ -159,10 +159,6 @@ impl Shard {
                 self.counters.frames_received += 1;
                 self.audio_in(now, room, member, payload);
             }
-            (Item::Text(text), Seat::Member(room, member)) => {
-                self.counters.texts_received += 1;
-                self.text_in(now, key, room, member, subprotocol, text, fx);
-            }
             (Item::Binary(payload), Seat::Echo) => {
                 self.counters.frames_received += 1;
                 let frame = self.echo_frame(key, payload, BINARY);
@@ -179,9 +175,8 @@ impl Shard {
                 }
             }
             (Item::Binary(_), Seat::Feed) => self.deaf(now, key),
-            (Item::Text(text), Seat::Feed) => {
-                self.counters.texts_received += 1;
-                self.feed_text_in(now, key, subprotocol, text, fx);
+            (Item::Text(text), Seat::Member(..) | Seat::Feed) => {
+                self.text_in(now, key, seat, subprotocol, text, fx);
             }
             (Item::Ping(payload), _) => {
                 let frame = self.pool.copy(payload).seal(PONG);
@@ -204,12 +199,12 @@ impl Shard {
         &mut self,
         now: Micros,
         key: ConnKey,
-        room: super::super::ids::RoomKey,
-        member: super::super::ids::MemberNumber,
+        seat: Seat,
         subprotocol: Subprotocol,
         text: &mut [u8],
         fx: &mut Effects,
     ) {
+        self.counters.texts_received += 1;
         let whole = subprotocol != Subprotocol::V1;
         for line in text.split_mut(|&byte| byte == b'\n' && !whole) {
             if line.trim_ascii().is_empty() && !whole {
@@ -219,21 +214,29 @@ impl Shard {
                 continue;
             }
             let overflowed = self.overflowed.len();
-            let parsed = event::parse(line, self.config.limits.json_depth_max, &mut self.scratch);
-            let number = parsed.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
-            if self.is_repeated(room, member, number) {
-                continue;
-            }
-            match parsed {
-                Ok(event) => self.command(now, key, room, member, event),
-                Err(error) => self.client_error(now, key, error),
-            }
+            self.event_in(now, key, seat, line);
             // Answers that its lane can't take end the connection with this turn: the other half a million events of
             // the message are not worth the time.
             let ended = self.overflowed[overflowed..].contains(&key);
             if ended || !matches!(self.conn(key), Some(Conn { phase: Phase::Open(_), .. })) {
                 return;
             }
+        }
+    }
+
+    /// One event, as JSON, which is parsed in place.
+    pub(super) fn event_in(&mut self, now: Micros, key: ConnKey, seat: Seat, json: &mut [u8]) {
+        let parsed = event::parse(json, self.config.limits.json_depth_max, &mut self.scratch);
+        if let Seat::Member(room, member) = seat {
+            let number = parsed.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
+            if self.is_repeated(room, member, number) {
+                return;
+            }
+        }
+        match (parsed, seat) {
+            (Ok(event), Seat::Member(room, member)) => self.command(now, key, room, member, event),
+            (Ok(event), _) => self.feed_command(now, key, event.command),
+            (Err(error), _) => self.client_error(now, key, error),
         }
     }
 

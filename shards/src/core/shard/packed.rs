@@ -1,6 +1,6 @@
 //! What arrives from clients of `voxhall.v1.msgpack`: binary messages behind a header, with audio or with events.
 
-use super::super::conn::{Conn, Open, Phase, Seat};
+use super::super::conn::{Conn, Phase, Seat};
 use super::super::event::{self, ClientError, MsgpackBounds};
 use super::super::frame::{BinaryHeader, KIND_AUDIO, KIND_EVENTS};
 use super::super::ids::ConnKey;
@@ -17,7 +17,8 @@ impl Shard {
     /// One message of such a client.
     pub(super) fn msgpack_in(&mut self, now: Micros, key: ConnKey, message: &mut [u8], fx: &mut Effects) {
         let Some(Conn { phase: Phase::Open(open), .. }) = self.conn(key) else { return };
-        let Seat::Member(room, member) = open.seat else { return };
+        let seat = open.seat;
+        let Seat::Member(room, member) = seat else { return };
         match BinaryHeader::split(message) {
             Some((header, audio)) if header.kind == KIND_AUDIO => {
                 if self.affords(now, key, fx) {
@@ -27,7 +28,7 @@ impl Shard {
             }
             Some((header, events)) if header.kind == KIND_EVENTS => {
                 self.counters.texts_received += 1;
-                self.msgpack_events(now, key, events, fx);
+                self.msgpack_events(now, key, seat, events, fx);
             }
             header => {
                 if !self.affords(now, key, fx) {
@@ -44,7 +45,7 @@ impl Shard {
     }
 
     /// One event behind the other. What can't be read ends the message: nobody knows where the next one would begin.
-    fn msgpack_events(&mut self, now: Micros, key: ConnKey, mut events: &[u8], fx: &mut Effects) {
+    fn msgpack_events(&mut self, now: Micros, key: ConnKey, seat: Seat, mut events: &[u8], fx: &mut Effects) {
         let limits = &self.config.limits;
         let bounds = MsgpackBounds {
             depth_max: limits.json_depth_max,
@@ -59,7 +60,7 @@ impl Shard {
             let found = event::json_of(&mut events, bounds, &mut json);
             if affords {
                 match found {
-                    Ok(()) => self.event_in(now, key, &mut json),
+                    Ok(()) => self.event_in(now, key, seat, &mut json),
                     Err(ref error) => self.client_error(now, key, error.clone()),
                 }
             }
@@ -68,20 +69,6 @@ impl Shard {
             if ended || found.is_err() || events.is_empty() {
                 return;
             }
-        }
-    }
-
-    /// One event of a member, as JSON, which is parsed in place.
-    fn event_in(&mut self, now: Micros, key: ConnKey, json: &mut [u8]) {
-        let Some((_, &Open { seat: Seat::Member(room, member), .. })) = self.open_conn(key) else { return };
-        let parsed = event::parse(json, self.config.limits.json_depth_max, &mut self.scratch);
-        let number = parsed.as_ref().map_or_else(|error| error.client_seq, |event| event.client_seq);
-        if self.is_repeated(room, member, number) {
-            return;
-        }
-        match parsed {
-            Ok(event) => self.command(now, key, room, member, event),
-            Err(error) => self.client_error(now, key, error),
         }
     }
 }
