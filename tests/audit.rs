@@ -227,6 +227,31 @@ fn who_comes_is_refused_and_is_closed_is_written_down_once() {
 }
 
 #[test]
+fn a_body_that_is_not_taken_is_written_down_as_its_members() {
+    let folder = Folder::new("posted");
+    let server = authenticated(&folder, &[]);
+    let ann = mint(&["--sub", "ann"]);
+    let mut stream = BufReader::new(connect(server.public));
+    let hear =
+        format!("GET /sse/a?token={ann} HTTP/1.1\r\nHost: voxhall\r\nAccept: text/event-stream\r\n\r\n");
+    stream.get_mut().write_all(hear.as_bytes()).expect("the server reads");
+    let mut line = String::new();
+    while !line.contains("session.created") {
+        line.clear();
+        assert!(stream.read_line(&mut line).expect("a stream") > 0);
+    }
+    let say = format!(
+        "POST /sse/a?token={ann} HTTP/1.1\r\nHost: voxhall\r\nContent-Type: application/json\r\n\
+         Content-Length: 4\r\nConnection: close\r\n\r\n{{no}}"
+    );
+    let answer = exchange(server.public, &say);
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let fields =
+        json!({ "event": "refused", "status": 400, "reason": "bad_request", "user": "ann", "room": "a" });
+    wait_for(&folder.log(), 1, &fields);
+}
+
+#[test]
 fn the_client_behind_a_proxy_is_named_with_the_proxy_wherever_its_room_lives() {
     let folder = Folder::new("proxy");
     let setting = folder.setting();

@@ -101,7 +101,6 @@ table! {
     Counter, compressed_bytes_after, "voxhall_compressed_bytes_after", "Bytes of those messages after";
     Counter, compressed_enqueued, "voxhall_compressed_enqueued", "Compressed messages put into lanes";
     Counter, messages_inflated, "voxhall_messages_inflated", "Compressed messages received and inflated";
-    Counter, inbound_dropped, "voxhall_inbound_dropped", "Inbound audio refused because the room's queue was full";
     Counter, client_errors, "voxhall_client_errors", "Client events answered with an error";
     Counter, rate_limited, "voxhall_rate_limited", "Messages refused because their connection had passed a limit";
     Gauge, queued_messages, "ws_outbox_queue_size", "Messages waiting in all lanes";

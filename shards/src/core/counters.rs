@@ -244,8 +244,6 @@ pub struct Counters {
     pub compressed_enqueued: u64,
     /// Compressed messages received and inflated.
     pub messages_inflated: u64,
-    /// Inbound audio refused because the room's queue was full.
-    pub inbound_dropped: u64,
     /// Client events that were answered with an `error`.
     pub client_errors: u64,
     /// Messages refused because their connection had passed a limit.
@@ -376,7 +374,6 @@ impl Default for Counters {
             compressed_bytes_after: 0,
             compressed_enqueued: 0,
             messages_inflated: 0,
-            inbound_dropped: 0,
             client_errors: 0,
             rate_limited: 0,
             queued_messages: 0,

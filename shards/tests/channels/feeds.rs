@@ -145,7 +145,29 @@ fn a_stream_has_positions_as_ids_and_goes_on_behind_the_last() {
 }
 
 #[test]
-fn nothing_but_a_ping_is_taken() {
+fn a_fresh_token_counts_if_it_is_for_what_is_heard() {
+    let gate: Arc<dyn Gate> = Arc::new(PlainGate);
+    let mut node = Node::with(ShardConfig { shards: 1, gate: Some(gate), ..ShardConfig::default() });
+    let client = feed(&mut node, 0, "?types=a", "Authorization: Bearer events:a\r\n");
+    node.said(client);
+    for (token, answer) in [
+        ("events:*", r#"{"event":"session.updated"}"#),
+        ("events:b", r#""param":"token","event_id":"mine""#),
+        ("bad", r#""param":"token","event_id":"mine""#),
+        ("admin", r#"{"event":"session.updated"}"#),
+    ] {
+        let said = format!(r#"{{"type":"session.update","token":"{token}","event_id":"mine"}}"#);
+        node.say(client, &said);
+        let heard = heard(&mut node, client);
+        assert!(heard.len() == 1 && heard[0].contains(answer), "{token}: {heard:?}");
+    }
+    assert_eq!(node.counters(0).tokens_refreshed, 2);
+    event(&mut node, "a", "{}", None);
+    assert_eq!(heard(&mut node, client).len(), 1);
+}
+
+#[test]
+fn nothing_but_a_ping_and_a_token_is_taken() {
     let mut node = Node::new(1);
     let client = feed(&mut node, 0, "", "");
     node.said(client);
@@ -163,6 +185,7 @@ fn nothing_but_a_ping_is_taken() {
     for event in &events[1..3] {
         assert!(event.contains(r#""code":"not_supported_on_feed""#), "{event}");
     }
+    assert!(events[1].contains(r#""event_id":"e""#), "{events:?}");
     assert!(events[3].starts_with(r#"{"event":"error","#), "{events:?}");
     assert!(!node.is_closed(client));
 }

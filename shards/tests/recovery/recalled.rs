@@ -42,6 +42,20 @@ fn a_room_goes_on_where_a_store_has_it() {
 }
 
 #[test]
+fn a_room_that_comes_back_is_told_of_as_opened() {
+    let mut before = Rig::new(|_| {});
+    before.join();
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    let mut after = Rig::seeded(2, |_| {});
+    let feed = after.try_join("/events?types=room.opened", "").expect("a feed");
+    after.shard.recall(after.now, memory, true).expect("a place");
+    after.wait(1_000);
+    let heard = after.heard(feed);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!((&heard[0]["session_id"], &heard[0]["recalled"]), (&json!("r"), &json!(true)));
+}
+
+#[test]
 fn who_saw_what_the_store_was_not_told_is_told_that_it_is_lost() {
     let mut before = Rig::new(|_| {});
     let (ann, _) = before.join();

@@ -92,21 +92,27 @@ impl Shard {
         self.note_sent_away(key, None, "tls_handshake", fx);
     }
 
+    /// What was said for a member that hears a stream is not taken. To be called while the request is still there.
+    pub(super) fn note_refused_post(&self, key: ConnKey, refusal: Refusal, status: u16, fx: &mut Effects) {
+        self.note_sent_away(key, Some(status), REFUSALS[refusal as usize], fx);
+    }
+
     fn note_sent_away(&self, key: ConnKey, status: Option<u16>, reason: &'static str, fx: &mut Effects) {
         if !self.config.audit {
             return;
         }
-        let Some((conn, head)) = self.head(key) else { return };
-        note(
-            AuditRecord::Refused(Refused {
-                source: Source { client: conn.peer.into(), via: head.via },
-                status,
-                reason,
-                asked: head.asked.clone(),
-                user: head.user.clone(),
-            }),
-            fx,
-        );
+        let Some(conn) = self.conns.find(key) else { return };
+        let (via, asked, user) = match &conn.phase {
+            Phase::Head(head) => (head.via, head.asked.clone(), head.user.clone()),
+            Phase::Post(post) => {
+                let listener = self.open_conn(post.listener).map(|(_, open)| open);
+                let asked = listener.map_or(Asked::Room(None), |open| self.place(open).0);
+                (post.via, asked, listener.and_then(user))
+            }
+            _ => return,
+        };
+        let source = Source { client: conn.peer.into(), via };
+        note(AuditRecord::Refused(Refused { source, status, reason, asked, user }), fx);
     }
 
     /// Of a peer that was not even listened to.

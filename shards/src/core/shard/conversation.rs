@@ -122,7 +122,7 @@ impl Shard {
             self.may_recover(conn)?;
         }
         let (token, after) = (update.token.take(), update.after.take());
-        let pass = token.map(|token| self.fresh_pass(conn, key, &token)).transpose()?;
+        let pass = token.map(|token| self.fresh_pass_of_member(conn, key, &token)).transpose()?;
         if update.session.is_some() || update.state.is_some() {
             self.change_session(now, conn, key, member, event_id, update)?;
         }

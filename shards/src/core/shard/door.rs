@@ -65,11 +65,16 @@ impl Shard {
         }
     }
 
-    /// Checks a token that a member brings in band: it has to be the same user's, and good for the room.
+    /// Checks a token that is brought in band: it has to be the same user's, and good for what the connection is for.
     ///
     /// # Errors
     /// For the client; nothing has changed.
-    pub(super) fn fresh_pass(&self, key: ConnKey, room: RoomKey, token: &str) -> Result<Pass, ClientError> {
+    pub(super) fn fresh_pass(
+        &self,
+        key: ConnKey,
+        token: &str,
+        admits: impl FnOnce(&Pass) -> Result<(), Denied>,
+    ) -> Result<Pass, ClientError> {
         let refuse =
             |why: &str| ClientError::invalid_value("token", format!("The token is not taken: {why}."));
         let Some(gate) = &self.config.gate else {
@@ -80,10 +85,24 @@ impl Shard {
         if identity.is_none_or(|identity| identity.sub != pass.sub) {
             return Err(refuse("it is another user's"));
         }
-        if let Some(room) = self.rooms.get(room.index) {
-            pass.admits(&room.session_id, room.kind).map_err(|denied| refuse(denied.reason()))?;
-        }
+        admits(&pass).map_err(|denied| refuse(denied.reason()))?;
         Ok(pass)
+    }
+
+    /// The same for a member of a room.
+    ///
+    /// # Errors
+    /// For the client; nothing has changed.
+    pub(super) fn fresh_pass_of_member(
+        &self,
+        key: ConnKey,
+        room: RoomKey,
+        token: &str,
+    ) -> Result<Pass, ClientError> {
+        let room = self.rooms.get(room.index);
+        self.fresh_pass(key, token, |pass| {
+            room.map_or(Ok(()), |room| pass.admits(&room.session_id, room.kind))
+        })
     }
 
     /// A fresh token counts, and its bearer is told. Nobody else is.

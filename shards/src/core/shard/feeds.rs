@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use super::super::channel::{After, Delivery, Lost, Namespace, Pattern, Position, Subscribers, second_of};
+use super::super::channel::{After, Delivery, Lost, Namespace, Pattern, Position};
 use super::super::conn::{Phase, Seat, Subprotocol, Terms};
 use super::super::counters::Refusal;
 use super::super::event::{
-    Class, ClientCommand, ClientError, FEED_NAMESPACE, ServerEvent, feed_type, write_feed,
+    Class, ClientCommand, ClientError, ClientEvent, FEED_NAMESPACE, ServerEvent, SessionUpdate, feed_type,
+    write_feed,
 };
 use super::super::frame::Frame;
 use super::super::gate::{Denied, Pass, Right, Role};
@@ -19,7 +20,10 @@ use super::Shard;
 use super::door::{Refused, refused};
 use super::event_forms::Spread;
 use super::heads::{Verdict, problem};
+use super::subscribing::token_allows;
 
+/// The channels of all events.
+const EVERYTHING: &str = "events:*";
 const NOT_YOURS: Denied = Denied::Forbidden(
     "the token does not allow to hear these events: its claim \"channels\" has to name them, or its role to be admin",
 );
@@ -42,6 +46,21 @@ impl Feed {
         let publication = &delivery.publication;
         (self.wanted.is_empty() || self.wanted.iter().any(|pattern| pattern.names(&publication.channel)))
             && self.session.as_ref().is_none_or(|session| publication.session.as_ref() == Some(session))
+    }
+
+    /// Whether a token is for all that it wants.
+    ///
+    /// # Errors
+    /// When it is not.
+    fn admits(&self, namespace: &Namespace, pass: &Pass) -> Result<(), Denied> {
+        let may =
+            |channel: &str| token_allows(namespace, &pass.sub, &pass.channels, channel, Right::Subscribe);
+        let all = if self.wanted.is_empty() {
+            may(EVERYTHING)
+        } else {
+            self.wanted.iter().all(|pattern| may(pattern.as_str()))
+        };
+        if pass.role == Role::Admin || all { Ok(()) } else { Err(NOT_YOURS) }
     }
 }
 
@@ -94,17 +113,11 @@ impl FeedWish {
         if let Some(id) = last.next().and_then(|id| std::str::from_utf8(id).ok()) {
             after = After::parse(id.trim()).or(after);
         }
-        let all = format!("{FEED_NAMESPACE}:*");
         let pattern = match &wanted[..] {
             [only] => only.clone(),
-            _ => Pattern::parse(&all).map_err(|bad| bad.to_string())?,
+            _ => Pattern::parse(EVERYTHING).map_err(|bad| bad.to_string())?,
         };
         Ok(Self { feed: Feed { wanted, session, positions, begun: false }, pattern, after })
-    }
-
-    /// The channels that have to be allowed.
-    fn asks_for(&self) -> &[Pattern] {
-        if self.feed.wanted.is_empty() { std::slice::from_ref(&self.pattern) } else { &self.feed.wanted }
     }
 }
 
@@ -162,12 +175,8 @@ impl Shard {
         let Some((_, namespace)) = self.config.channels.find(FEED_NAMESPACE) else {
             return Err(refused(NOT_YOURS));
         };
-        match &pass {
-            Some(pass) if !wish.asks_for().iter().all(|pattern| may_hear(pass, namespace, pattern)) => {
-                Err(refused(NOT_YOURS))
-            }
-            _ => Ok((wish, pass)),
-        }
+        pass.as_ref().map_or(Ok(()), |pass| wish.feed.admits(namespace, pass)).map_err(refused)?;
+        Ok((wish, pass))
     }
 
     /// The connection is open: from now on it hears what it wants.
@@ -316,18 +325,46 @@ impl Shard {
         matches!(self.conns.find(key).map(|conn| &conn.phase), Some(Phase::Open(open)) if open.seat == Seat::Feed)
     }
 
-    /// What is said on the feed: a ping has its answer, everything else an error.
-    pub(super) fn feed_command(&mut self, now: Micros, key: ConnKey, command: ClientCommand) {
+    /// What is said on the feed: a ping has its answer, a fresh token counts, everything else is an error.
+    pub(super) fn feed_command(&mut self, now: Micros, key: ConnKey, event: ClientEvent) {
+        let ClientEvent { event_id, command, .. } = event;
         match command {
             ClientCommand::Ping { t } => self.tell(now, key, &ServerEvent::Pong { t }),
-            _ => self.deaf(now, key),
+            ClientCommand::SessionUpdate(update) => match *update {
+                SessionUpdate {
+                    token: Some(token),
+                    session: None,
+                    extras: None,
+                    state: None,
+                    after: None,
+                } => {
+                    if let Err(error) = self.refresh_feed(now, key, &token) {
+                        self.client_error(now, key, error.about(event_id));
+                    }
+                }
+                _ => self.deaf(now, key, event_id),
+            },
+            _ => self.deaf(now, key, event_id),
         }
     }
 
-    /// Says that nothing is heard here.
-    pub(super) fn deaf(&mut self, now: Micros, key: ConnKey) {
-        let message = "Nothing but ping is taken on the feed of events.";
-        self.client_error(now, key, ClientError::new("not_supported_on_feed", message));
+    fn refresh_feed(&mut self, now: Micros, key: ConnKey, token: &str) -> Result<(), ClientError> {
+        let feed = self.channels.feeds.get(&key);
+        let namespace = self.config.channels.find(FEED_NAMESPACE);
+        let pass = self.fresh_pass(key, token, |pass| match (feed, namespace) {
+            (Some(feed), Some((_, namespace))) => feed.admits(namespace, pass),
+            _ => Err(NOT_YOURS),
+        })?;
+        self.counters.tokens_refreshed += 1;
+        self.identify(now, key, Some(pass));
+        self.tell_flat(now, key, br#"{"event":"session.updated"}"#);
+        Ok(())
+    }
+
+    /// Says that this is not heard here.
+    pub(super) fn deaf(&mut self, now: Micros, key: ConnKey, event_id: Option<Box<str>>) {
+        let message = "Nothing but ping and a fresh token is taken on the feed of events.";
+        self.client_error(now, key, ClientError::new("not_supported_on_feed", message).about(event_id));
     }
 }
 
@@ -339,19 +376,6 @@ fn feed_verdict(
     head_len: usize,
 ) -> Verdict {
     Verdict::Apart { feed: Some(Box::new(wish)), pass, terms, answer, head_len }
-}
-
-/// Whether a token allows to hear this: as for a subscription to the channel, or because it is an admin's.
-fn may_hear(pass: &Pass, namespace: &Namespace, pattern: &Pattern) -> bool {
-    let channel = pattern.as_str();
-    let subscribes = match namespace.subscribers {
-        Subscribers::Anyone => pass.channels.allow(channel, Right::Subscribe),
-        Subscribers::Own => {
-            pass.channels.allow(channel, Right::Subscribe) && second_of(channel) == Some(&pass.sub)
-        }
-        Subscribers::Claimed => pass.channels.claim(channel, Right::Subscribe),
-    };
-    pass.role == Role::Admin || subscribes
 }
 
 fn write_delivery(delivery: &Delivery, positions: bool, out: &mut Vec<u8>) {

@@ -171,10 +171,10 @@ impl Shard {
             }
             (Item::Binary(_) | Item::Text(_), Seat::Feed) if subprotocol == Subprotocol::Msgpack => {
                 if self.affords(now, key, fx) {
-                    self.deaf(now, key);
+                    self.deaf(now, key, None);
                 }
             }
-            (Item::Binary(_), Seat::Feed) => self.deaf(now, key),
+            (Item::Binary(_), Seat::Feed) => self.deaf(now, key, None),
             (Item::Text(text), Seat::Member(..) | Seat::Feed) => {
                 self.text_in(now, key, seat, subprotocol, text, fx);
             }
@@ -235,7 +235,7 @@ impl Shard {
         }
         match (parsed, seat) {
             (Ok(event), Seat::Member(room, member)) => self.command(now, key, room, member, event),
-            (Ok(event), _) => self.feed_command(now, key, event.command),
+            (Ok(event), _) => self.feed_command(now, key, event),
             (Err(error), _) => self.client_error(now, key, error),
         }
     }

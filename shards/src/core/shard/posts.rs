@@ -302,6 +302,7 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.refused[refusal as usize] += 1;
+        self.note_refused_post(key, refusal, status, fx);
         let after_s = (status == 503).then(|| self.come_back_in(1));
         self.say_last_post(now, key, problem(status, detail, after_s), fx);
     }

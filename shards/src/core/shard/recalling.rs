@@ -31,7 +31,9 @@ impl Shard {
         let key = self.next_room();
         let end = if whole { LastEnd::Clean } else { LastEnd::Unclean { epoch: self.fresh_epoch(key) } };
         let room = Room::recalled(memory, key.generation, now, end, self.past_limits());
+        let engine = room.kind.name();
         self.insert_room(key, room);
+        self.announce(now, key, "events:room.opened", || format!(r#","engine":"{engine}","recalled":true"#));
         self.linger(now, key);
         Ok(())
     }

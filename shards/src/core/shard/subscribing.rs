@@ -11,7 +11,7 @@ use super::super::channel::{
     Standing, Subscribers, second_of,
 };
 use super::super::event::{ChannelWish, ClientError, Dialect, ServerEvent, Subscribed};
-use super::super::gate::Right;
+use super::super::gate::{Channels, Right};
 use super::super::ids::ConnKey;
 use super::super::time::Micros;
 use super::Shard;
@@ -134,12 +134,7 @@ impl Shard {
         }
         let identity = self.open_conn(key).and_then(|(_, open)| open.identity.as_ref());
         let may = identity.is_some_and(|identity| {
-            identity.channels.allow(channel, right)
-                && match namespace.subscribers {
-                    Subscribers::Anyone => true,
-                    Subscribers::Own => second_of(channel) == Some(&identity.sub),
-                    Subscribers::Claimed => identity.channels.claim(channel, right),
-                }
+            token_allows(namespace, &identity.sub, &identity.channels, channel, right)
         });
         let message = "Your token does not allow this on this channel.";
         if may { Ok(()) } else { Err(ClientError::new("forbidden", message)) }
@@ -303,4 +298,20 @@ impl Shard {
         self.quotas.interest.remove(self.id, pattern);
         self.counters.channels.subscriptions -= 1;
     }
+}
+
+/// Whether a user with a token for these channels may do this on what a name or pattern names.
+pub(super) fn token_allows(
+    namespace: &Namespace,
+    sub: &str,
+    channels: &Channels,
+    channel: &str,
+    right: Right,
+) -> bool {
+    channels.allow(channel, right)
+        && match namespace.subscribers {
+            Subscribers::Anyone => true,
+            Subscribers::Own => second_of(channel) == Some(sub),
+            Subscribers::Claimed => channels.claim(channel, right),
+        }
 }
