@@ -200,7 +200,7 @@ fn wanted(app: &App, json: &[u8], key: Option<String>) -> Result<Wanted, Problem
     let dedupe = take::<String>(&mut fields, "dedupe", "a text")?;
     let ttl = take::<f64>(&mut fields, "ttl_s", "a number of seconds")?.map(ttl).transpose()?;
     let needs_subscriber = take(&mut fields, "require_subscriber", "true or false")?.unwrap_or(false);
-    let session = session(&mut fields)?;
+    let session = session(fields.remove("session_id").as_deref())?;
     let own = take::<String>(&mut fields, "idempotency_key", "a text")?;
     let key = match (own, key) {
         (Some(own), Some(key)) if own != key => {
@@ -227,11 +227,11 @@ fn asked_event(app: &App, headers: &HeaderMap, body: Body) -> Result<Wanted, Pro
     let bytes = body::bytes(body)?;
     let mut fields = body::object(&bytes)?;
     // Beside `event`, `type` is a field as any other.
-    let name = if fields.contains_key("event") { "event" } else { "type" };
+    let named = fields.get("event").is_some_and(|event| event.get() != "null");
+    let name = if named { "event" } else { "type" };
     let kind = take::<String>(&mut fields, name, "a text")?.ok_or_else(|| missing("type"))?;
     let channel = channel(&format!("events:{kind}"))?;
-    let session = fields.get("session_id").cloned();
-    let session = session.map(|id| session_id(&id)).transpose()?;
+    let session = session(fields.get("session_id").map(AsRef::as_ref))?;
     // As the feed shows it.
     let mut data = format!("{{\"event\":{}", serde_json::to_string(&kind).expect("a text is JSON"));
     for (field, value) in &fields {
@@ -293,14 +293,12 @@ fn ttl(seconds: f64) -> Result<Micros, Problem> {
     }
 }
 
-fn session(fields: &mut Fields) -> Result<Option<SessionId>, Problem> {
-    fields.remove("session_id").map(|id| session_id(&id)).transpose()
-}
-
-fn session_id(json: &RawValue) -> Result<SessionId, Problem> {
-    let text: String = serde_json::from_str(json.get())
+fn session(json: Option<&RawValue>) -> Result<Option<SessionId>, Problem> {
+    let Some(json) = json else { return Ok(None) };
+    let text: Option<String> = serde_json::from_str(json.get())
         .map_err(|_| Problem::field("session_id", "\"session_id\" is a text"))?;
-    SessionId::parse(&text).map_err(|error| Problem::field("session_id", error.to_string()))
+    let parsed = text.map(|text| SessionId::parse(&text)).transpose();
+    parsed.map_err(|error| Problem::field("session_id", error.to_string()))
 }
 
 /// The key of a request's head.

@@ -145,6 +145,22 @@ fn a_stream_has_positions_as_ids_and_goes_on_behind_the_last() {
 }
 
 #[test]
+fn a_client_of_messagepack_has_its_pong_as_well() {
+    let mut node = Node::new(1);
+    let client = feed(&mut node, 0, "", "Sec-WebSocket-Protocol: voxhall.v1.msgpack\r\n");
+    node.said(client);
+    let header = |kind| [kind, 0, 0, 0, 0, 0, 0, 0];
+    let ping = *b"\x82\xa4type\xa4ping\xa1t\x07";
+    let wrong = *b"\x82\xa4type\xaaroom.close\xa8event_id\xa1e";
+    node.send(client, 0x82, &[&header(2)[..], &ping, &wrong].concat());
+    let said = node.said(client);
+    let holds = |said: &[u8], text: &[u8]| said.windows(text.len()).any(|part| part == text);
+    assert!(holds(&said, b"\xa5event\xa4pong") && holds(&said, b"\xa8event_id\xa1e"), "{said:?}");
+    node.send(client, 0x82, &[&header(1)[..], &[0; 4]].concat());
+    assert!(holds(&node.said(client), b"not_supported_on_feed"));
+}
+
+#[test]
 fn a_fresh_token_counts_if_it_is_for_what_is_heard() {
     let gate: Arc<dyn Gate> = Arc::new(PlainGate);
     let mut node = Node::with(ShardConfig { shards: 1, gate: Some(gate), ..ShardConfig::default() });

@@ -89,8 +89,13 @@ impl Node {
 
     /// A client says something; it is not heard elsewhere before [`Node::settle`].
     pub(crate) fn say(&mut self, client: Client, event: &str) {
-        let mut frame = vec![0x81];
-        match event.len() {
+        self.send(client, 0x81, event.as_bytes());
+    }
+
+    /// A whole message, behind this first byte of its frame.
+    pub(crate) fn send(&mut self, client: Client, first: u8, message: &[u8]) {
+        let mut frame = vec![first];
+        match message.len() {
             short @ ..126 => frame.push(0x80 | short as u8),
             long => {
                 frame.push(0x80 | 126);
@@ -98,7 +103,7 @@ impl Node {
             }
         }
         frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(event.as_bytes());
+        frame.extend_from_slice(message);
         let (shard, conn) = client;
         self.input(shard, Input::Received { conn, bytes: &mut frame });
     }

@@ -85,6 +85,11 @@ fn a_connection_has_to_do_with_what_its_user_and_its_token_allow() {
         let subscribe = json!({ "type": "channel.subscribe", "channel": pattern });
         assert_eq!(answer(&mut node, everyones, &subscribe), "forbidden", "{pattern}");
     }
+    let called_all = client(&mut node, "*;-;-");
+    for pattern in ["user:*", "user:*:a"] {
+        let subscribe = json!({ "type": "channel.subscribe", "channel": pattern });
+        assert_eq!(answer(&mut node, called_all, &subscribe), "forbidden", "{pattern}");
+    }
 }
 
 #[test]

@@ -146,10 +146,10 @@ impl Shard {
                     "Binary messages are not taken here: audio comes with input_audio_buffer.append.";
                 self.client_error(now, key, ClientError::new("binary_not_supported", message));
             }
-            (Item::Binary(message), Seat::Member(..)) if subprotocol == Subprotocol::Msgpack => {
-                self.msgpack_in(now, key, message, fx);
+            (Item::Binary(message), Seat::Member(..) | Seat::Feed) if subprotocol == Subprotocol::Msgpack => {
+                self.msgpack_in(now, key, seat, message, fx);
             }
-            (Item::Text(_), Seat::Member(..)) if subprotocol == Subprotocol::Msgpack => {
+            (Item::Text(_), Seat::Member(..) | Seat::Feed) if subprotocol == Subprotocol::Msgpack => {
                 if self.affords(now, key, fx) {
                     let message = "Text messages are not taken here: events come as MessagePack.";
                     self.client_error(now, key, ClientError::new("text_not_supported", message));
@@ -168,11 +168,6 @@ impl Shard {
                 self.counters.texts_received += 1;
                 let frame = self.echo_frame(key, text, TEXT);
                 self.echo(key, Message::control(frame, now, Shape::Event));
-            }
-            (Item::Binary(_) | Item::Text(_), Seat::Feed) if subprotocol == Subprotocol::Msgpack => {
-                if self.affords(now, key, fx) {
-                    self.deaf(now, key, None);
-                }
             }
             (Item::Binary(_), Seat::Feed) => self.deaf(now, key, None),
             (Item::Text(text), Seat::Member(..) | Seat::Feed) => {

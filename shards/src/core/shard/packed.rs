@@ -1,6 +1,6 @@
 //! What arrives from clients of `voxhall.v1.msgpack`: binary messages behind a header, with audio or with events.
 
-use super::super::conn::{Conn, Phase, Seat};
+use super::super::conn::Seat;
 use super::super::event::{self, ClientError, MsgpackBounds};
 use super::super::frame::{BinaryHeader, KIND_AUDIO, KIND_EVENTS};
 use super::super::ids::ConnKey;
@@ -15,15 +15,25 @@ const KEPT_MAX: usize = 64 * 1_024;
 
 impl Shard {
     /// One message of such a client.
-    pub(super) fn msgpack_in(&mut self, now: Micros, key: ConnKey, message: &mut [u8], fx: &mut Effects) {
-        let Some(Conn { phase: Phase::Open(open), .. }) = self.conn(key) else { return };
-        let seat = open.seat;
-        let Seat::Member(room, member) = seat else { return };
+    pub(super) fn msgpack_in(
+        &mut self,
+        now: Micros,
+        key: ConnKey,
+        seat: Seat,
+        message: &mut [u8],
+        fx: &mut Effects,
+    ) {
         match BinaryHeader::split(message) {
             Some((header, audio)) if header.kind == KIND_AUDIO => {
-                if self.affords(now, key, fx) {
-                    self.counters.frames_received += 1;
-                    self.audio_in(now, room, member, audio);
+                if !self.affords(now, key, fx) {
+                    return;
+                }
+                match seat {
+                    Seat::Member(room, member) => {
+                        self.counters.frames_received += 1;
+                        self.audio_in(now, room, member, audio);
+                    }
+                    _ => self.deaf(now, key, None),
                 }
             }
             Some((header, events)) if header.kind == KIND_EVENTS => {

@@ -311,7 +311,8 @@ pub(super) fn token_allows(
     channels.allow(channel, right)
         && match namespace.subscribers {
             Subscribers::Anyone => true,
-            Subscribers::Own => second_of(channel) == Some(sub),
+            // A pattern's `*` is everybody's, also where somebody is called that.
+            Subscribers::Own => sub != "*" && second_of(channel) == Some(sub),
             Subscribers::Claimed => channels.claim(channel, right),
         }
 }
