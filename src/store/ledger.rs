@@ -246,7 +246,7 @@ impl Change {
 
 /// Whether the events told come right behind what is there, which ends with this number of this numbering.
 pub(super) fn follows(memory: &Memory, (epoch, seq): (u64, u64)) -> bool {
-    let same = memory.epoch == epoch || memory.earlier.contains(&(epoch, seq));
+    let same = memory.epoch == epoch || memory.earlier.iter().any(|of| (of.epoch, of.seq) == (epoch, seq));
     same && seq + memory.events.len() as u64 == memory.seq
 }
 

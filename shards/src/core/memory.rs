@@ -22,9 +22,9 @@ pub struct Memory {
     pub session: SessionId,
     /// Which numbering its events are of.
     pub epoch: u64,
-    /// Earlier numberings, the oldest first, each with the last number that this one shares with it: what was numbered
-    /// later was lost with a process that was killed.
-    pub earlier: Vec<(u64, u64)>,
+    /// Earlier numberings, the oldest first, each with what this one shares with it: what was numbered later was lost with a
+    /// process that was killed.
+    pub earlier: Vec<Earlier>,
     /// Events so far.
     pub seq: u64,
     /// The number of the oldest event that the room still remembers; what is older has no more to be kept. One more than
@@ -49,6 +49,17 @@ pub struct Memory {
     /// Events, in order, the last of them with the number `seq`. To the store: those since the last time, and when
     /// they don't follow what it has, what it has is of no use any more. From the store: all that it has.
     pub events: Vec<KeptEvent>,
+}
+
+/// An earlier numbering, up to where a later one agrees with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its name.
+    pub epoch: u64,
+    /// The last event's number.
+    pub seq: u64,
+    /// The last member's number.
+    pub members: u16,
 }
 
 /// An event as it is kept.

@@ -1,11 +1,13 @@
 //! What a shard tells a store and when, and how it asks.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use shards::core::config::Store;
 use shards::core::memory::{Memory, Remember, Remembered, StoreFailed};
-use shards::core::{ConnKey, Micros, ShardConfig, ShardId};
+use shards::core::{ConnKey, Denied, Gate, Micros, Pass, ShardConfig, ShardId};
 
-use crate::rig::{Rig, messages, token};
+use crate::rig::{Names, Rig, messages, token};
 
 const LAG: u64 = 500;
 const RECALL: u64 = 2_000;
@@ -156,7 +158,21 @@ fn a_store_that_fails_or_is_too_slow_does_not_keep_anybody_out() {
     let failed = rig.knock("/ws/r?engine=relay&resume=x&after=1", "");
     rig.recalled(Err(StoreFailed));
     assert_eq!(rig.answered(failed), Some(Ok(failed)));
-    assert_eq!(rig.heard(failed)[1]["recovered"], json!(false));
+    assert_eq!(rig.heard(failed)[1]["reason"], "invalid_token");
+
+    let mut before = Rig::new(with_store);
+    let (_, welcome) = join(&mut before);
+    let mut rig = Rig::seeded(2, with_store);
+    let resume = format!("/ws/r?engine=relay&resume={}&after=0", token(&welcome));
+    let failed = rig.knock(&resume, "");
+    rig.recalled(Err(StoreFailed));
+    assert_eq!(rig.answered(failed), Some(Ok(failed)));
+    let later = rig.try_join(&resume, "").expect("the room is there");
+    for conn in [failed, later] {
+        let events = rig.heard(conn);
+        let restored = events.iter().find(|event| event["type"] == "session.restored").expect("an outcome");
+        assert_eq!(restored["reason"], "store_failed");
+    }
 
     let mut rig = Rig::new(with_store);
     let slow = rig.knock("/ws/r?engine=relay", "");
@@ -182,8 +198,13 @@ fn only_so_many_wait_for_the_store() {
     let waiting: Vec<_> = (0..3).map(|n| rig.knock(&format!("/ws/room-{n}"), "")).collect();
     assert!(waiting.into_iter().all(|conn| rig.answered(conn).is_none()));
     let next = rig.knock("/ws/r", "");
-    assert_eq!(rig.answered(next), Some(Ok(next)));
+    assert_eq!(
+        rig.answered(next),
+        Some(Err(503)),
+        "without asking, its room would replace the one in the store"
+    );
     assert_eq!((rig.recalls.len(), rig.counters().store.not_asked), (3, 1));
+    assert_eq!(rig.counters().rooms, 0);
 }
 
 #[test]
@@ -204,4 +225,38 @@ fn without_a_store_nothing_of_it_happens() {
     rig.wait(60_000);
     rig.shard.tell_store_all(rig.now);
     assert!(rig.told().is_empty() && rig.recalls.is_empty());
+}
+
+/// A token is `engine:ms`: for that engine, and for so long.
+#[derive(Debug)]
+struct Engines;
+
+impl Gate for Engines {
+    fn check(&self, token: &str) -> Result<Pass, Denied> {
+        let (engine, ms) = token.split_once(':').ok_or(Denied::Unauthorized("it has not two parts"))?;
+        let valid_for = ms.parse().ok().map(Micros::from_ms);
+        Ok(Pass { valid_for, engine: engine.parse().ok(), ..Names.check("u")? })
+    }
+}
+
+#[test]
+fn a_token_is_held_against_the_room_that_the_store_has_and_is_no_longer_good_for_the_wait() {
+    let mut before = Rig::new(with_store);
+    join(&mut before);
+    before.wait(LAG);
+    let memory = Box::new(only(before.told()));
+    let mut rig = Rig::seeded(2, |config| {
+        with_store(config);
+        config.gate = Some(Arc::new(Engines));
+    });
+    let other = rig.knock("/ws/r?engine=parrot&token=parrot:", "");
+    let same = rig.knock("/ws/r?engine=relay&token=relay:1500", "");
+    rig.wait(1_000);
+    rig.recalled(Ok(Some(Remembered { memory, whole: true })));
+    assert_eq!(rig.answered(other), Some(Err(403)));
+    assert_eq!(rig.answered(same), Some(Ok(same)));
+    rig.wait(499);
+    assert_eq!(rig.goodbye(same), None);
+    rig.wait(100);
+    assert_eq!(rig.goodbye(same), Some((1008, "the token has expired".into())));
 }

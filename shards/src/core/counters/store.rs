@@ -11,6 +11,6 @@ pub struct StoreCounters {
     pub revived: u64,
     /// Rooms that began without the store: it failed, or took too long.
     pub failed: u64,
-    /// Clients for whom it was not asked, because too many waited for it.
+    /// Clients sent away for a moment, because too many waited for it.
     pub not_asked: u64,
 }

@@ -110,20 +110,24 @@ impl Shard {
         let Some(token) = &back.token else {
             // It knows of no numbering: a room that has begun anew can't be told from the one that it was in, but it is told
             // the epoch.
-            let room = self.find_room(session).ok_or(Unrecovered::RoomEnded)?;
+            let room = self.find_room(session).ok_or_else(|| self.why_unknown(session))?;
             return Ok(Returned { room, member: None, after: Ok(back.after) });
         };
         let bound = self.bound(session, pass);
         let token = ResumeToken::read(token, bound).ok_or(Unrecovered::InvalidToken)?;
-        let key = self.find_room(session).ok_or(Unrecovered::RoomEnded)?;
+        let key = self.find_room(session).ok_or_else(|| self.why_unknown(session))?;
         let room = self.rooms.find(key).ok_or(Unrecovered::RoomEnded)?;
         let numbering = room.past().and_then(|past| past.numbering.as_deref());
         let after = if token.epoch == self.epoch(key, room) {
             Ok(back.after)
         } else {
             let shared = numbering.and_then(|numbering| numbering.shared_with(token.epoch));
-            let shared = shared.ok_or(Unrecovered::RoomEnded)?;
-            if back.after <= shared { Ok(back.after) } else { Err(Unrecovered::Lost) }
+            let shared = shared.ok_or_else(|| self.why_unknown(session))?;
+            if token.member.0 > shared.members {
+                // Its number may be another's by now.
+                return Err(Unrecovered::Lost);
+            }
+            if back.after <= shared.seq { Ok(back.after) } else { Err(Unrecovered::Lost) }
         };
         Ok(Returned { room: key, member: Some(token.member), after })
     }
@@ -156,6 +160,21 @@ impl Shard {
         SplitMix64::new(self.epochs ^ place).next_u64() >> (u64::BITS - EPOCH_BITS)
     }
 
+    /// A number for a new member. Where all have been given out they are given again, under another numbering: no token of
+    /// before is good in that, so that nobody is taken for another.
+    pub(super) fn new_member(&mut self, key: RoomKey) -> MemberNumber {
+        let Some(room) = self.rooms.find(key) else { return MemberNumber(0) };
+        let (before, epoch) = (room.last_member, self.epoch(key, room));
+        let Some(room) = self.rooms.find_mut(key) else { return MemberNumber(0) };
+        let number = room.next_member();
+        if room.last_member <= before {
+            let epoch = SplitMix64::new(self.epochs ^ epoch).next_u64() >> (u64::BITS - EPOCH_BITS);
+            room.past_mut().number_anew(epoch);
+            self.stored(key, 0);
+        }
+        number
+    }
+
     /// A newer connection takes a member's seat, if an older one still has it; that is closed, and nobody has left.
     pub(super) fn take_over(
         &mut self,
@@ -184,13 +203,14 @@ impl Shard {
     ) {
         let Some(room) = self.rooms.find(key) else { return };
         let missed = after.and_then(|after| missed(room, member, after));
+        let numbering = room.past().and_then(|past| past.numbering.as_deref());
         let view = RestoredView {
             missed,
             state: room.state().map(Into::into),
             epoch: self.epoch(key, room),
             seq: room.seq,
             client_seq: room.past().and_then(|past| past.client_seq(member)),
-            restarted: room.past().is_some_and(|past| past.numbering.is_some()),
+            restarted: numbering.is_some_and(|numbering| numbering.recalled),
         };
         match missed {
             Ok(_) => self.counters.history.recovered += 1,

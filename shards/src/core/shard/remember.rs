@@ -26,6 +26,8 @@ pub(in crate::core) struct InStore {
     seq: u64,
     /// Whether more has happened since: then the room stands in the list.
     changed: bool,
+    /// Whether the room began although the store could not say what it had of it.
+    unasked: bool,
 }
 
 /// What is to be told.
@@ -64,6 +66,18 @@ impl Shard {
         if let Some(room) = self.rooms.find_mut(key) {
             room.kept.get_or_insert_default().in_store.seq = seq;
         }
+    }
+
+    /// The room began although the store could not say what it had of it.
+    pub(super) fn began_unasked(&mut self, key: RoomKey) {
+        if let Some(room) = self.rooms.find_mut(key) {
+            room.kept.get_or_insert_default().in_store.unasked = true;
+        }
+    }
+
+    pub(super) fn has_begun_unasked(&self, key: RoomKey) -> bool {
+        let room = self.rooms.find(key);
+        room.and_then(|room| room.kept.as_ref()).is_some_and(|kept| kept.in_store.unasked)
     }
 
     /// The store lacks something of the room.
@@ -130,7 +144,7 @@ impl Shard {
             return None;
         }
         let memory = Box::new(room.memory(self.epoch(key, room), told.seq));
-        let told = InStore { seq: memory.seq, changed: false };
+        let told = InStore { seq: memory.seq, changed: false, ..told };
         self.rooms.find_mut(key)?.kept.get_or_insert_default().in_store = told;
         Some(Remember::Room(memory))
     }
