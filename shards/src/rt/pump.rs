@@ -82,6 +82,8 @@ pub(super) struct Pump {
     /// What the node wants of all shards.
     roll: Arc<Roll>,
     evacuated: bool,
+    /// Whether it has said that its connections are gone.
+    emptied: bool,
     busy: Micros,
     /// What the last turn took, its system call included unless it slept there.
     spent: Micros,
@@ -124,6 +126,7 @@ impl Pump {
             woke: now,
             roll,
             evacuated: false,
+            emptied: false,
             busy: Micros(0),
             spent: Micros(0),
             counters: WireCounters::default(),
