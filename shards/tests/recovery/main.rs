@@ -123,7 +123,7 @@ fn a_token_is_of_no_use_to_others_or_elsewhere() {
     let conn = rig.try_join("/ws/r?engine=relay&token=ann", "").expect("welcome");
     let welcome = rig.heard(conn).remove(0);
     let good = token(&welcome);
-    let forged = format!("{}A{}", &good[..20], &good[21..]);
+    let forged = format!("{}B{}", &good[..20], &good[21..]);
     for (room, user, token) in
         [("r", "ben", good), ("s", "ann", good), ("r", "ann", &forged), ("r", "ann", ""), ("r", "ann", "%00")]
     {

@@ -145,3 +145,29 @@ fn who_came_too_late_before_a_crash_to_be_told_from_others_is_somebody_new() {
     let (_, events) = after.come_back(&lost[255], 0);
     assert_eq!(events[0]["session"]["member"], lost[255]["session"]["member"]);
 }
+
+#[test]
+fn a_second_crash_before_the_store_knew_of_the_first_costs_nobody_what_was_kept() {
+    let mut before = Rig::new(|_| {});
+    let (ann, _) = before.join();
+    let (_, welcome) = before.join();
+    before.tell_others(ann, 1);
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    let mut between = Rig::seeded(2, |_| {});
+    between.shard.recall(between.now, memory.clone(), false).expect("a place");
+    let (_, events) = between.come_back(&welcome, 2);
+    let fresh = events[0].clone();
+    let (_, other) = between.join();
+    let mut after = Rig::seeded(3, |_| {});
+    after.shard.recall(after.now, memory, false).expect("a place");
+    let (_, events) = after.come_back(&fresh, 1);
+    assert_eq!((&events[1]["recovered"], &events[0]["session"]["member"]), (&json!(true), &json!(2)));
+    assert_eq!(messages(&events), [(2, json!(1))]);
+    let (_, events) = after.come_back(&fresh, 3);
+    assert_eq!((&events[1]["reason"], &events[0]["session"]["member"]), (&json!("lost"), &json!(2)));
+    let (there, welcome) = after.join();
+    assert_eq!(welcome["session"]["member"], other["session"]["member"], "the number is given again");
+    let (_, events) = after.come_back(&other, 1);
+    assert_eq!(events[1]["reason"], "lost");
+    assert_eq!(after.goodbye(there), None, "nobody takes its place");
+}

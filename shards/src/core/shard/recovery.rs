@@ -12,6 +12,7 @@ use super::super::event::{Class, ClientError, Dialect, RestoredView, ServerEvent
 use super::super::gate::Pass;
 use super::super::http::Request;
 use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
+use super::super::memory::Earlier;
 use super::super::outbox::DropNote;
 use super::super::past::{Past, PastEvent, PastLimits};
 use super::super::resume::{Bound, ResumeToken};
@@ -117,18 +118,15 @@ impl Shard {
         let token = ResumeToken::read(token, bound).ok_or(Unrecovered::InvalidToken)?;
         let key = self.find_room(session).ok_or_else(|| self.why_unknown(session))?;
         let room = self.rooms.find(key).ok_or(Unrecovered::RoomEnded)?;
-        let numbering = room.past().and_then(|past| past.numbering.as_deref());
-        let after = if token.epoch == self.epoch(key, room) {
-            Ok(back.after)
-        } else {
-            let shared = numbering.and_then(|numbering| numbering.shared_with(token.epoch));
-            let shared = shared.ok_or_else(|| self.why_unknown(session))?;
-            if token.member.0 > shared.members {
-                // Its number may be another's by now.
-                return Err(Unrecovered::Lost);
-            }
-            if back.after <= shared.seq { Ok(back.after) } else { Err(Unrecovered::Lost) }
-        };
+        if token.epoch == self.epoch(key, room) {
+            return Ok(Returned { room: key, member: Some(token.member), after: Ok(back.after) });
+        }
+        let shared = shared_with(room, &token).ok_or_else(|| self.why_unknown(session))?;
+        if token.member.0 > shared.members {
+            // Its number may be another's by now.
+            return Err(Unrecovered::Lost);
+        }
+        let after = if back.after <= shared.seq { Ok(back.after) } else { Err(Unrecovered::Lost) };
         Ok(Returned { room: key, member: Some(token.member), after })
     }
 
@@ -140,8 +138,11 @@ impl Shard {
         pass: Option<&Pass>,
     ) -> Option<MemberNumber> {
         let key = self.find_room(session)?;
+        let room = self.rooms.find(key)?;
         let token = ResumeToken::read(token, self.bound(session, pass))?;
-        (token.epoch == self.epoch(key, self.rooms.find(key)?)).then_some(token.member)
+        let known = token.epoch == self.epoch(key, room)
+            || shared_with(room, &token).is_some_and(|shared| token.member.0 <= shared.members);
+        known.then_some(token.member)
     }
 
     fn bound<'a>(&'a self, session: &'a SessionId, pass: Option<&'a Pass>) -> Bound<'a> {
@@ -326,6 +327,17 @@ impl Shard {
         self.keep(room, Audience::One(member), &event, &json);
         self.json = json;
     }
+}
+
+/// How far a room's numbering agrees with that of a token: with its own, or with the one before, which is what a room goes
+/// on from when a crash took the token's own along.
+fn shared_with(room: &Room, token: &ResumeToken) -> Option<Earlier> {
+    let numbering = room.past()?.numbering.as_deref()?;
+    numbering.shared_with(token.epoch).or_else(|| {
+        let (epoch, seq) = token.from;
+        let shared = numbering.shared_with(epoch).filter(|_| epoch > 0)?;
+        Some(Earlier { seq: shared.seq.min(seq), ..shared })
+    })
 }
 
 /// What a client is told of events that gave way, if any did that can be told again.
