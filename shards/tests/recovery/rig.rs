@@ -99,16 +99,16 @@ impl Rig {
         self.turn();
     }
 
-    /// The store lacks something of the room `r`.
-    pub(crate) fn remember_again(&mut self) {
-        let session = SessionId::parse("r").expect("a name");
+    /// The store lacks something of the room.
+    pub(crate) fn remember_again(&mut self, room: &str) {
+        let session = SessionId::parse(room).expect("a name");
         self.shard.handle(self.now, Input::RememberAgain(session), &mut self.fx);
         self.turn();
     }
 
     /// What the store is told by now.
     pub(crate) fn told(&mut self) -> Vec<Remember> {
-        std::iter::from_fn(|| self.shard.next_remembers(self.now)).flatten().collect()
+        std::iter::from_fn(|| self.shard.next_remembers(self.now)).flat_map(|told| told.all).collect()
     }
 
     pub(crate) fn drain(&mut self) {
