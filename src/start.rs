@@ -34,7 +34,8 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let audit = audit::open(&config)?;
     let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
     let clock = Clock::start();
-    let opened = config.store.as_ref().map(|store| Stores::open(store, config.cores.len(), clock)).transpose()?;
+    let opened =
+        config.store.as_ref().map(|store| Stores::open(store, config.cores.len(), clock)).transpose()?;
     let kept_key = opened.as_ref().map(|opened| opened.resume_key);
     config.shard.resume_key = config.resume_key.or(kept_key).map_or_else(fresh_key, Ok)?;
     let (stores, voice) = opened.map(|opened| (opened.stores, opened.voice)).unzip();

@@ -51,7 +51,8 @@ impl World {
     }
 
     fn random(&mut self, below: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % below
     }
 
@@ -195,7 +196,8 @@ fn run(seed: u64, write: Micros, fails: bool, queue_bytes_max: usize) -> (Micros
         oldest: Micros(0),
         said: Micros(0),
     }));
-    let mut keeper = Keeper::new(Box::new(Slow(Arc::clone(&world))), Arc::clone(&desk), 1, config.linger, None);
+    let mut keeper =
+        Keeper::new(Box::new(Slow(Arc::clone(&world))), Arc::clone(&desk), 1, config.linger, None);
     while desk.now() < END {
         let next = keeper.next(&desk.lock(), desk.now());
         if next <= desk.now() {
@@ -219,7 +221,10 @@ fn nothing_is_unsaved_for_longer_than_the_window_however_slow_the_disk_is() {
             let (oldest, said, window) = run(seed, Micros::from_ms(write_ms), false, 1 << 30);
             assert_eq!(window, Micros::from_ms(window_ms), "what is stated");
             assert!(oldest <= window && said <= window, "{oldest:?} and {said:?} with {write_ms} ms a write");
-            assert!(oldest.0 * 20 > window.0 * 19, "it is no larger than it has to be: {oldest:?} of {window:?}");
+            assert!(
+                oldest.0 * 20 > window.0 * 19,
+                "it is no larger than it has to be: {oldest:?} of {window:?}"
+            );
         }
     }
 }
