@@ -1,12 +1,14 @@
 //! Members that hear server-sent events, over the core as the pump drives it: what time does to them, what they may hold, and
 //! where their connections go between two requests.
 
+mod support;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use shards::core::{
-    CloseMode, ConnKey, Destination, Effect, Effects, Gather, Input, Micros, ReceiveMode, SendOutcome, Shard,
-    ShardConfig, ShardId, route,
+    CloseMode, ConnKey, Destination, Effect, Effects, Input, Micros, ReceiveMode, Shard, ShardConfig,
+    ShardId, route,
 };
 
 /// What became of a connection.
@@ -65,40 +67,26 @@ impl Rig {
 
     /// Ends turns until nothing is left to do; the kernel takes everything.
     fn turn(&mut self) {
-        loop {
-            self.shard.end_turn(self.now, &mut self.fx);
-            if self.fx.is_empty() {
-                return;
-            }
-            for effect in std::mem::take(&mut self.fx) {
-                self.carry_out(effect);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send(conn) => {
-                let mut gather = Gather::default();
-                self.shard.gather(conn, &mut gather);
-                self.sent.entry(conn).or_default().extend(gather.slices().flatten());
-                let outcome = SendOutcome::Sent(gather.len());
-                gather.clear();
-                self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-            }
-            Effect::Receive(conn, mode) => _ = self.modes.insert(conn, mode),
-            Effect::Close(conn, mode) => self.over(conn, End::Closed(mode)),
-            Effect::Move { conn, to, head, .. } => {
-                assert_ne!(self.modes[&conn], ReceiveMode::Stream, "a receive is in flight");
-                self.over(conn, End::Moved(to, head));
-            }
-            _ => {}
-        }
-    }
-
-    fn over(&mut self, conn: ConnKey, end: End) {
-        assert!(self.ends.insert(conn, end).is_none(), "one end each");
-        self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
+        let Self { shard, now, fx, sent, modes, ends, .. } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| {
+            let (conn, end) = match effect {
+                Effect::Send(conn) => {
+                    return support::send(shard, *now, conn, fx, sent.entry(conn).or_default());
+                }
+                Effect::Receive(conn, mode) => {
+                    modes.insert(conn, mode);
+                    return;
+                }
+                Effect::Close(conn, mode) => (conn, End::Closed(mode)),
+                Effect::Move { conn, to, head, .. } => {
+                    assert_ne!(modes[&conn], ReceiveMode::Stream, "a receive is in flight");
+                    (conn, End::Moved(to, head))
+                }
+                _ => return,
+            };
+            assert!(ends.insert(conn, end).is_none(), "one end each");
+            shard.handle(*now, Input::Closed { conn }, fx);
+        });
     }
 
     /// Time goes by, as far as anything is due in it.

@@ -125,7 +125,7 @@ table! {
 }
 
 table! {
-    store(StoreCounters), named "store_", without []:
+    store(StoreCounters), named "store_", without [untold_since]:
     Counter, told, "voxhall_store_told", "Changes of rooms, and their ends, that the store was told";
     Counter, recalls, "voxhall_store_asked", "Rooms that the store was asked for";
     Counter, revived, "voxhall_rooms_revived", "Rooms that go on where the store had them";

@@ -1,9 +1,14 @@
 //! The thread that keeps a store, over one that breaks when it is told to.
 
+#![expect(clippy::disallowed_methods, reason = "a test that waits has a clock")]
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Instant;
+
+use shards::core::memory::Remember;
 
 use super::form::tests::memory;
 use super::*;
@@ -114,7 +119,8 @@ impl Rig {
             queue_bytes_max: 1 << 20,
         };
         let (said, voice) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk::new(&config, said));
+        let clock = Clock::start();
+        let desk = Arc::new(Desk::new(&config, said, move || clock.now()));
         let keeper = Keeper::new(Box::new(fake.clone()), Arc::clone(&desk), 1, linger, None);
         std::thread::spawn(move || keeper.run());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -122,7 +128,11 @@ impl Rig {
     }
 
     fn tell(&self, name: &str, numbers: RangeInclusive<u64>) {
-        self.stores.remember(vec![Remember::Room(Box::new(memory(name, 1, numbers)))]);
+        self.remember(Remember::Room(Box::new(memory(name, 1, numbers))));
+    }
+
+    fn remember(&self, told: Remember) {
+        self.stores.remember(Remembers { since: self.stores.0.now(), all: vec![told] });
     }
 
     fn hear(&mut self) -> Said {
@@ -170,7 +180,7 @@ fn what_is_told_is_written_and_goes_on_where_it_was() {
     let room = rig.recall("a").expect("it can say").expect("a room");
     assert!(!room.whole, "this process has told of it: more may be missing");
     assert_eq!(rig.recall("b"), Ok(None));
-    rig.stores.remember(vec![Remember::Forget(session("a"))]);
+    rig.remember(Remember::Forget(session("a")));
     assert_eq!(rig.recall("a"), Ok(None), "what is asked comes behind what was told");
     rig.end();
     assert!(!rig.fake.world().ended, "the shard has not said that it was all");
@@ -190,7 +200,7 @@ fn a_store_that_breaks_is_mended_and_told_what_it_lacks() {
         rig.until("that is noticed", Rig::is_broken);
         assert_eq!(rig.recall("quiet"), Err(StoreFailed), "nobody waits for it");
         rig.tell("new", 1..=1);
-        rig.stores.remember(vec![Remember::Forget(session("over"))]);
+        rig.remember(Remember::Forget(session("over")));
         rig.fake.world().broken = false;
         let mut lacking = if forgetful { vec!["busy", "new", "quiet"] } else { vec!["busy", "new"] };
         while !lacking.is_empty() {
@@ -205,7 +215,7 @@ fn a_store_that_breaks_is_mended_and_told_what_it_lacks() {
         assert_eq!(rig.fake.has("over"), None);
         let quiet = if forgetful { 1..=6 } else { 1..=3 };
         rig.until("quiet rooms are there", |rig| rig.fake.has("quiet") == Some(quiet.clone()));
-        rig.stores.remember(vec![Remember::Complete(ShardId(0))]);
+        rig.remember(Remember::Complete(ShardId(0)));
         rig.end();
         assert!(rig.fake.world().ended, "everything was told");
     }
@@ -217,7 +227,7 @@ fn a_store_that_lacks_something_is_not_ended_as_if_it_had_everything() {
     rig.fake.world().broken = true;
     rig.tell("a", 1..=3);
     rig.until("that is noticed", Rig::is_broken);
-    rig.stores.remember(vec![Remember::Complete(ShardId(0))]);
+    rig.remember(Remember::Complete(ShardId(0)));
     rig.end();
     assert!(!rig.fake.world().ended);
     assert!(rig.stores.0.is_gone());

@@ -3,6 +3,16 @@
 use super::engine::{Audience, EngineKind};
 use super::event::{Class, SessionSettings};
 use super::ids::{MemberNumber, SessionId, ShardId};
+use super::time::Micros;
+
+/// What a shard tells the store at once.
+#[derive(Debug)]
+pub struct Remembers {
+    /// When the oldest change among them was made, or before.
+    pub since: Micros,
+    /// In order.
+    pub all: Vec<Remember>,
+}
 
 /// Something for the store.
 #[derive(Debug)]
@@ -11,6 +21,8 @@ pub enum Remember {
     Room(Box<Memory>),
     /// A room has ended: nothing of it has to be kept.
     Forget(SessionId),
+    /// The shard was asked for a room that it does not have: there is nothing to tell.
+    Nothing(SessionId),
     /// The shard leaves, and has told everything of all its rooms.
     Complete(ShardId),
 }

@@ -152,11 +152,11 @@ fn a_client_of_messagepack_has_its_pong_as_well() {
     let header = |kind| [kind, 0, 0, 0, 0, 0, 0, 0];
     let ping = *b"\x82\xa4type\xa4ping\xa1t\x07";
     let wrong = *b"\x82\xa4type\xaaroom.close\xa8event_id\xa1e";
-    node.send(client, 0x82, &[&header(2)[..], &ping, &wrong].concat());
+    node.send(client, 2, &[&header(2)[..], &ping, &wrong].concat());
     let said = node.said(client);
     let holds = |said: &[u8], text: &[u8]| said.windows(text.len()).any(|part| part == text);
     assert!(holds(&said, b"\xa5event\xa4pong") && holds(&said, b"\xa8event_id\xa1e"), "{said:?}");
-    node.send(client, 0x82, &[&header(1)[..], &[0; 4]].concat());
+    node.send(client, 2, &[&header(1)[..], &[0; 4]].concat());
     assert!(holds(&node.said(client), b"not_supported_on_feed"));
 }
 

@@ -7,3 +7,5 @@ mod random;
 mod recovery;
 mod rig;
 mod rights;
+#[path = "../support/mod.rs"]
+mod support;

@@ -5,6 +5,8 @@ mod gaps;
 mod recalled;
 mod rig;
 mod stored;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
 

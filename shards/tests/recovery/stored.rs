@@ -59,7 +59,10 @@ fn a_room_is_told_from_its_first_welcome_once_in_a_lag_and_only_what_is_new() {
     rig.wait(LAG);
     let news = only(rig.told());
     assert_eq!((news.events.len() as u64, news.state.as_deref()), (news.seq - 21, Some(r#"{"page":7}"#)));
-    rig.remember_again();
+    rig.remember_again("none");
+    let told = rig.told();
+    assert!(matches!(&told[..], [Remember::Nothing(session)] if session.as_str() == "none"), "{told:?}");
+    rig.remember_again("r");
     rig.wait(LAG);
     let whole = only(rig.told());
     assert_eq!(
@@ -70,13 +73,40 @@ fn a_room_is_told_from_its_first_welcome_once_in_a_lag_and_only_what_is_new() {
 }
 
 #[test]
+fn every_change_is_told_when_the_lag_is_over_with_the_moment_of_the_oldest() {
+    let mut rig = Rig::new(with_store);
+    let (ann, _) = join(&mut rig);
+    rig.wait(LAG);
+    rig.told();
+    assert_eq!(rig.counters().store.untold_since, None);
+    for changes in [1, 3] {
+        let made = rig.now;
+        for n in 0..changes {
+            rig.tell_others(ann, n);
+            rig.wait(LAG / 4);
+            assert_eq!(rig.counters().store.untold_since, Some(made), "the first counts");
+        }
+        let due = made + Micros::from_ms(LAG);
+        assert_eq!(rig.shard.next_deadline(), Some(due), "nobody has to come along for it");
+        assert!(rig.shard.next_remembers(Micros(due.0 - 1)).is_none() && !rig.shard.must_tell_store(rig.now));
+        rig.wait(due.since(rig.now).as_ms());
+        assert!(rig.shard.must_tell_store(rig.now));
+        let told = rig.shard.next_remembers(rig.now).expect("it is time");
+        assert_eq!((told.since, only(told.all).events.len()), (made, changes));
+        assert_eq!(rig.counters().store.untold_since, None);
+    }
+}
+
+#[test]
 fn what_finds_no_room_on_its_way_comes_first_the_next_time() {
     let mut rig = Rig::new(with_store);
+    let made = rig.now;
     let (ann, _) = join(&mut rig);
     rig.tell_others(ann, 1);
     rig.wait(LAG);
     let told = rig.shard.next_remembers(rig.now).expect("something");
     rig.shard.return_remembers(told);
+    assert_eq!(rig.counters().store.untold_since, Some(made));
     assert!(rig.shard.has_remembers() && rig.shard.must_tell_store(rig.now));
     rig.tell_others(ann, 2);
     rig.wait(LAG);

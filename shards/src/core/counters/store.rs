@@ -1,5 +1,7 @@
 //! What a shard counts of what it tells a store and asks it.
 
+use super::super::time::Micros;
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct StoreCounters {
@@ -13,4 +15,6 @@ pub struct StoreCounters {
     pub failed: u64,
     /// Clients sent away for a moment, because too many waited for it.
     pub not_asked: u64,
+    /// When the oldest change was made that the store has not been told yet, if there is one.
+    pub untold_since: Option<Micros>,
 }

@@ -1,7 +1,7 @@
 //! What rooms remember, from the core to the control plane: as much as the mesh takes, the rest in later turns.
 
 use super::Pump;
-use crate::core::memory::{Recall, Recalled, Remember, StoreFailed};
+use crate::core::memory::{Recall, Recalled, Remembers, StoreFailed};
 use crate::core::{Destination, Input, Micros, SessionId, ShardMessage};
 use crate::rt::error::Full;
 
@@ -25,7 +25,7 @@ impl Pump {
         }
     }
 
-    fn try_tell_store(&mut self, told: Vec<Remember>) -> Result<(), Vec<Remember>> {
+    fn try_tell_store(&mut self, told: Remembers) -> Result<(), Remembers> {
         match self.mesh.try_send(Destination::ControlPlane, ShardMessage::Remember(told)) {
             Err(Full(ShardMessage::Remember(told))) => Err(told),
             Ok(()) | Err(Full(_)) => Ok(()),
