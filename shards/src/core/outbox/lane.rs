@@ -256,10 +256,12 @@ impl Lane {
         frames
     }
 
-    /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow. Drops that the
-    /// client has not been told of are left for [`Self::take_untold`].
+    /// Empties the lane but for what the kernel has begun, to the end of its batch, and for the answer without which nothing
+    /// that follows could be read: only a goodbye may follow. Drops that the client has not been told of are left for
+    /// [`Self::take_untold`].
     pub fn abandon(&mut self, books: &mut Books<'_>) {
-        let mut begun = self.begun();
+        let unanswered = self.queue.front().is_some_and(|front| front.shape == Shape::Answer);
+        let mut begun = self.begun().max(usize::from(unanswered));
         while begun > 0
             && begun < self.queue.len()
             && matches!(self.queue[begun - 1].shape, Shape::BatchFirst { .. } | Shape::BatchLine)
@@ -293,9 +295,12 @@ impl Lane {
         })
     }
 
-    /// Messages that the kernel has been given or has taken a part of.
+    /// Messages that the kernel has been given or has taken a part of. A line at the front whose batch has lost its first is
+    /// such a part, though nothing of its own has left: the header of its message has.
     fn begun(&self) -> usize {
-        usize::from(self.in_flight).max(usize::from(self.front_sent > 0))
+        let in_batch = |front: &Message| matches!(front.shape, Shape::BatchLine | Shape::BatchLast);
+        let front_begun = self.front_sent > 0 || self.queue.front().is_some_and(in_batch);
+        usize::from(self.in_flight).max(usize::from(front_begun))
     }
 
     fn remove(&mut self, at: usize, reason: DropReason, books: &mut Books<'_>) {
@@ -444,7 +449,7 @@ impl Lane {
                 counters.texts_sent += 1;
                 counters.batch_size.observe(u64::from(std::mem::take(&mut self.batch_lines)) + 1);
             }
-            Shape::Whole => {}
+            Shape::Answer | Shape::Whole => {}
         }
         books.pool.recycle(message.frame);
     }
