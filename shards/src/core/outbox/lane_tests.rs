@@ -167,11 +167,45 @@ fn late_audio_goes_before_fresh_audio() {
 #[test]
 fn control_alone_may_overflow_and_never_takes_the_place_of_control() {
     let mut bench = Bench::new(2, false);
+    let _ = bench.urgent("0");
+    bench.lane.block(bench.now);
     let _ = bench.urgent("1");
     let _ = bench.urgent("2");
     assert_eq!(bench.urgent("3"), Enqueue::Overflow);
     assert_eq!(bench.audio("pcm"), Enqueue::Dropped);
-    assert_eq!(bench.send_all(usize::MAX), b"\x81\x011\x81\x012");
+    bench.lane.unblock();
+    assert_eq!(bench.send_all(usize::MAX), b"\x81\x010\x81\x011\x81\x012");
+}
+
+#[test]
+fn what_came_while_the_socket_took_everything_is_not_laid_to_the_client() {
+    let mut bench = Bench::new(4, false);
+    let _ = bench.audio("pcm");
+    for _ in 0..3 {
+        assert_eq!(bench.urgent("x"), Enqueue::Queued);
+    }
+    assert_eq!(bench.urgent("x"), Enqueue::Displaced, "what gives way does so as ever");
+    for _ in 4..10 {
+        assert_eq!(bench.urgent("x"), Enqueue::Queued);
+        assert_eq!(bench.audio("pcm"), Enqueue::Dropped);
+    }
+    bench.gather();
+    bench.sent(3);
+    bench.lane.block(bench.now);
+    for _ in 0..4 {
+        assert_eq!(bench.urgent("y"), Enqueue::Queued, "as many as it may leave unread");
+    }
+    assert_eq!(bench.urgent("y"), Enqueue::Overflow);
+    bench.lane.unblock();
+    bench.gather();
+    bench.sent(6);
+    assert_eq!(bench.urgent("y"), Enqueue::Overflow, "a trickle does not begin it anew");
+    bench.lane.unblock();
+    bench.send_all(usize::MAX);
+    for _ in 0..16 {
+        assert_eq!(bench.urgent("z"), Enqueue::Queued);
+    }
+    assert_eq!(bench.urgent("z"), Enqueue::Overflow, "four times as many are the most");
 }
 
 #[test]
@@ -324,9 +358,10 @@ fn what_is_told_again_stands_outside_the_bounds_and_never_gives_way() {
         assert_eq!(bench.urgent("live"), Enqueue::Queued, "beside it there is room for as much as ever");
     }
     assert_eq!(bench.urgent("live"), Enqueue::Displaced, "the one that was not told again gives way");
+    (4..16).for_each(|_| assert_eq!(bench.urgent("live"), Enqueue::Queued, "its socket has refused nothing"));
     assert_eq!(bench.urgent("live"), Enqueue::Overflow);
     assert_eq!(bench.audio(&"a".repeat(200)), Enqueue::Dropped, "the bytes are bounded beside it too");
-    assert_eq!(bench.lane.len(), 24);
+    assert_eq!(bench.lane.len(), 36);
     let sent = bench.gather().len();
     bench.sent(sent);
     assert!(!bench.lane.replays(), "once it is out there is nothing of it left");
