@@ -124,9 +124,9 @@ impl World {
     fn look_at_members(&mut self, shard: usize, rooms: &[RoomDetail]) {
         let mut seen = BTreeSet::new();
         let mut limits = self.scenario.config.outbox.clone();
-        // What is told again comes beyond.
+        // While the socket takes everything there may be more for a moment, and what is told again comes beyond.
         let history = &self.scenario.config.room;
-        limits.messages_max += history.history_events_max;
+        limits.messages_max = 4 * limits.messages_max + history.history_events_max;
         limits.bytes_max += history.history_bytes_max + 16 * history.history_events_max;
         let now = self.now;
         for room in rooms {

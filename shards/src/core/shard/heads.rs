@@ -12,6 +12,7 @@ use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
 use super::super::ids::{ConnKey, SessionId};
+use super::super::outbox::{Message, Shape};
 use super::super::route;
 use super::super::time::Micros;
 use super::super::uplink::{Post, Stream};
@@ -375,7 +376,7 @@ impl Shard {
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();
-        self.enqueue_control_frame(now, key, answer);
+        self.enqueue(key, Message::control(answer, now, Shape::Answer), None);
         if let Subprotocol::Sse { chunked } = subprotocol {
             self.counters.streams += 1;
             let taken = self.client_seq_of(seat);
