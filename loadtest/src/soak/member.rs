@@ -242,9 +242,10 @@ impl Member {
         if recovered {
             self.replayed = (asked.unwrap_or(self.position), seq);
         } else {
+            // The answer speaks of everything up to its number, so of gaps in what was held back as well.
+            held.into_iter().for_each(|(seq, said)| self.hear(seq, said, tally));
             self.heard.iter_mut().flatten().for_each(Heard::give_up);
             (self.position, self.top, self.replayed) = (seq, seq, (0, 0));
-            held.into_iter().for_each(|(seq, said)| self.hear(seq, said, tally));
         }
         if self.phase == Phase::Restoring {
             self.adopt();
@@ -312,5 +313,71 @@ impl Member {
                 self.confirmed.pop_front();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(member: &mut Member, tally: &mut Tally, line: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        member.take(&serde_json::from_str(line).expect("a line"), &mut out, tally);
+        out
+    }
+
+    fn word(seq: u64, number: u32) -> String {
+        format!(r#"{{"type":"response.output_text.delta","seq":{seq},"delta":" 0.{number}"}}"#)
+    }
+
+    fn news(seq: u64, first: u64, last: u64) -> String {
+        let bounds = format!(r#""first_seq":{first},"last_seq":{last}"#);
+        format!(r#"{{"type":"outbox.dropped","seq":{seq},"class":"droppable","count":1,{bounds}}}"#)
+    }
+
+    /// A member that has heard word 1 of the first member, and has asked for word 2.
+    fn asking(tally: &mut Tally) -> Member {
+        let mut member = Member::new(1, 2);
+        let welcome = r#"{"type":"session.created","session":{"resume":{"token":"t","epoch":1,"seq":0}}}"#;
+        take(&mut member, tally, welcome);
+        take(&mut member, tally, &word(1, 1));
+        take(&mut member, tally, &word(3, 3));
+        let asks = take(&mut member, tally, &news(4, 2, 2));
+        assert_eq!(asks, [events::again_after(1)]);
+        member
+    }
+
+    #[test]
+    fn what_is_told_again_fills_the_gap_that_was_named() {
+        let mut tally = Tally::default();
+        let mut member = asking(&mut tally);
+        take(&mut member, &mut tally, r#"{"type":"session.restored","recovered":true,"last_seq":4}"#);
+        (2..=3).for_each(|n| assert_eq!(take(&mut member, &mut tally, &word(n.into(), n)), [""; 0]));
+        assert_eq!((tally.drops.recovered, tally.drops.unnamed, tally.topics[1].late), (1, 0, 1));
+        assert_eq!(member.heard(Topic::Word, 0).silent(3, &[]), 0);
+        take(&mut member, &mut tally, &word(6, 5));
+        take(&mut member, &mut tally, &word(5, 4));
+        assert_eq!(tally.drops.unnamed, 1, "nobody had named it");
+    }
+
+    #[test]
+    fn an_answer_that_says_no_speaks_of_all_gaps_before_it() {
+        let mut tally = Tally::default();
+        let mut member = asking(&mut tally);
+        take(&mut member, &mut tally, &word(6, 5));
+        take(&mut member, &mut tally, r#"{"type":"session.restored","recovered":false,"last_seq":8}"#);
+        take(&mut member, &mut tally, &word(9, 7));
+        let heard = member.heard(Topic::Word, 0);
+        assert_eq!((heard.silent(7, &[]), heard.told), (0, 3));
+        take(&mut member, &mut tally, &word(11, 9));
+        assert_eq!(member.heard(Topic::Word, 0).silent(9, &[]), 1, "but of none behind it");
+    }
+
+    #[test]
+    fn whoever_asks_too_early_asks_again() {
+        let mut tally = Tally::default();
+        let mut member = asking(&mut tally);
+        let too_early = r#"{"type":"error","error":{"code":"recovery_under_way"}}"#;
+        assert_eq!(take(&mut member, &mut tally, too_early), [events::again_after(1)]);
     }
 }
