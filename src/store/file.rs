@@ -119,7 +119,7 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
         self.key
     }
 

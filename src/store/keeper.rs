@@ -130,6 +130,11 @@ impl Keeper {
             self.drop_leftovers();
         }
         self.ask_again();
+        if self.desk.lock().is_well_again() {
+            self.backoff.reset();
+            self.desk.counts.mended.add(1);
+            tracing::info!("the store works again: everything is written");
+        }
     }
 
     fn write_if_due(&mut self) {
@@ -302,7 +307,7 @@ impl Keeper {
     fn broke(&mut self, Broken(cause): &Broken, unwritten: Vec<Change>) {
         self.desk.counts.failures.add(1);
         let mut ledger = self.desk.lock();
-        let already = ledger.is_broken();
+        let already = !ledger.is_well();
         ledger.broke(self.desk.now(), unwritten);
         drop(ledger);
         if !already {
@@ -321,18 +326,11 @@ impl Keeper {
                 self.broke(&broken, Vec::new());
             }
             Ok(mended) => {
-                self.desk.lock().mended();
+                self.desk.lock().try_again();
                 if mended == Mended::Empty {
                     self.lack(self.living.keys().cloned().collect());
                 }
                 self.write();
-                let ledger = self.desk.lock();
-                if !ledger.is_broken() {
-                    self.backoff.reset();
-                    self.desk.counts.mended.add(1);
-                    let rooms = ledger.behind();
-                    tracing::info!(rooms, "the store works again: rooms that have changed are written whole");
-                }
             }
         }
     }

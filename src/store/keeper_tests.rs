@@ -22,6 +22,10 @@ struct World {
     forgetful: bool,
     ended: bool,
     attempts: u64,
+    /// It opens and reads, and has no room for more.
+    full: bool,
+    /// What happens meanwhile, when something is written.
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 #[derive(Clone, Default)]
@@ -45,7 +49,7 @@ impl Fake {
 }
 
 impl Store for Fake {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
         [1; 32]
     }
 
@@ -63,7 +67,12 @@ impl Store for Fake {
     }
 
     fn commit(&mut self, writes: &[Write<'_>]) -> Result<(), Broken> {
+        let meanwhile = self.world().meanwhile.take();
+        meanwhile.into_iter().for_each(|happens| happens());
         let mut world = self.used()?;
+        if world.full {
+            return Err(Broken("no room".to_owned()));
+        }
         for write in writes {
             let name = write.session().to_string();
             let Write::Room { memory, appends } = write else {
@@ -218,6 +227,51 @@ fn a_store_that_breaks_is_mended_and_told_what_it_lacks() {
         rig.remember(Remember::Complete(ShardId(0)));
         rig.end();
         assert!(rig.fake.world().ended, "everything was told");
+    }
+}
+
+#[test]
+fn a_store_that_opens_and_does_not_write_stays_broken_until_it_has_written_everything() {
+    let mut rig = Rig::start(Fake::default(), LONG);
+    let degraded = |rig: &Rig| !rig.stores.0.lock().is_well();
+    rig.fake.world().full = true;
+    rig.tell("a", 1..=3);
+    rig.tell("b", 1..=3);
+    rig.until("that is noticed", degraded);
+    let tell_again = |rig: &mut Rig| {
+        let Said::Again(session) = rig.hear() else { panic!("nothing was asked") };
+        assert!(degraded(rig), "it has not written anything");
+        rig.tell(session.as_str(), 1..=3);
+    };
+    for _ in 0..5 {
+        tell_again(&mut rig);
+    }
+    rig.fake.world().full = false;
+    while rig.fake.world().rooms.len() < 2 {
+        tell_again(&mut rig);
+        rig.until("it is written or asked for again", |rig| {
+            let ledger = rig.stores.0.lock();
+            ledger.waiting() == (0, 0) || ledger.behind() > 0
+        });
+    }
+    rig.until("it is well", |rig| !degraded(rig));
+}
+
+#[test]
+fn a_room_that_ends_while_something_is_written_does_not_come_back() {
+    let mut rig = Rig::start(Fake::default(), LONG);
+    rig.tell("a", 1..=3);
+    rig.until("it is written", |rig| rig.fake.has("a").is_some());
+    let stores = rig.stores.clone();
+    rig.fake.world().meanwhile = Some(Box::new(move || {
+        let since = stores.0.now();
+        stores.remember(Remembers { since, all: vec![Remember::Forget(session("a"))] });
+        stores.recall(Recall { shard: ShardId(0), session: session("a") });
+    }));
+    rig.tell("other", 1..=1);
+    match rig.hear() {
+        Said::Recalled(_, recalled) => assert_eq!(recalled.memory, Ok(None)),
+        other => panic!("{other:?}"),
     }
 }
 

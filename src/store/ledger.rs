@@ -42,11 +42,28 @@ pub(super) struct Ledger {
     behind: HashMap<SessionId, Micros>,
     /// Those of them that shards have been asked for and have not told yet.
     asked: HashMap<SessionId, Micros>,
-    /// Nothing can be written.
-    broken: bool,
+    health: Health,
     /// Shards that have left, and have told everything.
     complete: HashSet<ShardId>,
     ending: bool,
+}
+
+/// What is known of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// It writes.
+    Well,
+    /// Nothing can be written.
+    Broken,
+    /// It can be reached again. Whether it writes, only writing shows: all that it lacks has to be told, and then written.
+    Trying(Trial),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    Telling,
+    Writing,
+    Written,
 }
 
 /// What the ledger made of what it was told.
@@ -73,7 +90,7 @@ impl Ledger {
             recalls: Vec::new(),
             behind: HashMap::new(),
             asked: HashMap::new(),
-            broken: false,
+            health: Health::Well,
             complete: HashSet::new(),
             ending: false,
         }
@@ -106,7 +123,9 @@ impl Ledger {
     fn remember_room(&mut self, now: Micros, since: Micros, mut memory: Box<Memory>) -> Taken {
         let asked = if is_whole(&memory) { self.asked.remove(&memory.session) } else { None };
         let lacking = asked.map_or(since, |asked| asked.min(since));
-        if self.broken || self.bytes + weight(&memory) > self.bytes_max {
+        // One room has to go, however large it is.
+        let full = self.bytes > 0 && self.bytes + weight(&memory) > self.bytes_max;
+        if self.is_broken() || full {
             // What of it waits is not written either.
             let lacking = if self.drop_room(&memory.session) { self.oldest_or(lacking) } else { lacking };
             self.falls_behind(memory.session, lacking);
@@ -195,6 +214,10 @@ impl Ledger {
 
     /// Everything that waits to be written.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        if let Health::Trying(_) = self.health {
+            let trial = if self.behind() == 0 { Trial::Writing } else { Trial::Telling };
+            self.health = Health::Trying(trial);
+        }
         (self.due, self.bytes) = (None, 0);
         self.writing = self.oldest.take().filter(|_| !self.rooms.is_empty());
         std::mem::take(&mut self.rooms).into_values().collect()
@@ -208,12 +231,18 @@ impl Ledger {
 
     /// They are written: when the oldest of them was made.
     pub(super) fn wrote(&mut self) -> Option<Micros> {
+        if self.health == Health::Trying(Trial::Writing) {
+            self.health = Health::Trying(Trial::Written);
+        }
         self.writing.take()
     }
 
-    /// Everything that is asked.
+    /// Everything that is asked and can be answered: what waits to be written of a room, such as that it has ended, is written
+    /// first.
     pub(super) fn take_recalls(&mut self) -> Vec<Recall> {
-        std::mem::take(&mut self.recalls)
+        let (broken, rooms) = (self.is_broken(), &self.rooms);
+        let can_be = |recall: &mut Recall| broken || !rooms.contains_key(&recall.session);
+        self.recalls.extract_if(.., can_be).collect()
     }
 
     /// Whether something is asked.
@@ -224,11 +253,10 @@ impl Ledger {
     /// These could not be written, nor can anything else. Ended rooms still have to be forgotten; of the others it is
     /// enough to know their names: they are told again, whole, when there is a store.
     pub(super) fn broke(&mut self, now: Micros, unwritten: Vec<Change>) {
-        self.broken = true;
         let writing = self.wrote().unwrap_or(now);
         let since = self.oldest_or(writing);
         let waiting = self.take_changes();
-        self.writing = None;
+        (self.writing, self.health) = (None, Health::Broken);
         // What came later counts.
         for change in unwritten.into_iter().chain(waiting) {
             match change {
@@ -244,14 +272,32 @@ impl Ledger {
         }
     }
 
-    /// Something can be written again.
-    pub(super) fn mended(&mut self) {
-        self.broken = false;
+    /// It can be reached again.
+    pub(super) fn try_again(&mut self) {
+        self.health = Health::Trying(Trial::Telling);
+    }
+
+    /// Whether it has just turned out that it writes.
+    pub(super) fn is_well_again(&mut self) -> bool {
+        let proven = match self.health {
+            Health::Trying(trial) => trial == Trial::Written || self.rooms.is_empty(),
+            Health::Well | Health::Broken => false,
+        };
+        let well = proven && self.behind() == 0;
+        if well {
+            self.health = Health::Well;
+        }
+        well
+    }
+
+    /// Whether it is known to write.
+    pub(super) fn is_well(&self) -> bool {
+        self.health == Health::Well
     }
 
     /// Whether nothing can be written.
     pub(super) fn is_broken(&self) -> bool {
-        self.broken
+        self.health == Health::Broken
     }
 
     /// The store lacks something of this room, since this moment.
@@ -264,7 +310,7 @@ impl Ledger {
 
     /// Some of the rooms that have to be told whole, if there is room for them.
     pub(super) fn ask_again(&mut self) -> Vec<SessionId> {
-        if self.broken || self.bytes > self.bytes_max / 2 {
+        if self.is_broken() || self.bytes > self.bytes_max / 2 {
             return Vec::new();
         }
         let some: Vec<_> = self.behind.keys().take(AGAIN_AT_ONCE).cloned().collect();

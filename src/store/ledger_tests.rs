@@ -87,7 +87,7 @@ fn a_store_that_breaks_leaves_names_and_what_is_to_be_forgotten() {
     assert_eq!(ledger.remember(NOW, MADE, room("d", 1..=1)), Taken::Dropped);
     assert_eq!(ledger.remember(NOW, MADE, forget("d")), Taken::Waits);
     assert_eq!(ledger.ask_again(), [], "there is nowhere to write it");
-    ledger.mended();
+    ledger.try_again();
     let mut again = ledger.ask_again();
     again.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     assert_eq!(again, [session("b"), session("c")]);
@@ -106,10 +106,13 @@ fn a_question_about_what_waits_hurries_the_writing() {
     assert_eq!(ledger.due(NOW), Some(NOW + COMMIT));
     ledger.recall(ask("a"));
     assert_eq!(ledger.due(NOW), Some(NOW));
-    assert_eq!(ledger.take_recalls().len(), 2);
+    assert_eq!(ledger.take_recalls().len(), 1, "the other comes behind the writing");
+    assert_eq!(ledger.take_changes().len(), 1);
+    assert_eq!(ledger.take_recalls().len(), 1);
     assert_eq!(ledger.remember(NOW, MADE, Remember::Complete(ShardId(1))), Taken::Waits);
     assert_eq!((ledger.complete(), ledger.ends()), (1, false));
 }
+
 #[test]
 fn what_comes_late_does_not_wait_for_others() {
     let mut ledger = Ledger::new(LAG, COMMIT, 1 << 20);
@@ -137,7 +140,7 @@ fn a_change_has_its_moment_until_it_is_saved_however_it_gets_there() {
     ledger.broke(NOW, unwritten);
     assert_eq!(ledger.remember(NOW, later, room("c", 1..=1)), Taken::Dropped);
     assert_eq!(ledger.unsaved_since(), Some(MADE), "while nothing can be written");
-    ledger.mended();
+    ledger.try_again();
     assert_eq!(ledger.ask_again().len(), 3);
     assert_eq!(ledger.unsaved_since(), Some(MADE), "while it is asked for");
     let mut part = memory("a", 1, 3..=3);
@@ -166,4 +169,13 @@ fn a_room_that_finds_no_room_has_the_moment_of_all_that_is_not_written_of_it() {
     assert_eq!(ledger.remember(NOW, NOW, forget("a")), Taken::Waits);
     assert_eq!((ledger.take_changes().len(), ledger.wrote()), (1, Some(NOW)));
     assert_eq!(ledger.unsaved_since(), None, "it has ended");
+}
+
+#[test]
+fn a_room_larger_than_everything_that_may_wait_goes_alone() {
+    let mut ledger = Ledger::new(LAG, COMMIT, 100);
+    assert_eq!(ledger.remember(NOW, MADE, room("large", 1..=50)), Taken::Waits);
+    assert_eq!(ledger.due(NOW), Some(NOW), "at once");
+    assert_eq!(ledger.remember(NOW, MADE, room("other", 1..=1)), Taken::Dropped);
+    assert_eq!(only(&mut ledger).seq, 50);
 }

@@ -58,7 +58,7 @@ const RETRY: Duration = Duration::from_millis(5);
 trait Store: Send {
     /// The key that signs resume tokens: the same for everybody who uses the store, and after every restart. Of a store that
     /// has not been reached yet, the one that it will be given if it has none.
-    fn resume_key(&self) -> [u8; 32];
+    fn resume_key(&mut self) -> [u8; 32];
     /// Rooms of earlier processes that don't go by themselves.
     fn leftovers(&mut self) -> Result<Vec<SessionId>, Broken>;
     /// What it has of these rooms, in their order.
@@ -135,7 +135,11 @@ pub(crate) struct Opened {
 
 /// What a store says to shards.
 #[derive(Debug)]
-pub(crate) struct Voice(mpsc::UnboundedReceiver<Said>);
+pub(crate) struct Voice {
+    said: mpsc::UnboundedReceiver<Said>,
+    /// How long shards wait for an answer.
+    patience: Duration,
+}
 
 #[derive(Debug)]
 enum Said {
@@ -176,7 +180,7 @@ impl Stores {
     /// # Errors
     /// When a file can't be used. A Redis that is away is waited for in the background.
     pub(crate) fn open(config: &StoreConfig, shards: usize, clock: Clock) -> Result<Opened, Failure> {
-        let (store, broken): (Box<dyn Store>, _) = match &config.place {
+        let (mut store, broken): (Box<dyn Store>, _) = match &config.place {
             StorePlace::File(path) => (Box::new(FileStore::open(path).map_err(Failure::Fault)?), None),
             StorePlace::Redis { url, prefix, ttl } => {
                 let mut store = RedisStore::new(url, prefix, *ttl).map_err(Failure::Fault)?;
@@ -192,7 +196,7 @@ impl Stores {
             .name("store".to_owned())
             .spawn(move || keeper.run())
             .map_err(|error| Failure::Fault(format!("the store's thread can't be started: {error}")))?;
-        Ok(Opened { stores: Self(desk), resume_key, voice: Voice(heard) })
+        Ok(Opened { stores: Self(desk), resume_key, voice: Voice { said: heard, patience: config.recall } })
     }
 
     /// Takes what a shard tells.
@@ -240,7 +244,7 @@ impl Stores {
         let desk = &self.0;
         let untold: Option<Vec<_>> = untold.collect();
         let ledger = desk.lock();
-        let degraded = ledger.is_broken() || desk.is_stuck() || desk.is_gone();
+        let degraded = !ledger.is_well() || desk.is_stuck() || desk.is_gone();
         let (waiting, behind, unsaved) = (ledger.waiting(), ledger.behind(), ledger.unsaved_since());
         drop(ledger);
         let now = desk.now();
@@ -254,11 +258,16 @@ impl Voice {
     /// Brings shards what the store says to them, for ever.
     pub(crate) async fn speak(mut self, line: Line) {
         let shards = line.shards().count() as u16;
-        while let Some(said) = self.0.recv().await {
+        while let Some(said) = self.said.recv().await {
             match said {
-                // A shard that has no room for it goes on without.
+                // Once the shard has lost its patience, the room has begun without.
                 Said::Recalled(shard, recalled) => {
-                    line.tell(shard, ShardMessage::Recalled(recalled)).await;
+                    let until = tokio::time::Instant::now() + self.patience;
+                    while !line.tell(shard, ShardMessage::Recalled(recalled.clone())).await
+                        && tokio::time::Instant::now() < until
+                    {
+                        tokio::time::sleep(RETRY).await;
+                    }
                 }
                 Said::Again(session) => {
                     let shard = route::owner(session.as_str(), shards);

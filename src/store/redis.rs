@@ -34,6 +34,8 @@ pub(super) struct RedisStore {
     ttl: Duration,
     connection: Option<MultiplexedConnection>,
     key: [u8; 32],
+    /// Tokens are signed with it.
+    handed_out: bool,
     /// When rooms were last told to live on.
     touched: Instant,
 }
@@ -56,6 +58,7 @@ impl RedisStore {
             ttl,
             connection: None,
             key: super::random_key(),
+            handed_out: false,
             touched: Instant::now(),
         })
     }
@@ -82,6 +85,12 @@ impl RedisStore {
         questions.cmd("SET").arg(&name).arg(&self.key[..]).arg("NX").cmd("GET").arg(&name);
         let (set, kept): (Option<String>, Vec<u8>) = self.ask(&questions)?;
         let key = kept.try_into().map_err(|_| Broken(format!("{name} has another length")))?;
+        if self.handed_out && key != self.key {
+            tracing::error!(
+                "Redis was away at the start and has another key for resume tokens than this process signs with: unless \
+                 auth.resume_key is set, the tokens of this run end with it; restart soon, or set the key"
+            );
+        }
         if set.is_none() {
             self.key = key;
         }
@@ -130,7 +139,8 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
+        self.handed_out = true;
         self.key
     }
 

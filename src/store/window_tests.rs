@@ -125,7 +125,7 @@ impl Slow {
 }
 
 impl Store for Slow {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
         [1; 32]
     }
 

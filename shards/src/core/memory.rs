@@ -95,7 +95,7 @@ pub struct Recall {
 }
 
 /// What a store has of a room.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recalled {
     /// The room.
     pub session: SessionId,
