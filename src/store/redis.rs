@@ -4,6 +4,11 @@
 //! Lives on the store's thread with a runtime of its own; every wait has an end. Redis may have forgotten everything, or a part,
 //! whenever the connection was lost; so after that every room is written whole again.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long ago rooms were looked after is nobody else's concern"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
