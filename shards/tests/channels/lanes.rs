@@ -141,7 +141,7 @@ fn a_reader_is_not_sent_away_for_what_comes_at_once_and_one_that_does_not_read_i
             let close =
                 said.windows(4).position(|bytes| bytes[0] == 0x88 && bytes[2..] == 1013_u16.to_be_bytes());
             assert_eq!(close.is_none(), reads, "{subprotocol:?}");
-            let told = said.windows(12).filter(|bytes| bytes == b"\"news:a\",\"da").count();
+            let told = said.windows(15).filter(|bytes| bytes == b"channel.message").count();
             assert_eq!(told, if reads { 200 } else { 0 });
         }
     }
