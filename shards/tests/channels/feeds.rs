@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use shards::core::channel::{Publication, Publisher};
+use serde_json::json;
+use shards::core::channel::{ChannelConfig, Publication, Publisher};
 use shards::core::gate::{Channels, Right, Rights};
 use shards::core::{Denied, Gate, Micros, Pass, Role, SessionId, ShardConfig};
 
@@ -89,6 +90,28 @@ fn a_batch_is_one_message_of_lines_where_that_was_agreed_on() {
     node.now = node.now + Micros::from_ms(30);
     node.turn(0, shards::core::Effects::new());
     assert_eq!(heard(&mut node, client), ["{\"event\":\"a\"}\n{\"event\":\"b\"}"]);
+}
+
+#[test]
+fn what_a_client_wrote_over_several_lines_is_one_line_of_a_batch() {
+    let mut channels = ChannelConfig::default();
+    let events = channels.namespaces.iter_mut().find(|namespace| &*namespace.name == "events");
+    events.expect("a namespace").publishers.user = true;
+    let mut node = Node::with(ShardConfig { shards: 1, channels, ..ShardConfig::default() });
+    let client = feed(&mut node, 0, "?types=a", "Sec-WebSocket-Protocol: voxhall.v1\r\n");
+    let member = node.client(0);
+    for data in ["{\n  \"n\": 1\n}", "{ }", "[1,\r\n2]"] {
+        let said = format!(r#"{{"type":"channel.publish","channel":"events:a","data":{data}}}"#);
+        node.say(member, &said);
+    }
+    node.now = node.now + Micros::from_ms(30);
+    node.turn(0, shards::core::Effects::new());
+    let heard = heard(&mut node, client);
+    let lines: Vec<serde_json::Value> =
+        heard[0].lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let expected =
+        [json!({"event": "a", "n": 1}), json!({"event": "a"}), json!({"event": "a", "data": [1, 2]})];
+    assert_eq!(lines, expected, "{heard:?}");
 }
 
 #[test]

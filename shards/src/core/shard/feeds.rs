@@ -198,7 +198,8 @@ impl Shard {
         delivery: &Arc<Delivery>,
         replayed: bool,
     ) -> usize {
-        if self.channels.feeds.is_empty() {
+        // Who hears the feed hears nothing else.
+        if self.channels.feeds.is_empty() || feed_type(&delivery.publication.channel).is_none() {
             return 0;
         }
         let mut wanting: [Vec<ConnKey>; 2] = Default::default();
@@ -264,8 +265,6 @@ impl Shard {
                 self.counters.events_encoded += 1;
                 let mut json = Vec::new();
                 write_delivery(delivery, false, &mut json);
-                // The end of a line would end the field. Inside of JSON it is mere space.
-                json.retain(|byte| !matches!(byte, b'\n' | b'\r'));
                 let id = format!("id: {}\n", delivery.at);
                 let text = [id.as_bytes(), b"data: ", &json, b"\n\n"].concat();
                 self.stream_text(&text, chunked)
