@@ -20,6 +20,8 @@ pub(super) struct Line<'a> {
     pub(super) session: Option<Session>,
     pub(super) recovered: Option<bool>,
     pub(super) client_seq: Option<u64>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
     /// A word of an answer, as the one who asked for it made it up.
     #[serde(borrow)]
     delta: Option<Cow<'a, str>>,
@@ -77,6 +79,11 @@ pub(super) struct Said {
 }
 
 impl Line<'_> {
+    /// Whether a restoration's bearer is the member that it was, though it may not be told everything.
+    pub(super) fn knows_member(&self) -> bool {
+        self.recovered == Some(true) || matches!(self.reason.as_deref(), Some("too_old" | "ahead"))
+    }
+
     /// What was said, if anything was.
     pub(super) fn said(&self) -> Option<Said> {
         if let Some((speaker, number)) = self.data {

@@ -40,7 +40,7 @@ fn judge_room(members: &mut [Member], tally: &mut Tally) {
         }
     }
     for (at, listener) in members.iter().enumerate() {
-        tally.stranded += u64::from(listener.phase != Phase::Live);
+        tally.stranded += u64::from(listener.phase != Phase::Live || !listener.is_quiet());
         tally.drops.unanswered += listener.unanswered();
         match (silent[at], told[at]) {
             (0, 0) => tally.exact += 1,

@@ -123,8 +123,10 @@ impl Member {
     pub(super) fn is_through(&self, room: &[Self]) -> bool {
         let has_all = |topic: Topic, other: &Self| {
             let speaker = usize::from(other.index);
+            let (heard, last) = (&self.heard[topic as usize][speaker], other.said[topic as usize]);
             !self.hears(topic, speaker)
-                || self.heard[topic as usize][speaker].has_all(other.said[topic as usize])
+                || heard.has_all(last)
+                || (!other.uncertain.is_empty() && heard.clone().silent(last, &other.excused(topic)) == 0)
         };
         self.phase == Phase::Live
             && self.backlog() == 0
@@ -249,7 +251,8 @@ impl Member {
         }
         if self.phase == Phase::Restoring {
             self.adopt();
-            let known = recovered.then_some(0);
+            // One that has said nothing yet has no number there.
+            let known = line.knows_member().then_some(0);
             self.go_live(line.client_seq.or(known), out, tally);
         }
     }
@@ -371,6 +374,21 @@ mod tests {
         assert_eq!((heard.silent(7, &[]), heard.told), (0, 3));
         take(&mut member, &mut tally, &word(11, 9));
         assert_eq!(member.heard(Topic::Word, 0).silent(9, &[]), 1, "but of none behind it");
+    }
+
+    #[test]
+    fn one_that_comes_back_too_late_for_the_history_says_what_it_had_to_say() {
+        let mut tally = Tally::default();
+        let mut member = Member::new(1, 2);
+        let welcome = r#"{"type":"session.created","session":{"resume":{"token":"t","epoch":1,"seq":0}}}"#;
+        take(&mut member, &mut tally, welcome);
+        member.lose();
+        member.say(Topic::Message, 1);
+        take(&mut member, &mut tally, welcome);
+        let restored = r#"{"type":"session.restored","recovered":false,"reason":"too_old","last_seq":90}"#;
+        let said = take(&mut member, &mut tally, restored);
+        assert_eq!(said, [r#"{"type":"room.send","data":[1,1],"client_seq":1}"#]);
+        assert!(member.uncertain.is_empty());
     }
 
     #[test]
