@@ -28,11 +28,22 @@ struct Waiting {
     rest: Vec<u8>,
 }
 
+impl StoreWait {
+    /// Rooms that are waited for, and clients that wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.rooms.len(), self.clients)
+    }
+}
+
 impl Shard {
     /// Whether the store has to be asked before this room can be joined.
     pub(super) fn may_be_stored(&mut self, session: &SessionId) -> bool {
         if self.config.store.is_none() || self.find_room(session).is_some() {
             return false;
+        }
+        if self.store_wait.rooms.contains_key(session) {
+            // Without it the room would begin anew under those who wait for what is kept of it.
+            return true;
         }
         if self.store_wait.clients > self.config.limits.upgrades_in_flight_max / 2 {
             // The others, whose rooms are there, must still get in.
@@ -78,8 +89,10 @@ impl Shard {
             Err(StoreFailed) => self.counters.store.failed += 1,
         }
         for Waiting { conn, joining, mut rest } in waiting {
-            let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(conn) else { continue };
+            let Some(Conn { phase: Phase::Head(head), heard, .. }) = self.conn(conn) else { continue };
             head.waits = None;
+            // Nobody has listened meanwhile: it was not silent.
+            *heard = now;
             match self.turns_away() {
                 Some((refusal, answer)) => self.refuse(now, conn, refusal, &answer, fx),
                 None => self.join(now, conn, joining, &mut rest, fx),
@@ -101,6 +114,10 @@ impl Shard {
         {
             self.counters.store.revived += 1;
             self.stored(key, seq);
+            if !whole {
+                // It has a numbering of its own, which the store has to know whatever becomes of those who wait for it.
+                self.changed(key);
+            }
         }
     }
 }
