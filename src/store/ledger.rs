@@ -362,6 +362,6 @@ pub(super) fn is_whole(memory: &Memory) -> bool {
 
 /// Whether the events told come right behind what is there, which ends with this number of this numbering.
 pub(super) fn follows(memory: &Memory, (epoch, seq): (u64, u64)) -> bool {
-    let same = memory.epoch == epoch || memory.earlier.iter().any(|of| (of.epoch, of.seq) == (epoch, seq));
+    let same = memory.epoch == epoch || memory.goes_on_from(epoch, seq);
     same && seq + memory.events.len() as u64 == memory.seq
 }

@@ -63,6 +63,14 @@ pub struct Memory {
     pub events: Vec<KeptEvent>,
 }
 
+impl Memory {
+    /// Whether its numbering agrees with this one up to just that number.
+    #[must_use]
+    pub fn goes_on_from(&self, epoch: u64, seq: u64) -> bool {
+        self.earlier.iter().any(|earlier| (earlier.epoch, earlier.seq) == (epoch, seq))
+    }
+}
+
 /// An earlier numbering, up to where a later one agrees with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Earlier {

@@ -220,6 +220,43 @@ fn a_store_that_fails_or_is_too_slow_does_not_keep_anybody_out() {
 }
 
 #[test]
+fn a_room_with_a_new_numbering_is_told_even_where_nobody_comes_in() {
+    let mut before = Rig::new(with_store);
+    join(&mut before);
+    before.wait(LAG);
+    let memory = only(before.told());
+    let mut rig = Rig::seeded(2, |config| {
+        with_store(config);
+        config.limits.connections_max = 1;
+        config.echo_endpoint = true;
+    });
+    let late = rig.knock("/ws/r?engine=relay", "");
+    let waits = rig.knock("/echo", "");
+    assert_eq!(rig.answered(waits), Some(Ok(waits)), "it takes the last place");
+    rig.recalled(Ok(Some(Remembered { memory: Box::new(memory.clone()), whole: false })));
+    assert_eq!(rig.answered(late), Some(Err(503)));
+    rig.wait(LAG);
+    // Otherwise the store would take what it has for all there was, once the node has ended in good order.
+    let told = only(rig.told());
+    assert!(told.goes_on_from(memory.epoch, memory.seq), "{:?}", told.earlier);
+}
+
+#[test]
+fn who_waits_for_the_store_is_not_taken_for_silent() {
+    let mut rig = Rig::new(|config| {
+        with_store(config);
+        config.heartbeat.ping = Micros::from_ms(1_000);
+        config.heartbeat.idle = Micros::from_ms(1_800);
+    });
+    let conn = rig.knock("/ws/r?engine=relay", "");
+    rig.wait(RECALL - 100);
+    rig.recalled(Ok(None));
+    assert_eq!(rig.answered(conn), Some(Ok(conn)));
+    rig.wait(500);
+    assert_eq!(rig.goodbye(conn), None);
+}
+
+#[test]
 fn only_so_many_wait_for_the_store() {
     let mut rig = Rig::new(|config| {
         with_store(config);
@@ -235,6 +272,9 @@ fn only_so_many_wait_for_the_store() {
     );
     assert_eq!((rig.recalls.len(), rig.counters().store.not_asked), (3, 1));
     assert_eq!(rig.counters().rooms, 0);
+    // But who wants a room that is asked for waits with the others.
+    let second = rig.knock("/ws/room-0", "");
+    assert_eq!((rig.answered(second), rig.recalls.len()), (None, 3));
 }
 
 #[test]

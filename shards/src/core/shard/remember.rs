@@ -178,6 +178,14 @@ impl Shard {
         !self.telling.last_words.is_empty() || self.telling.returned.is_some()
     }
 
+    /// What is still to be told and asked, for the oracle of the simulation: rooms that have changed, words of ended ones, rooms
+    /// and clients that wait for the store.
+    pub(crate) fn left_for_store(&self) -> [usize; 4] {
+        let Telling { fresh, changed, last_words, returned, .. } = &self.telling;
+        let (rooms, clients) = self.store_wait.counts();
+        [fresh.len() + changed.len(), last_words.len() + usize::from(returned.is_some()), rooms, clients]
+    }
+
     /// The shard leaves: everything is told now, and then that it was everything.
     pub fn tell_store_all(&mut self, now: Micros) {
         self.note_changed(now);

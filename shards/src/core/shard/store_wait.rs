@@ -34,6 +34,13 @@ struct Waiting {
     rest: Vec<u8>,
 }
 
+impl StoreWait {
+    /// Rooms that are waited for, and clients that wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.rooms.len(), self.clients)
+    }
+}
+
 impl Shard {
     /// Whether the store has to be asked before this room can be joined.
     pub(super) fn may_be_stored(&self, session: &SessionId) -> bool {
@@ -50,7 +57,8 @@ impl Shard {
         rest: Vec<u8>,
         fx: &mut Effects,
     ) {
-        if self.store_wait.clients > self.config.limits.upgrades_in_flight_max / 2 {
+        let full = self.store_wait.clients > self.config.limits.upgrades_in_flight_max / 2;
+        if full && !self.store_wait.rooms.contains_key(&joining.session) {
             self.counters.store.not_asked += 1;
             let after_s = Some(self.come_back_in(1));
             let answer = problem(503, "too many wait for the store", after_s);
@@ -86,8 +94,10 @@ impl Shard {
             }
         }
         for Waiting { conn, since, mut joining, mut rest } in waiting {
-            let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(conn) else { continue };
+            let Some(Conn { phase: Phase::Head(head), heard, .. }) = self.conn(conn) else { continue };
             head.waits = None;
+            // Nobody has listened meanwhile: it was not silent.
+            *heard = now;
             if let Some(span) = joining.pass.as_mut().and_then(|pass| pass.valid_for.as_mut()) {
                 *span = Micros(span.0.saturating_sub(now.since(since).0));
             }
@@ -138,6 +148,10 @@ impl Shard {
         {
             self.counters.store.revived += 1;
             self.stored(key, seq);
+            if !whole {
+                // It has a numbering of its own, which the store has to know whatever becomes of those who wait for it.
+                self.changed(key);
+            }
         }
     }
 }
