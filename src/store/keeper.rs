@@ -24,6 +24,8 @@ pub(super) struct Keeper {
     desk: Arc<Desk>,
     shards: usize,
     living: Living,
+    /// Those that came from a process that was killed, and that nobody has told of since: what they told last is not here.
+    unsound: HashSet<SessionId>,
     /// Rooms of earlier processes.
     leftovers: HashSet<SessionId>,
     /// When those go that nobody has come back to.
@@ -49,6 +51,7 @@ impl Keeper {
             desk,
             shards,
             living: Living::new(),
+            unsound: HashSet::new(),
             leftovers: HashSet::new(),
             drop_at: now + span(linger),
             check_at: now + CHECK,
@@ -175,6 +178,7 @@ impl Keeper {
         self.desk.counts.wrote(now.since(began), age, changes.len());
         for change in changes {
             self.leftovers.remove(change.session());
+            self.unsound.remove(change.session());
             match change {
                 Change::Room(memory) => {
                     let Memory { session, epoch, seq, .. } = *memory;
@@ -253,7 +257,11 @@ impl Keeper {
     fn recalled(&mut self, Remembered { memory, whole }: Remembered) -> Remembered {
         self.leftovers.remove(&memory.session);
         let before = self.living.insert(memory.session.clone(), Some((memory.epoch, memory.seq)));
-        Remembered { memory, whole: whole && before.is_none() }
+        let whole = whole && before.is_none();
+        if !whole {
+            self.unsound.insert(memory.session.clone());
+        }
+        Remembered { memory, whole }
     }
 
     fn check(&mut self) {
@@ -352,7 +360,8 @@ impl Keeper {
             );
             return;
         }
-        match self.in_store(|store, living| store.end(living)) {
+        self.living.retain(|session, _| !self.unsound.contains(session));
+        match self.in_store(|store, sound| store.end(sound)) {
             Ok(()) => tracing::info!(rooms = self.living.len(), "the store has everything"),
             Err(Broken(cause)) => tracing::warn!(cause, "the store could not be ended in good order"),
         }

@@ -21,6 +21,10 @@ struct World {
     /// What it had is gone when it works again.
     forgetful: bool,
     ended: bool,
+    /// The process before was killed.
+    unclean: bool,
+    /// Rooms that the next process may go on with as they are.
+    sound: Vec<String>,
     attempts: u64,
     /// It opens and reads, and has no room for more.
     full: bool,
@@ -61,7 +65,7 @@ impl Store for Fake {
         let world = self.used()?;
         let found = |session: &SessionId| {
             let memory = Box::new(world.rooms.get(session.as_str())?.clone());
-            Some(Found::Room(Remembered { memory, whole: true }))
+            Some(Found::Room(Remembered { memory, whole: !world.unclean }))
         };
         Ok(sessions.iter().map(found).collect())
     }
@@ -99,8 +103,11 @@ impl Store for Fake {
         Ok(if world.forgetful { Mended::Empty } else { Mended::Whole })
     }
 
-    fn end(&mut self, _living: &Living) -> Result<(), Broken> {
-        self.used()?.ended = true;
+    fn end(&mut self, sound: &Living) -> Result<(), Broken> {
+        let mut world = self.used()?;
+        world.ended = true;
+        world.sound = sound.keys().map(ToString::to_string).collect();
+        world.sound.sort();
         Ok(())
     }
 }
@@ -285,6 +292,24 @@ fn a_store_that_lacks_something_is_not_ended_as_if_it_had_everything() {
     rig.end();
     assert!(!rig.fake.world().ended);
     assert!(rig.stores.0.is_gone());
+}
+
+#[test]
+fn a_room_of_a_killed_process_is_whole_again_only_when_it_was_told() {
+    let fake = Fake::default();
+    fake.world().unclean = true;
+    for name in ["asked", "told"] {
+        fake.world().rooms.insert(name.to_owned(), memory(name, 1, 1..=3));
+    }
+    let mut rig = Rig::start(fake, LONG);
+    for name in ["asked", "told"] {
+        assert!(rig.recall(name).expect("it can say").is_some_and(|room| !room.whole));
+    }
+    rig.tell("told", 4..=4);
+    rig.remember(Remember::Complete(ShardId(0)));
+    rig.end();
+    assert!(rig.fake.world().ended);
+    assert_eq!(rig.fake.world().sound, ["told"]);
 }
 
 #[test]

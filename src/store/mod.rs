@@ -69,8 +69,9 @@ trait Store: Send {
     fn check(&mut self, living: &Living) -> Result<Vec<SessionId>, Broken>;
     /// Makes it work again.
     fn mend(&mut self) -> Result<Mended, Broken>;
-    /// Everything has been written: whoever comes next goes on where this process ends.
-    fn end(&mut self, living: &Living) -> Result<(), Broken>;
+    /// Everything has been written: whoever comes next goes on where this process ends, with these rooms. Of others it has what
+    /// it had before.
+    fn end(&mut self, sound: &Living) -> Result<(), Broken>;
 }
 
 /// Why a store does not work, for the log.

@@ -209,8 +209,8 @@ impl Store for RedisStore {
         Ok(Mended::Empty)
     }
 
-    fn end(&mut self, living: &Living) -> Result<(), Broken> {
-        let sessions: Vec<&SessionId> = living.keys().collect();
+    fn end(&mut self, sound: &Living) -> Result<(), Broken> {
+        let sessions: Vec<&SessionId> = sound.keys().collect();
         for some in sessions.chunks(AT_ONCE) {
             let mut marks = pipe();
             for session in some {
