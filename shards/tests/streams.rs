@@ -327,3 +327,19 @@ fn bodies_that_are_held_are_bounded_over_all_connections() {
     rig.send(conn, "]");
     assert!(rig.heard(conn).starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn a_connection_that_is_answered_while_the_node_drains_waits_for_nothing() {
+    let mut rig = Rig::new(|_| {});
+    rig.listen();
+    let conn = rig.connect(&post("", "[]"));
+    assert!(rig.heard(conn).contains("Connection: keep-alive"));
+    let mut next = post("", "[]").into_bytes();
+    rig.shard.handle(rig.now, Input::Received { conn, bytes: &mut next }, &mut rig.fx);
+    let window = Micros::from_s(20);
+    rig.shard.handle(rig.now, Input::Drain { window }, &mut rig.fx);
+    rig.turn();
+    assert!(rig.heard(conn).starts_with("HTTP/1.1 200"));
+    rig.pass(Micros::from_s(1));
+    assert_eq!(rig.ends.get(&conn), Some(&End::Closed(CloseMode::Graceful)));
+}

@@ -257,11 +257,13 @@ impl Shard {
 
     /// The lane of such a connection is empty: the answer has left, if it was that.
     pub(super) fn post_sent(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        // A node that drains waits for no other request.
+        let until = if self.draining.is_some() { now } else { now + IDLE };
         let Some(Conn { phase: Phase::Post(post), .. }) = self.conn(key) else { return };
         if !matches!(post.stage, PostStage::Answering) {
             return;
         }
-        (post.stage, post.deadline) = (PostStage::Idle, now + IDLE);
+        (post.stage, post.deadline) = (PostStage::Idle, until);
         let mut rest = std::mem::take(&mut post.rest);
         self.head_done();
         self.posts.idle += 1;
