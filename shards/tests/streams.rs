@@ -343,3 +343,24 @@ fn a_connection_that_is_answered_while_the_node_drains_waits_for_nothing() {
     rig.pass(Micros::from_s(1));
     assert_eq!(rig.ends.get(&conn), Some(&End::Closed(CloseMode::Graceful)));
 }
+
+#[test]
+fn a_stream_goes_on_behind_the_event_that_it_names_only_if_it_is_told_the_rest() {
+    let mut rig = Rig::new(|config| config.room.history_events_max = 2);
+    rig.listen();
+    (0..3).for_each(|_| _ = rig.listen());
+    let last = |heard: &str, what: &str| {
+        let at = heard.find(what).unwrap_or_else(|| panic!("{what} is not in {heard}")) + what.len();
+        heard[at..].split(|c: char| !c.is_ascii_digit()).next().and_then(|seq| seq.parse::<u64>().ok())
+    };
+    // One behind which all is kept, one behind which it is not, and one that never was: there have been three.
+    for (named, told) in [(2, true), (0, false), (999, false)] {
+        let conn = rig.connect(&format!(
+            "GET /sse/r?engine=relay HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {named}\r\n\r\n"
+        ));
+        let heard = rig.heard(conn);
+        assert_eq!(heard.contains(r#""recovered":true"#), told, "{heard}");
+        let goes_on = if told { Some(named) } else { last(&heard, r#""last_seq":"#) };
+        assert_eq!(last(&heard, "\nid: "), goes_on, "{heard}");
+    }
+}

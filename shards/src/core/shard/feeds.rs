@@ -148,7 +148,8 @@ impl Shard {
         match self.feed_wanted(key, request, &[]) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok((wish, pass)) => {
-                let (terms, answer) = self.agree_on_stream(request, None);
+                let (terms, mut answer) = self.agree_on_stream(request);
+                self.begin_stream(request.minor_version >= 1, None, &mut answer);
                 feed_verdict(wish, pass, terms, answer, request.len)
             }
         }

@@ -277,10 +277,7 @@ impl Shard {
         match self.wanted(key, request, &session, Door::Sse, subprotocol, &[]) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(Wanted { wishes, pass, back }) => {
-                let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
-                let latest = there.map_or(0, |room| room.seq);
-                let (terms, answer) =
-                    self.agree_on_stream(request, Some(back.as_ref().map_or(latest, |back| back.after)));
+                let (terms, answer) = self.agree_on_stream(request);
                 let joining = Joining { session, wishes, pass, back, terms, answer };
                 Verdict::Join { joining, head_len: request.len }
             }

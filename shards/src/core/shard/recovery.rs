@@ -21,6 +21,7 @@ use super::super::room::Room;
 use super::super::time::Micros;
 use super::event_forms::Spread;
 use super::rooms::Door;
+use super::welcome::Seated;
 use super::{Effects, Shard};
 
 /// Bits that every reader of JSON takes as they are: an epoch is a number there.
@@ -191,6 +192,14 @@ impl Shard {
         self.counters.history.taken_over += 1;
         self.close(now, older, 1008, "replaced by a newer connection", fx);
         true
+    }
+
+    /// Behind which event a member goes on: behind the one that it names where it is told all that it has missed since, and
+    /// otherwise behind the last.
+    pub(super) fn stands_at(&self, seated: &Seated) -> u64 {
+        let Some(room) = self.rooms.find(seated.room) else { return 0 };
+        let named = seated.back.and_then(Result::ok);
+        named.filter(|&after| missed(room, seated.member, after).is_ok()).unwrap_or(room.seq)
     }
 
     /// Tells a member whether it can be told what it has missed since an event, and then tells it.
