@@ -364,3 +364,36 @@ fn a_stream_goes_on_behind_the_event_that_it_names_only_if_it_is_told_the_rest()
         assert_eq!(last(&heard, "\nid: "), goes_on, "{heard}");
     }
 }
+
+#[test]
+fn a_member_that_goes_over_to_a_websocket_is_sent_audio_as_others_are() {
+    let mut rig = Rig::new(|_| {});
+    let stream = rig.connect("GET /sse/r?engine=parrot HTTP/1.1\r\nHost: x\r\n\r\n");
+    let welcome = rig.heard(stream);
+    let token =
+        welcome.split(r#""token":""#).nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let socket = rig.connect(&format!(
+        "GET /ws/r?engine=parrot&resume={token} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    assert!(rig.heard(stream).contains(r#""code":1008"#), "it was taken over from");
+    let content = r#"[{"type":"input_text","text":"some words"}]"#;
+    let item = format!(r#"{{"type":"message","role":"user","content":{content}}}"#);
+    for event in [
+        format!(r#"{{"type":"conversation.item.create","item":{item}}}"#),
+        r#"{"type":"response.create"}"#.to_owned(),
+    ] {
+        let len = event.len() as u16;
+        let head = if len < 126 {
+            vec![0x81, 0x80 | len as u8]
+        } else {
+            [&[0x81, 0xfe], &len.to_be_bytes()[..]].concat()
+        };
+        rig.send_bytes(socket, &[&head, &[0; 4][..], event.as_bytes()].concat());
+    }
+    rig.pass(Micros::from_s(1));
+    let sent = rig.sent.remove(&socket).expect("an answer");
+    // 20 ms of 16 kHz in a binary frame; with members that take events only, it would be more at once.
+    let frame = [0x82, 126, 0x02, 0x80];
+    assert!(sent.windows(4).any(|bytes| bytes == frame), "{}", String::from_utf8_lossy(&sent));
+}

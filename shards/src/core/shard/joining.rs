@@ -41,6 +41,10 @@ impl Shard {
                 self.open(now, key, seat, terms, &answer, fx);
                 self.identify(now, key, pass);
                 self.note_opened(key, via, fx);
+                if seated.took_over {
+                    // Its older connection may have taken audio in another form.
+                    self.look_for_binary(seated.room);
+                }
                 self.welcome(now, key, seated);
                 self.subscribe_claimed(now, key);
                 self.open_rest(now, key, rest, fx);
