@@ -163,6 +163,7 @@ fn what_can_not_be_taken_is_answered_with_a_sentence() {
     for method in ["PUT", "DELETE", "HEAD"] {
         let answer = exchange(server.public, &format!("{method} /sse/wrong HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("\r\nAllow: GET, POST, OPTIONS\r\n"));
+        assert_eq!(answer.ends_with("\r\n\r\n"), method == "HEAD", "RFC 9110 section 9.3.2: {answer}");
     }
     drop((stream, connect(server.public)));
 }
