@@ -307,7 +307,7 @@ impl Shard {
     }
 
     fn overhear(&mut self, key: RoomKey, to: Audience, json: &[u8]) {
-        let Some(room) = self.rooms.find(key).filter(|_| self.told.is_some()) else { return };
+        let Some(room) = self.told.as_ref().and_then(|_| self.rooms.find(key)) else { return };
         let (session, epoch, seq) = (room.session_id.clone(), self.epoch(key, room), room.seq);
         let told = Told { session, epoch, seq, to, json: json.into() };
         self.told.get_or_insert_default().push(told);
