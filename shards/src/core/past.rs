@@ -23,7 +23,8 @@ const EARLIER_MAX: usize = 16;
 pub(super) struct Past {
     entries: VecDeque<Entry>,
     bytes: VecDeque<u8>,
-    /// The last `client_seq` of each member that numbers its events, who was last heard of longest ago first.
+    /// The last `client_seq` of each member that numbers its events. The first makes room for a new one; who is heard of among
+    /// the older half goes to the end, so that it is somebody who has long been silent.
     client_seqs: Vec<(MemberNumber, u64)>,
     /// What is known of its numbering where it does not follow from the room's place.
     pub(super) numbering: Option<Box<Numbering>>,
@@ -119,9 +120,13 @@ impl Past {
 
     /// Takes note of a member's event. False when it has been seen before.
     pub(super) fn take_client_seq(&mut self, member: MemberNumber, seq: u64) -> bool {
-        let known = self.client_seqs.iter().position(|(of, _)| *of == member);
+        let known = self.client_seqs.iter().rposition(|(of, _)| *of == member);
         match known {
             Some(at) if self.client_seqs[at].1 >= seq => return false,
+            Some(at) if at >= CLIENT_SEQS_MAX / 2 || self.client_seqs.len() <= CLIENT_SEQS_MAX / 2 => {
+                self.client_seqs[at].1 = seq;
+                return true;
+            }
             Some(at) => drop(self.client_seqs.remove(at)),
             None if self.client_seqs.len() >= CLIENT_SEQS_MAX => drop(self.client_seqs.remove(0)),
             None => {}
@@ -217,12 +222,12 @@ mod tests {
         assert!(past.take_client_seq(two, 3), "another member counts for itself");
         assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(6), Some(3)));
         assert_eq!(past.client_seq(MemberNumber(3)), None);
-        assert!(past.take_client_seq(one, 7));
         for number in 0..CLIENT_SEQS_MAX as u16 - 1 {
             assert!(past.take_client_seq(MemberNumber(100 + number), 1));
+            assert!(number != 600 || past.take_client_seq(one, 7));
         }
         assert_eq!(past.client_seqs().len(), CLIENT_SEQS_MAX);
-        assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(7), None), "who was silent longest");
+        assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(7), None), "who was silent long");
     }
 
     #[test]

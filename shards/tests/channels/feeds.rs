@@ -241,6 +241,8 @@ fn a_wish_that_makes_no_sense_is_a_400() {
         "?after=soon",
         "?positions=maybe",
         &format!("?types={}", many.join(",")),
+        // Each would be looked for among all before it.
+        &format!("?types={}", ["a"; 200].join(",")),
     ] {
         let client = feed(&mut node, 0, query, "");
         let answer = String::from_utf8(node.said(client)).expect("text");

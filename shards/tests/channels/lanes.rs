@@ -132,6 +132,8 @@ fn a_reader_is_not_sent_away_for_what_comes_at_once_and_one_that_does_not_read_i
             if !reads {
                 node.stuck.push(listener);
                 publish_at_once(&mut node, speaker, 1);
+                node.now = node.now + Micros::from_ms(100);
+                node.turn(0, Vec::new());
             }
             publish_at_once(&mut node, speaker, 200);
             node.unstick(listener);

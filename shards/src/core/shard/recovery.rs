@@ -21,6 +21,7 @@ use super::super::room::Room;
 use super::super::time::Micros;
 use super::event_forms::Spread;
 use super::rooms::Door;
+use super::welcome::Seated;
 use super::{Effects, Shard};
 
 /// Bits that every reader of JSON takes as they are: an epoch is a number there.
@@ -193,6 +194,14 @@ impl Shard {
         true
     }
 
+    /// Behind which event a member goes on: behind the one that it names where it is told all that it has missed since, and
+    /// otherwise behind the last.
+    pub(super) fn stands_at(&self, seated: &Seated) -> u64 {
+        let Some(room) = self.rooms.find(seated.room) else { return 0 };
+        let named = seated.back.and_then(Result::ok);
+        named.filter(|&after| missed(room, seated.member, after).is_ok()).unwrap_or(room.seq)
+    }
+
     /// Tells a member whether it can be told what it has missed since an event, and then tells it.
     pub(super) fn restore(
         &mut self,
@@ -298,7 +307,7 @@ impl Shard {
     }
 
     fn overhear(&mut self, key: RoomKey, to: Audience, json: &[u8]) {
-        let Some(room) = self.rooms.find(key).filter(|_| self.told.is_some()) else { return };
+        let Some(room) = self.told.as_ref().and_then(|_| self.rooms.find(key)) else { return };
         let (session, epoch, seq) = (room.session_id.clone(), self.epoch(key, room), room.seq);
         let told = Told { session, epoch, seq, to, json: json.into() };
         self.told.get_or_insert_default().push(told);

@@ -20,9 +20,9 @@ pub(super) struct Seated {
     pub(super) room: RoomKey,
     pub(super) member: MemberNumber,
     /// After which event it has missed some, where it has been here before.
-    back: Option<Result<u64, Unrecovered>>,
+    pub(super) back: Option<Result<u64, Unrecovered>>,
     /// Whether it has taken over from an older connection: to the others it was never away.
-    took_over: bool,
+    pub(super) took_over: bool,
 }
 
 impl Shard {
