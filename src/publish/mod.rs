@@ -121,6 +121,12 @@ impl Publishing {
         }
     }
 
+    /// What is answered to a publication whose batch has taken all the time that it may: it is not published.
+    pub(crate) fn not_begun(&self) -> Arc<Given> {
+        self.count(Undeliverable::Overloaded.name());
+        Arc::new(answer::not_begun())
+    }
+
     /// Notes a request that was no publication.
     pub(crate) fn count_invalid(&self) {
         self.count(answer::INVALID);
