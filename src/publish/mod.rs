@@ -147,10 +147,12 @@ impl Publishing {
         outcome: Result<Reach, NotPublished>,
         to_be_heard: Option<Box<Publication>>,
     ) -> Result<Reach, NotPublished> {
-        let (Some(publication), Ok(reach)) = (to_be_heard, &outcome) else { return outcome };
+        let (Some(mut publication), Ok(reach)) = (to_be_heard, &outcome) else { return outcome };
         if reach.silent > 0 || reach.published.duplicate || reach.published.subscribers > 0 {
             return outcome;
         }
+        // Its owner knows the key by now, and would not publish it again.
+        publication.dedupe = None;
         let reason = Undeliverable::NoSubscriber;
         self.letters.take(DeadLetter { publication: *publication, reason });
         Err(NotPublished::Undeliverable(reason))
