@@ -53,6 +53,41 @@ fn a_gap_is_told_to_whoever_hears_on_while_it_asks_again() {
 }
 
 #[test]
+fn who_asks_twice_at_once_has_both_answers() {
+    let plain = json!({ "type": "channel.subscribe", "channel": "user:7:*" });
+    let after = json!({ "type": "channel.subscribe", "channel": "user:7:*", "after": 0 });
+    let all = json!({ "recovered": true, "missed": 2 });
+    let nothing = json!({ "recovered": null, "missed": null });
+    for (asked, expected, told) in [
+        ([&after, &plain], [&all, &nothing], &[1, 2, 3][..]),
+        ([&plain, &after], [&nothing, &all], &[1, 2, 3]),
+        ([&plain, &plain], [&nothing, &nothing], &[3]),
+        ([&after, &after], [&all, &all], &[1, 2, 1, 2, 3]),
+    ] {
+        let (mut node, far, owner) = far_one();
+        let near = node.client(owner);
+        (1..=2).for_each(|n| drop(publish(&mut node, "user:7:a", n)));
+        node.settle();
+        for client in [far, near] {
+            asked.iter().for_each(|event| node.say(client, &event.to_string()));
+        }
+        node.settle();
+        publish(&mut node, "user:7:a", 3);
+        node.settle();
+        for client in [far, near] {
+            let heard = node.heard(client);
+            let answers = heard.iter().filter(|event| event["type"] == "channel.subscribed");
+            let answers: Vec<_> = answers
+                .map(|event| json!({ "recovered": event["recovered"], "missed": event["missed"] }))
+                .collect();
+            assert_eq!(answers.iter().collect::<Vec<_>>(), expected, "{asked:?}");
+            let data: Vec<_> = heard.iter().filter_map(|event| event["data"].as_u64()).collect();
+            assert_eq!(data, told, "{asked:?}");
+        }
+    }
+}
+
+#[test]
 fn a_subscription_goes_on_when_there_is_no_room_to_ask_again() {
     let (mut node, far, owner) = far_one();
     subscribe(&mut node, far, "user:7:*");

@@ -20,10 +20,18 @@ use super::Shard;
 #[derive(Debug)]
 pub(super) struct Subscription {
     pattern: Pattern,
-    /// The question that is out about it; zero when none is.
-    ticket: u64,
+    /// Those that are out about it, in their order.
+    questions: Vec<Question>,
     /// Whether it is in the tree, so that what comes is told.
     live: bool,
+}
+
+/// A question to the owner of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    ticket: u64,
+    /// Whether it asks for what was missed.
+    after: bool,
 }
 
 /// Somebody who has asked what was missed of a stream of another shard, and hears some of that stream meanwhile.
@@ -167,16 +175,17 @@ impl Shard {
         }
         let begins = self.note_subscription(key, &pattern)?;
         let Some(stream) = stream else {
-            self.note_question(key, &pattern, 0, true);
+            self.go_live(key, &pattern);
             self.tell_subscribed(now, key, &pattern, None, None);
             return Ok(());
         };
         let owner = super::super::channel::owner(&stream, self.config.shards);
         self.channels.last_ticket += 1;
         let ticket = self.channels.last_ticket;
+        let question = Question { ticket, after: after.is_some() };
         let join = Join { conn: key, ticket, pattern: pattern.clone(), after };
         if owner == self.id {
-            self.note_question(key, &pattern, ticket, false);
+            self.note_question(key, &pattern, question);
             let joined = self.standing_for(now, &stream, join);
             self.joined(now, joined);
             return Ok(());
@@ -188,10 +197,8 @@ impl Shard {
             }
             return Err(ClientError::new("overloaded", "There was no room for it on the way. Try again."));
         }
-        // What it heard meanwhile would be in what it missed as well.
-        let hears_on = after.is_none() && self.is_live(key, &pattern);
-        self.note_question(key, &pattern, ticket, hears_on);
-        if after.is_some() {
+        self.note_question(key, &pattern, question);
+        if question.after {
             let stream = stream.into();
             self.channels.asking.push(Asking { conn: key, ticket, stream, told: Vec::new() });
         }
@@ -209,30 +216,30 @@ impl Shard {
             let message = format!("A connection may have {most} subscriptions.");
             return Err(ClientError::new("too_many_subscriptions", message));
         }
-        let subscription = Subscription { pattern: pattern.clone(), ticket: 0, live: false };
+        let subscription = Subscription { pattern: pattern.clone(), questions: Vec::new(), live: false };
         self.channels.subscribers.entry(key).or_default().push(subscription);
         self.quotas.interest.add(self.id, pattern);
         self.counters.channels.subscriptions += 1;
         Ok(true)
     }
 
-    fn is_live(&self, key: ConnKey, pattern: &Pattern) -> bool {
-        let mut known = self.channels.subscribers.get(&key).into_iter().flatten();
-        known.any(|known| known.pattern == *pattern && known.live)
-    }
-
-    /// Notes the question that is out about a subscription, and whether what comes meanwhile is told.
-    fn note_question(&mut self, key: ConnKey, pattern: &Pattern, ticket: u64, live: bool) {
+    /// Notes that a question about a subscription is out.
+    fn note_question(&mut self, key: ConnKey, pattern: &Pattern, question: Question) {
         let mut known = self.channels.subscribers.get_mut(&key).into_iter().flatten();
         let Some(known) = known.find(|known| known.pattern == *pattern) else { return };
-        let before = std::mem::replace(&mut known.ticket, ticket);
-        known.live = live;
-        self.channels.asking.retain(|asking| before == 0 || asking.ticket != before);
-        if live {
-            self.channels.tree.insert(pattern, key);
-        } else {
+        known.questions.push(question);
+        if question.after {
+            // What it heard meanwhile would be in what it missed as well.
+            known.live = false;
             self.channels.tree.remove(pattern, key);
         }
+    }
+
+    /// From now on what comes is told.
+    fn go_live(&mut self, key: ConnKey, pattern: &Pattern) {
+        let known = self.channels.subscribers.get_mut(&key).into_iter().flatten();
+        known.filter(|known| known.pattern == *pattern).for_each(|known| known.live = true);
+        self.channels.tree.insert(pattern, key);
     }
 
     /// Notes whom a message is told who will be told it again: it is news only once.
@@ -254,12 +261,10 @@ impl Shard {
     /// The owner has answered: the subscription begins here.
     pub(super) fn joined(&mut self, now: Micros, joined: Joined) {
         let Joined { conn, ticket, standing: Standing { at, missed } } = joined;
-        let mut known = self.channels.subscribers.get_mut(&conn).into_iter().flatten();
         // It may have ended meanwhile, or begun anew.
-        let Some(known) = known.find(|known| known.ticket == ticket) else { return };
-        let pattern = known.pattern.clone();
-        let asking = self.channels.asking.iter().find(|asking| asking.ticket == ticket);
-        let told = asking.map_or(&[][..], |asking| &asking.told);
+        let Some((pattern, is_last)) = self.answered(conn, ticket) else { return };
+        let asking = self.channels.asking.iter().position(|asking| asking.ticket == ticket);
+        let told = asking.map_or(Vec::new(), |at| self.channels.asking.swap_remove(at).told);
         let is_news = |delivery: &Arc<Delivery>| !told.contains(&delivery.at.seq);
         let missed = missed.map(|missed| missed.map(|all| all.into_iter().filter(is_news).collect()));
         let missed = missed.map(|missed| missed.and_then(|missed| self.fits_lane(conn, missed)));
@@ -275,7 +280,23 @@ impl Shard {
                 self.tell_message(now, &[conn], &delivery, true);
             }
         }
-        self.note_question(conn, &pattern, 0, true);
+        // Otherwise what comes is in the answer that is to come.
+        if is_last {
+            self.go_live(conn, &pattern);
+        }
+    }
+
+    /// Notes that a question has its answer: about which subscription, and whether none is out that asks for what was missed.
+    fn answered(&mut self, conn: ConnKey, ticket: u64) -> Option<(Pattern, bool)> {
+        for known in self.channels.subscribers.get_mut(&conn)? {
+            let place = known.questions.iter().position(|question| question.ticket == ticket);
+            if let Some(place) = place {
+                known.questions.remove(place);
+                let is_last = known.questions.iter().all(|question| !question.after);
+                return Some((known.pattern.clone(), is_last));
+            }
+        }
+        None
     }
 
     /// What was missed, if half of a lane has room for it.
@@ -343,7 +364,8 @@ impl Shard {
 
     fn forget_subscription(&mut self, key: ConnKey, ended: &Subscription) {
         self.channels.tree.remove(&ended.pattern, key);
-        self.channels.asking.retain(|asking| ended.ticket == 0 || asking.ticket != ended.ticket);
+        let out = &ended.questions;
+        self.channels.asking.retain(|asking| out.iter().all(|question| question.ticket != asking.ticket));
         self.quotas.interest.remove(self.id, &ended.pattern);
         self.counters.channels.subscriptions -= 1;
     }
