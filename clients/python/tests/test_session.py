@@ -5,7 +5,8 @@ import random
 import pytest
 
 from voxhall import QueueFull
-from voxhall.session import Numbers, Session, matches
+from voxhall.channels import matches
+from voxhall.session import Numbers, Session
 
 ROUNDS = 500
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from .channels import Position, Subscriptions, unsubscribe_event
 from .codec import Event
 from .errors import QueueFull
 
@@ -70,15 +71,6 @@ class Numbers:
         return True
 
 
-@dataclass
-class Subscription:
-    """A channel, or a pattern of them, that the user wants."""
-
-    after: str | int | None = None
-    """The position of its last message."""
-    ids: deque[str | int] = field(default_factory=lambda: deque(maxlen=512))
-
-
 class Session:
     """One member of a room, across all of its connections."""
 
@@ -87,9 +79,8 @@ class Session:
         self.member: int | None = None
         self.state: Event = {}
         self.phase = Phase.AWAY
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions = Subscriptions()
         self.unsent: deque[Event | bytes] = deque()
-        self._unsubscribed: set[str] = set()
         self._sent: deque[Event] = deque()
         self._queue_max = queue_max
         self._client_seq = 0
@@ -134,9 +125,12 @@ class Session:
             self._created(event, taken)
         elif kind == "session.restored":
             self._restored(event, taken)
-        elif kind.startswith("channel."):
-            if self._channel(event):
+        elif kind == "channel.message":
+            if self.subscriptions.take(event):
                 taken.events.append(event)
+        elif kind == "channel.subscribed":
+            self.subscriptions.begun(event)
+            taken.events.append(event)
         elif isinstance(event.get("seq"), int):
             self._numbered(event, taken)
         else:
@@ -183,11 +177,7 @@ class Session:
 
     def _go_live(self, confirmed: int | None, taken: Taken) -> None:
         self.phase = Phase.LIVE
-        for channel in self._unsubscribed:
-            taken.replies.append(unsubscribe_event(channel))
-        self._unsubscribed.clear()
-        for channel, subscription in self.subscriptions.items():
-            taken.replies.append(subscribe_event(channel, subscription.after))
+        taken.replies.extend(self.subscriptions.again())
         if confirmed is None:
             # Somebody new, as the server sees it, whose numbers begin at 1.
             if self._sent:
@@ -211,23 +201,6 @@ class Session:
             fresh = (one for one in [*self._held, event] if self._numbers.is_new(one["seq"]))
             taken.events.extend(fresh)
             self._held = None
-
-    def _channel(self, event: Event) -> bool:
-        """Whether an event of a channel is new, as far as ids tell. Notes where its subscriptions stand."""
-        position, channel = event.get("id", event.get("offset")), event.get("channel")
-        if not isinstance(channel, str) or position is None:
-            return True
-        if event["type"] == "channel.subscribed" and channel in self.subscriptions:
-            self.subscriptions[channel].after = position
-        if event["type"] != "channel.message":
-            return True
-        theirs = [one for pattern, one in self.subscriptions.items() if matches(pattern, channel)]
-        fresh = [one for one in theirs if position not in one.ids]
-        for subscription in fresh:
-            subscription.ids.append(position)
-            subscription.after = position
-        # A token may subscribe too, and then nobody here has asked for it.
-        return bool(fresh) or not theirs
 
     def _learn(self, event: Event, taken: Taken) -> None:
         kind = event["type"]
@@ -257,19 +230,16 @@ class Session:
 
     # Events of the user.
 
-    def subscribe(self, channel: str, after: str | int | None) -> Event | None:
+    def subscribe(self, channel: str, after: Position | None) -> Event | None:
         """Notes that a channel is wanted; gives what has to be sent now."""
-        self._unsubscribed.discard(channel)
-        self.subscriptions[channel] = Subscription(after)
-        return subscribe_event(channel, after) if self.phase is Phase.LIVE else None
+        request = self.subscriptions.add(channel, after)
+        return request if self.phase is Phase.LIVE else None
 
     def unsubscribe(self, channel: str) -> Event | None:
         """Notes that it is not any more."""
-        self.subscriptions.pop(channel, None)
-        if self.phase is Phase.LIVE:
-            return unsubscribe_event(channel)
-        self._unsubscribed.add(channel)
-        return None
+        live = self.phase is Phase.LIVE
+        self.subscriptions.remove(channel, told=live)
+        return unsubscribe_event(channel) if live else None
 
     def push(self, event: Event) -> None:
         """Numbers an event, and lets it wait for its turn."""
@@ -314,26 +284,6 @@ class Session:
         """The server has taken the user's events up to this one."""
         while self._sent and self._sent[0]["client_seq"] <= client_seq:
             self._sent.popleft()
-
-
-def subscribe_event(channel: str, after: str | int | None) -> Event:
-    event: Event = {"type": "channel.subscribe", "channel": channel}
-    return event if after is None else {**event, "after": after}
-
-
-def unsubscribe_event(channel: str) -> Event:
-    return {"type": "channel.unsubscribe", "channel": channel}
-
-
-def matches(pattern: str, channel: str) -> bool:
-    """Whether a subscription has a channel: `*` is one segment, at the end the rest."""
-    wanted, parts = pattern.split(":"), channel.split(":")
-    for at, segment in enumerate(wanted):
-        if segment == "*" and at == len(wanted) - 1:
-            return len(parts) > at
-        if at >= len(parts) or segment not in ("*", parts[at]):
-            return False
-    return len(parts) == len(wanted)
 
 
 def _resume(session: Event) -> dict[str, Any]:
