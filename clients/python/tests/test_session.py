@@ -144,3 +144,15 @@ def test_the_queue_is_full_only_without_a_connection() -> None:
 def test_patterns() -> None:
     assert matches("user:7:*", "user:7:operation:1") and matches("a:*:c", "a:b:c") and matches("a:b", "a:b")
     assert not matches("user:7:*", "user:7") and not matches("a:*:c", "a:b:d") and not matches("a", "a:b")
+
+
+def test_what_a_room_has_no_more_is_a_gap() -> None:
+    session = Session(queue_max=1)
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "t", "seq": 7}}})
+    session.lose()
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "u", "seq": 3}}})
+    taken = session.take({"type": "session.restored", "recovered": False, "reason": "room_ended", "last_seq": 3})
+    assert [one["type"] for one in taken.events] == ["session.restored", "client.gap"]
+    assert taken.events[1] == {"type": "client.gap", "channel": None, "after": 7, "reason": "room_ended"}

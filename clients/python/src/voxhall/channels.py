@@ -21,18 +21,29 @@ class Subscription:
         """The position of the last message, or where the subscription began."""
         self.one_stream: bool | None = None
         """A pattern may name several streams, which have no common position: the server says which. Nothing before it has."""
+        self.catches_up = False
+        """What was lost on the way is asked for: until there is an answer, later messages are no position."""
         self._seen: dict[tuple[object, Position], None] = {}
 
     @property
     def request(self) -> Event:
         return subscribe_event(self.channel, None if self.one_stream is False else self.after)
 
-    def begun(self, event: Event) -> None:
-        """The subscription has begun. Its position is behind what was missed, if that is still to come."""
+    def begun(self, event: Event) -> Event | None:
+        """The subscription has begun, or something of it is lost; gives the request or the gap that comes of that. The
+        position is behind what was missed, if that is still to come."""
         position = event.get("id", event.get("offset"))
         self.one_stream = position is not None
+        lost = event.get("recovered") is False
+        if lost and event.get("reason") == "overloaded" and self.one_stream and self.after is not None:
+            # Lost between shards; the history may have it.
+            self.catches_up = True
+            return self.request
+        self.catches_up = False
+        gap = gap_event(self.channel, self.after, event.get("reason")) if lost else None
         if position is not None and not (event.get("recovered") is True and event.get("missed")):
             self.after = position
+        return gap
 
     def take(self, message: Event) -> bool:
         """Whether the message is new here."""
@@ -46,7 +57,8 @@ class Subscription:
         self._seen[name] = None
         if len(self._seen) > SEEN_MAX:
             del self._seen[next(iter(self._seen))]
-        self.after = position
+        if not self.catches_up:
+            self.after = position
         return True
 
 
@@ -70,16 +82,22 @@ class Subscriptions:
             self._given_up.add(channel)
 
     def again(self) -> Iterator[Event]:
-        """What to ask on a new connection."""
+        """What to ask on a new connection, and the gaps: what was missed of several streams nobody can say."""
         yield from map(unsubscribe_event, self._given_up)
         self._given_up.clear()
         for subscription in self._all.values():
             yield subscription.request
+            if subscription.one_stream is False:
+                yield gap_event(subscription.channel, None, "several_streams")
 
-    def begun(self, event: Event) -> None:
-        """`channel.subscribed` has come."""
-        if (subscription := self._all.get(str(event.get("channel")))) is not None:
-            subscription.begun(event)
+    def begun(self, event: Event) -> Event | None:
+        """`channel.subscribed` has come; gives the request or the gap that comes of it."""
+        subscription = self._all.get(str(event.get("channel")))
+        if subscription is not None:
+            return subscription.begun(event)
+        # By its token; nobody here has asked for it.
+        lost = event.get("recovered") is False
+        return gap_event(event.get("channel"), None, event.get("reason")) if lost else None
 
     def take(self, message: Event) -> bool:
         """Whether a message is new to one of those that it is for."""
@@ -99,6 +117,11 @@ def subscribe_event(channel: str, after: Position | None) -> Event:
 
 def unsubscribe_event(channel: str) -> Event:
     return {"type": "channel.unsubscribe", "channel": channel}
+
+
+def gap_event(channel: object, after: Position | None, reason: object) -> Event:
+    """Something is lost to the user: messages of a channel, or where that is none, events of the room."""
+    return {"type": "client.gap", "channel": channel, "after": after, "reason": reason or "unknown"}
 
 
 def matches(pattern: str, channel: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from .channels import Position, Subscriptions, unsubscribe_event
+from .channels import Position, Subscriptions, gap_event, unsubscribe_event
 from .codec import Event
 from .errors import QueueFull
 
@@ -39,6 +39,11 @@ class Taken:
     """For the user, in order."""
     replies: list[Event] = field(default_factory=list)
     """To be sent before anything that waits."""
+
+    def add(self, *events: Event | None) -> None:
+        """Gaps are for the user, and requests for the server."""
+        for event in filter(None, events):
+            (self.events if event["type"] == "client.gap" else self.replies).append(event)
 
 
 class Numbers:
@@ -129,8 +134,8 @@ class Session:
             if self.subscriptions.take(event):
                 taken.events.append(event)
         elif kind == "channel.subscribed":
-            self.subscriptions.begun(event)
             taken.events.append(event)
+            taken.add(self.subscriptions.begun(event))
         elif isinstance(event.get("seq"), int):
             self._numbered(event, taken)
         else:
@@ -162,7 +167,8 @@ class Session:
             self._numbers.begin_at(_int(event.get("last_seq"), 0))
         if isinstance(event.get("state"), dict):
             self.state = event["state"]
-        taken.events.extend([*held, event] if coming_back else [event, *held])
+        gap = [] if recovered else [gap_event(None, after, event.get("reason"))]
+        taken.events.extend([*held, event, *gap] if coming_back else [event, *gap, *held])
         if coming_back:
             self._adopt()
             confirmed = event.get("client_seq")
@@ -177,7 +183,7 @@ class Session:
 
     def _go_live(self, confirmed: int | None, taken: Taken) -> None:
         self.phase = Phase.LIVE
-        taken.replies.extend(self.subscriptions.again())
+        taken.add(*self.subscriptions.again())
         if confirmed is None:
             # Somebody new, as the server sees it, whose numbers begin at 1.
             if self._sent:
