@@ -104,6 +104,7 @@ class Client:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self._feed.stop()
 
     @property
     def ended(self) -> Ended | None:
@@ -144,8 +145,9 @@ class Client:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Every event from the first on. Ends quietly after `close`, and with `Ended` when the server ended it."""
-        while (event := await self._feed.take(self._feed.events)) is not None:
-            yield event
+        async with self._feed.loop():
+            while (event := await self._feed.take(self._feed.events)) is not None:
+                yield event
 
     async def audio(self) -> AsyncIterator[Audio]:
         """Every piece of audio; who falls behind loses the oldest."""
@@ -284,8 +286,8 @@ class Client:
         self._asked_again = True
         return may
 
-    async def _give(self, item: Item) -> None:
-        if isinstance(item, dict) and item["type"] == "session.created":
+    async def _give(self, *items: Item) -> None:
+        if any(isinstance(item, dict) and item["type"] == "session.created" for item in items):
             self._was_welcomed, self._asked_again = True, False
             self._dialer.worked()
-        await self._feed.give(item)
+        await self._feed.give(*items)

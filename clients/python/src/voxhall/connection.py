@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Awaitable, Callable, Coroutine
 
 from .clock import Clock
-from .codec import Event, Item, append_event, codec_of
+from .codec import Event, append_event, codec_of
 from .errors import LinkClosed, Unreadable
 from .links import Link
 from .session import Session
@@ -54,7 +54,7 @@ class Connection:
         link: Link,
         session: Session,
         clock: Clock,
-        give: Callable[[Item], Awaitable[None]],
+        give: Callable[..., Awaitable[None]],
         on_sent: Callable[[], Awaitable[None]],
         on_stable: Callable[[], None],
     ):
@@ -145,8 +145,8 @@ class Connection:
         elif event["type"] == "session.draining":
             self._start(self._move(event.get("reconnect_in_ms")))
         self.wake()
-        for one in taken.events:
-            await self._give(one)
+        # All at once: they count as given, whatever becomes of this connection meanwhile.
+        await self._give(*taken.events)
 
     async def _write(self) -> None:
         while True:
