@@ -99,3 +99,31 @@ def test_what_a_handler_raises_is_not_kept_from_who_reads() -> None:
             await feed.give(event(0))
 
     play(scene)
+
+
+@pytest.mark.parametrize("looping", [True, False])
+def test_whoever_waits_for_the_server_lets_it_be_heard(looping: bool) -> None:
+    async def scene() -> None:
+        feed, heard = Feed(), asyncio.Event()
+
+        async def answer(_: object) -> None:
+            """As `send` does when it has to know first what has arrived."""
+            async with feed.changed:
+                with feed.pressed():
+                    await feed.changed.wait_for(heard.is_set)
+
+        async def read() -> None:
+            for n in range(2 * EVENTS_MAX):
+                await feed.give(event(n))
+            heard.set()
+            await feed.wake()
+
+        reading = asyncio.create_task(read())
+        if looping:
+            async with feed.loop():
+                await answer(await feed.take(feed.events))
+        else:
+            feed.on("room.message", answer)
+        await reading
+
+    play(scene)

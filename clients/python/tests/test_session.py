@@ -129,16 +129,28 @@ def test_a_number_that_is_too_old_to_tell_is_a_duplicate() -> None:
     assert not numbers.is_new(3) and numbers.is_new(4) and numbers.position == 4
 
 
-def test_the_queue_is_full_only_without_a_connection() -> None:
+def test_the_queue_is_bounded_with_and_without_a_connection() -> None:
     session = Session(queue_max=1)
     session.push({"type": "a"})
     with pytest.raises(QueueFull):
         session.push({"type": "b"})
+    assert not session.is_crowded
     session.begin()
     session.take({"type": "session.created", "session": {}})
-    session.push({"type": "b"})
+    assert session.is_crowded and session.pop() == {"type": "a", "client_seq": 1}
+    # What is on its way counts too, and goes only when the server has it.
+    for n in range(2, 5):
+        session.push({"type": "b"})
+        assert (session.pop() or {})["client_seq"] == n
+    assert session.is_crowded and session.outgoing.is_curious
+    with pytest.raises(QueueFull):
+        session.push({"type": "c"})
+    assert session.outgoing.ping() == {"type": "ping", "t": 4} and not session.outgoing.is_curious
+    # A pong of the user's own, whatever it says, is none of ours.
+    session.take({"type": "pong", "t": 1_700_000_000})
     assert session.is_crowded
-    assert [session.pop()["client_seq"], session.pop()["client_seq"], session.pop()] == [1, 2, None]
+    session.take({"type": "pong", "t": 4})
+    assert not session.is_crowded and session.outgoing.is_sure
 
 
 def test_patterns() -> None:

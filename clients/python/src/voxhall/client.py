@@ -157,8 +157,8 @@ class Client:
     # Events to the server.
 
     async def send(self, event: Event) -> None:
-        """Sends an event. While there is no connection it waits; when too many do, this raises `QueueFull`. Events are
-        numbered, so that none is lost and none taken twice."""
+        """Sends an event. While there is no connection it waits; when too many do, this raises `QueueFull`. Over a connection
+        this returns when there is room for it. Events are numbered, so that none is lost and none taken twice."""
         await self._push(lambda: self._session.push(event))
 
     async def room_send(self, data: Any, to: int | None = None) -> None:
@@ -196,11 +196,17 @@ class Client:
 
     async def _push(self, push: Callable[[], None]) -> None:
         async with self._feed.changed:
-            await self._feed.changed.wait_for(lambda: not self._session.is_crowded or self.ended is not None)
+            if not self._may_push():
+                with self._feed.pressed():
+                    await self._feed.changed.wait_for(self._may_push)
             self._check()
             push()
         if self._connection is not None:
             self._connection.wake()
+
+    def _may_push(self) -> bool:
+        """Whether there is room, or no use in waiting for it."""
+        return not self._session.is_crowded or self.ended is not None or self._feed.is_stuffed
 
     def _reply(self, event: Event | None) -> None:
         if event is not None and self._connection is not None:

@@ -12,13 +12,15 @@ from .clock import Clock
 from .codec import Event, append_event, codec_of
 from .errors import LinkClosed, Unreadable
 from .links import Link
-from .session import Session
+from .session import Phase, Session
 
 CONNECT_S = 10.0
 STABLE_S = 10.0
 # Somewhat less than the server's own pings, and than what routers on the way forget.
 PING_S = 20.0
 SILENCE_S = 10.0
+# How long events may be on their way before the server is asked for them.
+CONFIRM_S = 2.0
 
 # Events that go in one request, where they go in requests.
 TOGETHER_MAX = 64
@@ -67,6 +69,7 @@ class Connection:
         self._heard = 0
         self._heard_at = clock.now()
         self._giving = False
+        self._confirming = False
         self._parts: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
@@ -153,13 +156,32 @@ class Connection:
             self._more.clear()
             await self._send_waiting()
             await self._on_sent()
+            self._ask_what_arrived()
             await self._more.wait()
 
     async def _send_waiting(self) -> None:
         while messages := self._take_waiting():
             confirmed = await self._link.send(messages)
             if confirmed is not None:
-                self._session.confirm(confirmed)
+                self._session.outgoing.taken(confirmed)
+
+    def _ask_what_arrived(self) -> None:
+        """Who sends much learns in time what has arrived, and everybody after a while."""
+        outgoing = self._session.outgoing
+        if self._session.phase is not Phase.LIVE:
+            return
+        if outgoing.is_curious:
+            self.reply(outgoing.ping())
+        if not outgoing.is_sure and not self._confirming:
+            self._confirming = True
+            self._start(self._confirm())
+
+    async def _confirm(self) -> None:
+        while not self._session.outgoing.is_sure:
+            await self._clock.sleep("confirm", CONFIRM_S)
+            if not self._session.outgoing.is_sure:
+                self.reply(self._session.outgoing.ping())
+        self._confirming = False
 
     def _take_waiting(self) -> list[str | bytes]:
         """What is next to be sent, and can go together."""
@@ -194,7 +216,7 @@ class Connection:
                 await self._clock.sleep("ping", max(rest, 0.0) or PING_S)
                 continue
             heard = self._heard
-            self.reply(self._session.ping())
+            self.reply(self._session.outgoing.ping())
             await self._clock.sleep("silence", SILENCE_S)
             if self._heard == heard and not self._giving:
                 return Outcome(CUT, "nothing came for too long")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, AsyncIterator, Callable, Iterator
 
 from .codec import Audio, Item
 from .errors import Ended
@@ -16,6 +16,8 @@ Handler = Callable[[Any], object]
 # What waits for a loop; where one does not keep up nothing more is read, and the server sees that. Where there is none, the
 # oldest go.
 EVENTS_MAX = 1024
+# What is read beyond that while somebody waits in `send` for the server's word.
+LATE_MAX = 8192
 # Pieces of audio that wait for a user; the oldest go first.
 AUDIO_MAX = 512
 
@@ -30,6 +32,7 @@ class Feed:
         self.audio: deque[Any] = deque(maxlen=AUDIO_MAX)
         self._handlers: dict[str, list[Handler]] = {}
         self._loops = 0
+        self._pressed = 0
         # Taken from the server and not given yet, and the task that gives it: a connection that ends takes neither away.
         self._late: deque[Item] = deque()
         self._giver: asyncio.Task[None] | None = None
@@ -41,15 +44,32 @@ class Feed:
         return lambda: handlers.remove(handler)
 
     async def give(self, *items: Item) -> None:
-        """Gives these to the user, in order. Waits for handlers, and for a loop that does not keep up. What a handler raises
-        is raised here."""
+        """Gives these to the user, in order. Waits for handlers, and for a loop that does not keep up, but not while one of
+        them may itself be waiting for what is to be read. What a handler raises is raised here."""
         self._late.extend(items)
         if self._giver is None and self._late:
             self._giver = asyncio.create_task(self._give_late())
         async with self.changed:
-            await self.changed.wait_for(lambda: self._giver is None)
+            if self.is_stuffed:
+                self.changed.notify_all()
+            await self.changed.wait_for(lambda: self._giver is None or (self._pressed > 0 and not self.is_stuffed))
         if self._fault is not None:
             raise self._fault
+
+    @property
+    def is_stuffed(self) -> bool:
+        """Whether so much waits for the user that nothing more is read, whoever waits for it."""
+        return len(self._late) >= LATE_MAX
+
+    @contextmanager
+    def pressed(self) -> Iterator[None]:
+        """While somebody waits for what the server says."""
+        self._pressed += 1
+        self.changed.notify_all()
+        try:
+            yield
+        finally:
+            self._pressed -= 1
 
     async def _give_late(self) -> None:
         try:

@@ -12,12 +12,10 @@ from typing import Any
 
 from .channels import Position, Subscriptions, gap_event, unsubscribe_event
 from .codec import Event
-from .errors import QueueFull
+from .outgoing import Outgoing
 
 # Numbers remembered, so that nothing is given to the user twice: far more than a room keeps.
 RECENT_MAX = 8192
-# Events kept until the server has confirmed them.
-SENT_MAX = 1024
 # Events held back while a gap is being filled; more than a lane holds.
 HELD_MAX = 8192
 
@@ -85,10 +83,7 @@ class Session:
         self.state: Event = {}
         self.phase = Phase.AWAY
         self.subscriptions = Subscriptions()
-        self.unsent: deque[Event | bytes] = deque()
-        self._sent: deque[Event] = deque()
-        self._queue_max = queue_max
-        self._client_seq = 0
+        self.outgoing = Outgoing(queue_max)
         self._token: str | None = None
         self.welcome: Event = {}
         """The `session` of the present connection's welcome."""
@@ -114,8 +109,7 @@ class Session:
         """It is over."""
         self.phase = Phase.AWAY
         self.welcome = {}
-        # Speech that is late is of no use.
-        self.unsent = deque(one for one in self.unsent if not isinstance(one, bytes))
+        self.outgoing.lose()
 
     # Events from the server.
 
@@ -184,17 +178,10 @@ class Session:
     def _go_live(self, confirmed: int | None, taken: Taken) -> None:
         self.phase = Phase.LIVE
         taken.add(*self.subscriptions.again())
-        if confirmed is None:
-            # Somebody new, as the server sees it, whose numbers begin at 1.
-            if self._sent:
-                taken.events.append({"type": "client.unconfirmed", "events": list(self._sent)})
-            self._sent.clear()
-            self._client_seq = 0
-            self.unsent = deque(self._number(event) for event in self.unsent)
-        else:
-            self.confirm(confirmed)
-            self.unsent.extendleft(reversed(self._sent))
-            self._sent.clear()
+        if confirmed is not None:
+            self.outgoing.settle(confirmed)
+        elif unconfirmed := self.outgoing.begin_anew():
+            taken.events.append({"type": "client.unconfirmed", "events": unconfirmed})
 
     def _numbered(self, event: Event, taken: Taken) -> None:
         if self._held is None:
@@ -215,7 +202,7 @@ class Session:
             if isinstance(session, dict) and isinstance(session.get("state"), dict):
                 self.state = session["state"]
         elif kind == "pong":
-            self.confirm(_int(event.get("t"), 0))
+            self.outgoing.pong(event.get("t"))
         elif kind == "outbox.dropped" and event.get("class") != "audio" and event in taken.events:
             self._ask_for(event, taken)
 
@@ -248,48 +235,22 @@ class Session:
         return unsubscribe_event(channel) if live else None
 
     def push(self, event: Event) -> None:
-        """Numbers an event, and lets it wait for its turn."""
-        if self.phase is not Phase.LIVE and len(self.unsent) >= self._queue_max:
-            raise QueueFull(f"{len(self.unsent)} events wait for a connection")
-        self.unsent.append(self._number(event))
-
-    def _number(self, event: Event | bytes) -> Event | bytes:
-        if isinstance(event, bytes):
-            return event
-        self._client_seq += 1
-        return {**event, "client_seq": self._client_seq}
+        """Accepts an event."""
+        self.outgoing.push(event)
 
     @property
     def is_crowded(self) -> bool:
         """Whether who has a connection should wait before sending more."""
-        return self.phase is Phase.LIVE and len(self.unsent) >= self._queue_max
+        return self.phase is Phase.LIVE and self.outgoing.is_full
 
     def push_audio(self, payload: bytes) -> None:
         """Audio, in its place among the events; dropped where it could not go at once."""
         if self.phase is Phase.LIVE:
-            self.unsent.append(payload)
+            self.outgoing.push_audio(payload)
 
     def pop(self) -> Event | bytes | None:
         """What is next to be sent now."""
-        if self.phase is not Phase.LIVE or not self.unsent:
-            return None
-        event = self.unsent.popleft()
-        if isinstance(event, bytes):
-            return event
-        self._sent.append(event)
-        if len(self._sent) > SENT_MAX:
-            self._sent.popleft()
-        return event
-
-    def ping(self) -> Event:
-        """Asks whether the server is there, and has what was sent."""
-        last = self._sent[-1]["client_seq"] if self._sent else 0
-        return {"type": "ping", "t": last}
-
-    def confirm(self, client_seq: int) -> None:
-        """The server has taken the user's events up to this one."""
-        while self._sent and self._sent[0]["client_seq"] <= client_seq:
-            self._sent.popleft()
+        return self.outgoing.pop() if self.phase is Phase.LIVE else None
 
 
 def _resume(session: Event) -> dict[str, Any]:
