@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import voxhall
 from voxhall.backoff import Backoff
 from voxhall.codec import Audio, codec_of
 from voxhall.errors import LinkClosed, Unreadable
@@ -39,6 +40,45 @@ def test_what_a_codec_writes_has_the_event(subprotocol: str) -> None:
     codec = codec_of(subprotocol)
     event = {"type": "room.send", "data": {"text": "ü", "list": [1, 2.5, None, True]}}
     assert codec.read(codec.event(event)) == [event]
+
+
+def test_what_cannot_be_sent_is_said_so_by_send() -> None:
+    deep: object = 1
+    for _ in range(100_000):
+        deep = [deep]
+    never = [object(), {1, 2}, b"bytes", float("nan"), "\ud800", deep]
+
+    async def scene() -> None:
+        for subprotocol, wrong in (("voxhall.v1", never), ("voxhall.v1.msgpack", [*never, 2**70])):
+            # Nobody is there: what is accepted waits.
+            client = voxhall.Client("ws://127.0.0.1:1", "room", subprotocol=subprotocol, queue_max=2)
+            client.start()
+            for data in wrong:
+                with pytest.raises((TypeError, ValueError)):
+                    await client.room_send(data)
+                with pytest.raises((TypeError, ValueError)):
+                    await client.subscribe(data)  # type: ignore[arg-type]
+            with pytest.raises(TypeError):
+                await client.send_audio("words")  # type: ignore[arg-type]
+            event = {"type": "room.send", "data": {"list": (1, 2)}}
+            await client.send(event)
+            await client.send(event)
+            assert client.ended is None
+            with pytest.raises(voxhall.QueueFull):
+                await client.send(event)
+            await client.close()
+
+    asyncio.run(scene())
+
+
+def test_what_was_accepted_does_not_change_any_more() -> None:
+    event = {"type": "room.send", "data": {"list": (1, 2), 3: "three"}}
+    for subprotocol in ("voxhall.v1", "voxhall.v1.msgpack"):
+        codec = codec_of(subprotocol)
+        copy = codec.as_sent(event)
+        event["data"]["list"] = ()  # type: ignore[index]
+        assert codec.read(codec.event(copy)) == [{"type": "room.send", "data": {"list": [1, 2], "3": "three"}}]
+        event["data"]["list"] = (1, 2)  # type: ignore[index]
 
 
 def test_what_cannot_be_read_is_said_so() -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, AsyncIterator, Awaitable, Callable, Mapping, Union
 
 from .backoff import Backoff
+from .channels import subscribe_event, unsubscribe_event
 from .clock import Clock, SystemClock
 from .codec import V1, Audio, Event, Item, codec_of
 from .connection import CONNECT_S, Connection
@@ -55,7 +56,7 @@ class Client:
         random: Callable[[], float] = _random.random,
     ):
         # Says at once what is missing for it.
-        codec_of(subprotocol)
+        self._codec = codec_of(subprotocol)
         asked = {"engine": engine, "format": format, "rate": rate, **(query or {})}
         own = {key: str(value) for key, value in asked.items() if value is not None}
         self._token = token
@@ -158,7 +159,9 @@ class Client:
 
     async def send(self, event: Event) -> None:
         """Sends an event. While there is no connection it waits; when too many do, this raises `QueueFull`. Over a connection
-        this returns when there is room for it. Events are numbered, so that none is lost and none taken twice."""
+        this returns when there is room for it. Events are numbered, so that none is lost and none taken twice. What can't
+        be sent, because it is no JSON, raises `TypeError` or `ValueError`."""
+        event = self._codec.as_sent(event)
         await self._push(lambda: self._session.push(event))
 
     async def room_send(self, data: Any, to: int | None = None) -> None:
@@ -172,6 +175,8 @@ class Client:
 
     async def send_audio(self, payload: bytes) -> None:
         """Audio in the room's format. Without a connection it is dropped: speech that is late is of no use."""
+        # A copy of whatever has bytes; nothing else is taken.
+        payload = bytes(memoryview(payload))
         await self._push(lambda: self._session.push_audio(payload))
 
     async def publish(self, channel: str, data: Any, **options: Any) -> None:
@@ -181,11 +186,13 @@ class Client:
     async def subscribe(self, channel: str, after: str | int | None = None) -> None:
         """Subscribes to a channel or a pattern; again after each reconnect, from where it was."""
         self._check()
+        self._codec.as_sent(subscribe_event(channel, after))
         self._reply(self._session.subscribe(channel, after))
 
     async def unsubscribe(self, channel: str) -> None:
         """Takes a subscription back."""
         self._check()
+        self._codec.as_sent(unsubscribe_event(channel))
         self._reply(self._session.unsubscribe(channel))
 
     async def refresh_token(self) -> None:

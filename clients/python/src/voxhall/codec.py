@@ -54,6 +54,13 @@ def _json(text: str) -> Event:
         raise Unreadable(f"no JSON: {error}") from None
 
 
+def _text(event: Event) -> str:
+    text = json.dumps(event, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    # Half a surrogate is a character to Python, and to nobody else.
+    text.encode()
+    return text
+
+
 def _audio(flags: int, track: int, timestamp_ms: int, payload: bytes) -> Audio:
     return Audio(payload, bool(flags & 1), bool(flags & 2), track, timestamp_ms)
 
@@ -78,7 +85,19 @@ class Codec:
         return _with_audio(_json(message)) if message else []
 
     def event(self, event: Event) -> str | bytes:
-        return json.dumps(event, separators=(",", ":"))
+        return _text(event)
+
+    def as_sent(self, event: Event) -> Event:
+        """A copy of what will travel, which nobody changes any more. `TypeError` or `ValueError` for what can't: not as JSON, which
+        every event has to be for the fallback, or not in this subprotocol."""
+        try:
+            copy: Event = json.loads(_text(event))
+            self.event(copy)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+        return copy
 
     def audio(self, payload: bytes) -> str | bytes:
         return payload
