@@ -10,6 +10,7 @@ from voxhall.backoff import Backoff
 from voxhall.codec import Audio, codec_of
 from voxhall.errors import LinkClosed, Unreadable
 from voxhall.links import Address, seconds_of
+from voxhall.pace import Pace
 from voxhall.sse import Answer, EventStreamLink
 
 
@@ -21,6 +22,37 @@ def test_the_back_off_grows_to_its_cap_and_is_jittered_in_full() -> None:
     assert longest.next_s() == 1.0
     shortest = Backoff(lambda: 0.0)
     assert shortest.next_s() == 0.0 and shortest.next_s(at_least_s=2.0) == 2.0
+
+
+def test_the_pace_is_the_servers_and_goes_in_portions() -> None:
+    limits = {"messages_per_s": 200, "messages_burst": 400, "bytes_per_s": 1000, "message_bytes_max": 1000}
+    pace, now, sent = Pace(limits, 0.0), 0.0, []
+    assert pace.window == 200
+    while len(sent) < 1000:
+        if (wait := pace.wait_s(now)) > 0:
+            now += wait
+        else:
+            pace.pay(now, 0)
+            sent.append(now)
+    assert sent.count(0.0) == 200 and sent.count(sent[200]) == 50 and sent[200] == pytest.approx(0.25)
+    # Whatever the network does with what is younger than a second: never more than the burst.
+    assert all(late - early > 0.99 for early, late in zip(sent, sent[400:]))
+    pace.pay(now, 1000)
+    assert pace.wait_s(now + 0.3) == 0
+    pace.pay(now + 0.3, 1000)
+    assert pace.wait_s(now + 0.3) == pytest.approx(0.7)
+    pace.refused(now)
+    assert pace.wait_s(now + 3) == pytest.approx(1.0) and pace.wait_s(now + 4) == 0
+
+
+def test_without_limits_there_is_no_pace() -> None:
+    pace = Pace({"members_max": 64}, 0.0)
+    for _ in range(10_000):
+        assert pace.wait_s(0.0) == 0.0
+        pace.pay(0.0, 1 << 20)
+    assert pace.window is None
+    pace.refused(0.0)
+    assert pace.wait_s(1.0) == 3.0
 
 
 def test_retry_after() -> None:

@@ -142,10 +142,10 @@ def test_the_queue_is_bounded_with_and_without_a_connection() -> None:
     for n in range(2, 5):
         session.push({"type": "b"})
         assert (session.pop() or {})["client_seq"] == n
-    assert session.is_crowded and session.outgoing.is_curious
+    assert session.is_crowded and session.outgoing.is_curious()
     with pytest.raises(QueueFull):
         session.push({"type": "c"})
-    assert session.outgoing.ping() == {"type": "ping", "t": 4} and not session.outgoing.is_curious
+    assert session.outgoing.ping() == {"type": "ping", "t": 4} and not session.outgoing.is_curious()
     # A pong of the user's own, whatever it says, is none of ours.
     session.take({"type": "pong", "t": 1_700_000_000})
     assert session.is_crowded

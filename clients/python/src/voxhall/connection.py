@@ -12,7 +12,8 @@ from .clock import Clock
 from .codec import Event, append_event, codec_of
 from .errors import LinkClosed, Unreadable
 from .links import Link
-from .session import Phase, Session
+from .pace import Pace
+from .session import Phase, Session, is_refusal
 
 CONNECT_S = 10.0
 STABLE_S = 10.0
@@ -63,8 +64,11 @@ class Connection:
         self._link, self._session, self._clock = link, session, clock
         self._give, self._on_sent, self._on_stable = give, on_sent, on_stable
         self._codec = codec_of(link.subprotocol)
+        self._pace = Pace({}, clock.now())
+        self._resting = False
         self._replies: deque[Event] = deque()
         self._more = asyncio.Event()
+        self._sent = asyncio.Event()
         self._welcomed = asyncio.Event()
         self._heard = 0
         self._heard_at = clock.now()
@@ -89,6 +93,7 @@ class Connection:
             return outcome
         finally:
             self._session.lose()
+            self._sent.set()
             for part in self._parts:
                 part.cancel()
             await asyncio.gather(*self._parts, return_exceptions=True)
@@ -96,8 +101,11 @@ class Connection:
 
     async def close(self, code: int, reason: str) -> None:
         """Says goodbye, once the link has taken what waits."""
+        while (self._replies or self._session.has_waiting) and not self._end.done():
+            self._sent.clear()
+            self.wake()
+            await self._sent.wait()
         with contextlib.suppress(LinkClosed):
-            await self._send_waiting()
             await self._link.close(code, reason)
 
     def wake(self) -> None:
@@ -142,7 +150,11 @@ class Connection:
     async def _take(self, event: Event) -> None:
         taken = self._session.take(event)
         self._replies.extend(taken.replies)
-        if event["type"] == "session.created":
+        if is_refusal(event):
+            self._pace.refused(self._clock.now())
+        elif event["type"] == "session.created":
+            limits = self._session.welcome.get("limits")
+            self._pace = Pace(limits if isinstance(limits, dict) else {}, self._clock.now())
             self._link.identify(str(self._session.welcome.get("id", "")))
             self._welcomed.set()
         elif event["type"] == "session.draining":
@@ -156,7 +168,9 @@ class Connection:
             self._more.clear()
             await self._send_waiting()
             await self._on_sent()
+            self._sent.set()
             self._ask_what_arrived()
+            self._come_back_to_it()
             await self._more.wait()
 
     async def _send_waiting(self) -> None:
@@ -170,7 +184,7 @@ class Connection:
         outgoing = self._session.outgoing
         if self._session.phase is not Phase.LIVE:
             return
-        if outgoing.is_curious:
+        if outgoing.is_curious(self._pace.window):
             self.reply(outgoing.ping())
         if not outgoing.is_sure and not self._confirming:
             self._confirming = True
@@ -183,12 +197,36 @@ class Connection:
                 self.reply(self._session.outgoing.ping())
         self._confirming = False
 
+    def _come_back_to_it(self) -> None:
+        """More waits than may be sent at once. (Where too much is on its way, an answer wakes this.)"""
+        rest_s = self._pace.wait_s(self._clock.now())
+        # What is said first counts too.
+        if not self._replies and rest_s > 0 and self._session.has_waiting and not self._resting:
+            self._resting = True
+            self._start(self._rest(rest_s))
+
+    async def _rest(self, seconds: float) -> None:
+        await self._clock.sleep("pace", seconds)
+        self._resting = False
+        self.wake()
+
     def _take_waiting(self) -> list[str | bytes]:
         """What is next to be sent, and can go together."""
-        messages = [self._codec.event(self._replies.popleft()) for _ in range(len(self._replies))]
-        while len(messages) < TOGETHER_MAX and (waiting := self._session.pop()) is not None:
-            messages.append(self._form(waiting))
+        messages: list[str | bytes] = []
+        while self._replies:
+            self._put(self._codec.event(self._replies.popleft()), messages)
+        while len(messages) < TOGETHER_MAX and self._may_send() and (waiting := self._session.pop()) is not None:
+            self._put(self._form(waiting), messages)
         return messages
+
+    def _may_send(self) -> bool:
+        """Whether the user's next event may go: what was sent and refused would have to go again."""
+        return self._pace.wait_s(self._clock.now()) <= 0 and self._session.outgoing.is_within(self._pace.window)
+
+    def _put(self, message: str | bytes, messages: list[str | bytes]) -> None:
+        size = len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())
+        self._pace.pay(self._clock.now(), size)
+        messages.append(message)
 
     def _form(self, waiting: Event | bytes) -> str | bytes:
         if isinstance(waiting, bytes) and self._link.takes_bytes:

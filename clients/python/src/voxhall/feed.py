@@ -46,15 +46,22 @@ class Feed:
     async def give(self, *items: Item) -> None:
         """Gives these to the user, in order. Waits for handlers, and for a loop that does not keep up, but not while one of
         them may itself be waiting for what is to be read. What a handler raises is raised here."""
+        if self.ended is not None and self.ended.by_user:
+            return
         self._late.extend(items)
         if self._giver is None and self._late:
             self._giver = asyncio.create_task(self._give_late())
         async with self.changed:
             if self.is_stuffed:
                 self.changed.notify_all()
-            await self.changed.wait_for(lambda: self._giver is None or (self._pressed > 0 and not self.is_stuffed))
+            await self.changed.wait_for(self._may_read_on)
         if self._fault is not None:
             raise self._fault
+
+    def _may_read_on(self) -> bool:
+        if self._giver is None or (self.ended is not None and self.ended.by_user):
+            return True
+        return self._pressed > 0 and not self.is_stuffed
 
     @property
     def is_stuffed(self) -> bool:

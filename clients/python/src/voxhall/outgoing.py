@@ -31,14 +31,23 @@ class Outgoing:
         return waiting >= self._queue_max or waiting + len(self._sent) >= SENT_TIMES * self._queue_max
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether there is something to be sent."""
+        return bool(self._unsent)
+
+    def is_within(self, window: int | None) -> bool:
+        """Whether one more may be on its way."""
+        return window is None or len(self._sent) < window
+
+    @property
     def is_sure(self) -> bool:
         """Whether the server has taken all that was sent."""
         return not self._sent
 
-    @property
-    def is_curious(self) -> bool:
+    def is_curious(self, window: int | None = None) -> bool:
         """Whether so much was sent that it is time to ask what has arrived."""
-        return not self._pings and len(self._sent) * 4 > self._queue_max
+        much = len(self._sent) * 4 > self._queue_max or (window is not None and len(self._sent) * 2 > window)
+        return much and not self._pings
 
     def push(self, event: Event) -> None:
         """Numbers an event, and lets it wait for its turn."""
@@ -87,6 +96,17 @@ class Outgoing:
     def settle(self, client_seq: int) -> None:
         """The server has taken everything up to this number and nothing else: the rest goes again."""
         self.taken(client_seq)
+        self._send_again()
+
+    def refused(self) -> None:
+        """The server did not even read some of what was sent, nobody knows which: all that is unconfirmed goes again, and
+        an answer to what was asked before says nothing of it. It takes no number twice."""
+        self._pings.clear()
+        self._send_again()
+
+    def _send_again(self) -> None:
+        if self._sent:
+            self._last_sent = self._sent[0]["client_seq"] - 1
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
 

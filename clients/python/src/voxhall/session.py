@@ -203,6 +203,8 @@ class Session:
                 self.state = session["state"]
         elif kind == "pong":
             self.outgoing.pong(event.get("t"))
+        elif is_refusal(event):
+            self.outgoing.refused()
         elif kind == "outbox.dropped" and event.get("class") != "audio" and event in taken.events:
             self._ask_for(event, taken)
 
@@ -248,9 +250,20 @@ class Session:
         if self.phase is Phase.LIVE:
             self.outgoing.push_audio(payload)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is something to be sent now."""
+        return self.phase is Phase.LIVE and self.outgoing.has_waiting
+
     def pop(self) -> Event | bytes | None:
         """What is next to be sent now."""
         return self.outgoing.pop() if self.phase is Phase.LIVE else None
+
+
+def is_refusal(event: Event) -> bool:
+    """Whether the server takes nothing more, because it was too much."""
+    error = event.get("error")
+    return event["type"] == "error" and isinstance(error, dict) and error.get("code") == "rate_limit_exceeded"
 
 
 def _resume(session: Event) -> dict[str, Any]:

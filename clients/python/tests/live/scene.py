@@ -35,6 +35,8 @@ class Cutter:
         self.host, _, port = URL.removeprefix("ws://").partition(":")
         self.port = int(port)
         self.open = True
+        # What clients say gets lost on the way.
+        self.swallows = False
         self.pairs: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> "Cutter":
@@ -58,12 +60,18 @@ class Cutter:
             return
         far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
         self.pairs += [writer, far_writer]
-        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+        await asyncio.gather(
+            _carry(reader, far_writer, lambda: self.swallows), _carry(far_reader, writer, lambda: False)
+        )
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallows: Callable[[], bool]
+) -> None:
     try:
         while piece := await reader.read(65536):
+            if swallows():
+                continue
             writer.write(piece)
             await writer.drain()
     except OSError:
