@@ -138,9 +138,7 @@ class Session:
         return taken
 
     def _created(self, event: Event, taken: Taken) -> None:
-        session = event.get("session")
-        session = session if isinstance(session, dict) else {}
-        self.welcome = session
+        self.welcome = session = _object(event.get("session"))
         taken.events.append(event)
         if self._token is not None:
             self.phase = Phase.RESTORING
@@ -159,8 +157,8 @@ class Session:
         held = [] if recovered else [one for one in held if self._numbers.is_new(one["seq"])]
         if not recovered and coming_back:
             self._numbers.begin_at(_int(event.get("last_seq"), 0))
-        if isinstance(event.get("state"), dict):
-            self.state = event["state"]
+        if "state" in event:
+            self.state = _object(event["state"])
         gap = [] if recovered else [gap_event(None, after, event.get("reason"))]
         taken.events.extend([*held, event, *gap] if coming_back else [event, *gap, *held])
         if coming_back:
@@ -198,9 +196,10 @@ class Session:
     def _learn(self, event: Event, taken: Taken) -> None:
         kind = event["type"]
         if kind in ("session.created", "session.updated"):
-            session = event.get("session")
-            if isinstance(session, dict) and isinstance(session.get("state"), dict):
-                self.state = session["state"]
+            session = _object(event.get("session"))
+            # A welcome without one is that of a room that has none.
+            if "state" in session or kind == "session.created":
+                self.state = _object(session.get("state"))
         elif kind == "pong":
             self.outgoing.pong(event.get("t"))
         elif is_refusal(event):
@@ -267,8 +266,11 @@ def is_refusal(event: Event) -> bool:
 
 
 def _resume(session: Event) -> dict[str, Any]:
-    resume = session.get("resume")
-    return resume if isinstance(resume, dict) else {}
+    return _object(session.get("resume"))
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _int(value: object, default: int) -> int:
