@@ -168,3 +168,22 @@ def test_what_a_room_has_no_more_is_a_gap() -> None:
     taken = session.take({"type": "session.restored", "recovered": False, "reason": "room_ended", "last_seq": 3})
     assert [one["type"] for one in taken.events] == ["session.restored", "client.gap"]
     assert taken.events[1] == {"type": "client.gap", "channel": None, "after": 7, "reason": "room_ended"}
+
+
+def test_a_server_that_comes_back_behind_is_given_numbers_that_follow() -> None:
+    session = Session(queue_max=8)
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "t", "seq": 0}}})
+    for at in range(1, 6):
+        session.push({"type": "a"})
+        session.pop()
+        if at == 4:
+            session.take({"type": "pong", "t": session.outgoing.ping()["t"]})
+    session.lose()
+    session.push({"type": "b"})
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "u", "seq": 0}}})
+    session.take({"type": "session.restored", "recovered": True, "client_seq": 2})
+    session.push({"type": "c"})
+    sent = [session.pop() for _ in range(4)]
+    assert sent == [{"type": kind, "client_seq": at} for kind, at in (("a", 3), ("b", 4), ("c", 5))] + [None]

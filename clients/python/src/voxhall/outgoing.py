@@ -94,9 +94,11 @@ class Outgoing:
         self._pings.clear()
 
     def settle(self, client_seq: int) -> None:
-        """The server has taken everything up to this number and nothing else: the rest goes again."""
+        """The server has taken everything up to this number and nothing else: the rest goes again, in numbers that follow. It
+        may have taken more before it was killed; then those of what it has lost are missing between them."""
         self.taken(client_seq)
         self._send_again()
+        self._number_from(client_seq)
 
     def refused(self) -> None:
         """The server did not even read some of what was sent, nobody knows which: all that is unconfirmed goes again, and
@@ -115,9 +117,12 @@ class Outgoing:
         taken."""
         gone = list(self._sent)
         self._sent.clear()
-        self._last = self._last_sent = 0
+        self._number_from(0)
+        return gone
+
+    def _number_from(self, client_seq: int) -> None:
+        self._last = self._last_sent = client_seq
         for at, event in enumerate(self._unsent):
             if not isinstance(event, bytes):
                 self._last += 1
                 self._unsent[at] = {**event, "client_seq": self._last}
-        return gone
