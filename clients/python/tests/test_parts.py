@@ -7,10 +7,13 @@ import pytest
 
 import voxhall
 from voxhall.backoff import Backoff
+from voxhall.clock import SystemClock
 from voxhall.codec import Audio, codec_of
+from voxhall.connection import Connection
 from voxhall.errors import LinkClosed, Unreadable
 from voxhall.links import Address, seconds_of
 from voxhall.pace import Pace
+from voxhall.session import Session
 from voxhall.sse import Answer, EventStreamLink
 
 
@@ -111,6 +114,29 @@ def test_what_was_accepted_does_not_change_any_more() -> None:
         event["data"]["list"] = ()  # type: ignore[index]
         assert codec.read(codec.event(copy)) == [{"type": "room.send", "data": {"list": [1, 2], "3": "three"}}]
         event["data"]["list"] = (1, 2)  # type: ignore[index]
+
+
+def test_a_request_has_no_more_bytes_than_a_server_takes() -> None:
+    async def scene() -> None:
+        sent: list[list[str | bytes]] = []
+        session = Session(queue_max=256)
+        session.begin()
+        session.take({"type": "session.created", "session": {}})
+        for n in (10_000, 90_000, 90_000, 900_000, 10_000):
+            session.push({"type": "room.send", "data": "ü" * (n // 2)})
+
+        class Uplink:
+            subprotocol, takes_bytes = "", False
+
+            async def send(self, messages: list[str | bytes]) -> int:
+                sent.append(messages)
+                return sum(map(len, sent))
+
+        connection = Connection(Uplink(), session, SystemClock(), None, None, None)  # type: ignore[arg-type]
+        await connection._send_waiting()
+        assert [len(messages) for messages in sent] == [3, 1, 1]
+
+    asyncio.run(scene())
 
 
 def test_what_cannot_be_read_is_said_so() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import deque
 from dataclasses import dataclass
 from typing import Awaitable, Callable, Coroutine
 
 from .clock import Clock
 from .codec import Event, append_event, codec_of
-from .errors import LinkClosed, Unreadable
+from .errors import LinkClosed, TooBig, Unreadable
 from .links import Link
 from .pace import Pace
 from .session import Phase, Session, is_refusal
@@ -25,6 +26,7 @@ CONFIRM_S = 2.0
 
 # Events that go in one request, where they go in requests.
 TOGETHER_MAX = 64
+TOGETHER_BYTES_MAX = 256 * 1024
 
 CUT = 1006
 # Codes of our own, for whoever reads the server's log.
@@ -175,9 +177,21 @@ class Connection:
 
     async def _send_waiting(self) -> None:
         while messages := self._take_waiting():
-            confirmed = await self._link.send(messages)
+            try:
+                confirmed = await self._link.send(messages)
+            except TooBig as too_big:
+                await self._give_up(too_big)
+                continue
             if confirmed is not None:
                 self._session.outgoing.taken(confirmed)
+
+    async def _give_up(self, too_big: TooBig) -> None:
+        """What is never taken must not be in the way of the rest."""
+        seq = json.loads(too_big.message).get("client_seq")
+        if seq is None:
+            raise LinkClosed(CUT, f"the uplink: {too_big}")
+        events = self._session.outgoing.give_up(seq)
+        await self._give({"type": "client.unconfirmed", "events": events, "reason": f"refused: {too_big}"})
 
     def _ask_what_arrived(self) -> None:
         """Who sends much learns in time what has arrived, and everybody after a while."""
@@ -215,8 +229,14 @@ class Connection:
         messages: list[str | bytes] = []
         while self._replies:
             self._put(self._codec.event(self._replies.popleft()), messages)
-        while len(messages) < TOGETHER_MAX and self._may_send() and (waiting := self._session.pop()) is not None:
-            self._put(self._form(waiting), messages)
+        size = sum(map(_size, messages))
+        while len(messages) < TOGETHER_MAX and self._may_send() and (waiting := self._session.next) is not None:
+            message = self._form(waiting)
+            size += _size(message)
+            if messages and size > TOGETHER_BYTES_MAX:
+                break
+            self._session.pop()
+            self._put(message, messages)
         return messages
 
     def _may_send(self) -> bool:
@@ -224,8 +244,7 @@ class Connection:
         return self._pace.wait_s(self._clock.now()) <= 0 and self._session.outgoing.is_within(self._pace.window)
 
     def _put(self, message: str | bytes, messages: list[str | bytes]) -> None:
-        size = len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())
-        self._pace.pay(self._clock.now(), size)
+        self._pace.pay(self._clock.now(), _size(message))
         messages.append(message)
 
     def _form(self, waiting: Event | bytes) -> str | bytes:
@@ -264,3 +283,7 @@ class Connection:
             return None
         await self._clock.sleep("draining", max(0, reconnect_in_ms) / 1000)
         return Outcome(MOVING, "moving", goodbye=MOVING)
+
+
+def _size(message: str | bytes) -> int:
+    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())

@@ -48,7 +48,7 @@ class Link(Protocol):
 
     async def send(self, messages: list[str | bytes]) -> int | None:
         """Sends messages in order; returns when there is room for more. Gives the last `client_seq` that was taken, where the
-        link itself tells."""
+        link itself tells. `TooBig` is the one that is never taken: those before it have been."""
 
     async def close(self, code: int, reason: str = "") -> None:
         """Says goodbye, and ends it."""

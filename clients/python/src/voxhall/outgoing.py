@@ -60,6 +60,11 @@ class Outgoing:
     def push_audio(self, payload: bytes) -> None:
         self._unsent.append(payload)
 
+    @property
+    def next(self) -> Event | bytes | None:
+        """What `pop` would give."""
+        return self._unsent[0] if self._unsent else None
+
     def pop(self) -> Event | bytes | None:
         """What is next to be sent; from now on it has been."""
         if not self._unsent:
@@ -99,6 +104,13 @@ class Outgoing:
         self.taken(client_seq)
         self._send_again()
         self._number_from(client_seq)
+
+    def give_up(self, client_seq: int) -> list[Event]:
+        """The server has taken everything before this one, and never will take this one: the rest follows without it."""
+        gone = [event for event in self._sent if event["client_seq"] == client_seq]
+        self._sent = deque(event for event in self._sent if event["client_seq"] != client_seq)
+        self.settle(client_seq - 1)
+        return gone
 
     def refused(self) -> None:
         """The server did not even read some of what was sent, nobody knows which: all that is unconfirmed goes again, and

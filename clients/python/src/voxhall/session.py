@@ -254,6 +254,11 @@ class Session:
         """Whether there is something to be sent now."""
         return self.phase is Phase.LIVE and self.outgoing.has_waiting
 
+    @property
+    def next(self) -> Event | bytes | None:
+        """What `pop` would give."""
+        return self.outgoing.next if self.phase is Phase.LIVE else None
+
     def pop(self) -> Event | bytes | None:
         """What is next to be sent now."""
         return self.outgoing.pop() if self.phase is Phase.LIVE else None

@@ -8,7 +8,7 @@ import ssl
 from typing import Mapping
 from urllib.parse import urlsplit
 
-from .errors import LinkClosed, LinkFailed, LinkRefused
+from .errors import LinkClosed, LinkFailed, LinkRefused, TooBig
 from .links import Address, seconds_of
 
 # More of an answer is not read where it is no stream.
@@ -159,6 +159,16 @@ class EventStreamLink:
     async def send(self, messages: list[str | bytes]) -> int | None:
         """What was sent and may not have arrived is sent again: its numbers tell the server."""
         body = b"\n".join(one.encode() if isinstance(one, str) else one for one in messages)
+        try:
+            return await self._deliver(body)
+        except TooBig:
+            if len(messages) == 1:
+                raise TooBig(messages[0]) from None
+        half = len(messages) // 2
+        await self.send(messages[:half])
+        return await self.send(messages[half:])
+
+    async def _deliver(self, body: bytes) -> int | None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._post(body)
@@ -175,6 +185,8 @@ class EventStreamLink:
             said = await _whole(answer)
         finally:
             writer.close()
+        if answer.status == 413:
+            raise TooBig(body)
         if answer.status >= 400:
             self.abort()
             reason = f"the uplink was refused with {answer.status}"
