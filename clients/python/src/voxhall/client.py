@@ -160,8 +160,8 @@ class Client:
     async def send(self, event: Event) -> None:
         """Sends an event. While there is no connection it waits; when too many do, this raises `QueueFull`. Over a connection
         this returns when there is room for it. Events are numbered, so that none is lost and none taken twice. What can't
-        be sent, because it is no JSON, raises `TypeError` or `ValueError`."""
-        event = self._codec.as_sent(event)
+        be sent, because it is no JSON or the server takes none so long, raises `TypeError` or `ValueError`."""
+        event = self._codec.as_sent(event, self._session.message_bytes_max)
         await self._push(lambda: self._session.push(event))
 
     async def room_send(self, data: Any, to: int | None = None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Awaitable, Callable, Coroutine
 
 from .clock import Clock
-from .codec import Event, append_event, codec_of
+from .codec import Event, append_event, codec_of, size_of
 from .errors import LinkClosed, TooBig, Unreadable
 from .links import Link
 from .pace import Pace
@@ -229,10 +229,10 @@ class Connection:
         messages: list[str | bytes] = []
         while self._replies:
             self._put(self._codec.event(self._replies.popleft()), messages)
-        size = sum(map(_size, messages))
+        size = sum(map(size_of, messages))
         while len(messages) < TOGETHER_MAX and self._may_send() and (waiting := self._session.next) is not None:
             message = self._form(waiting)
-            size += _size(message)
+            size += size_of(message)
             if messages and size > TOGETHER_BYTES_MAX:
                 break
             self._session.pop()
@@ -244,7 +244,7 @@ class Connection:
         return self._pace.wait_s(self._clock.now()) <= 0 and self._session.outgoing.is_within(self._pace.window)
 
     def _put(self, message: str | bytes, messages: list[str | bytes]) -> None:
-        self._pace.pay(self._clock.now(), _size(message))
+        self._pace.pay(self._clock.now(), size_of(message))
         messages.append(message)
 
     def _form(self, waiting: Event | bytes) -> str | bytes:
@@ -283,7 +283,3 @@ class Connection:
             return None
         await self._clock.sleep("draining", max(0, reconnect_in_ms) / 1000)
         return Outcome(MOVING, "moving", goodbye=MOVING)
-
-
-def _size(message: str | bytes) -> int:
-    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())

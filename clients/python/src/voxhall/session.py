@@ -87,6 +87,8 @@ class Session:
         self._token: str | None = None
         self.welcome: Event = {}
         """The `session` of the present connection's welcome."""
+        self.message_bytes_max: int | None = None
+        """What the server takes as one message, as far as it has said."""
         self._numbers = Numbers()
         self._held: list[Event] | None = None
         self._asked_after = 0
@@ -139,6 +141,8 @@ class Session:
 
     def _created(self, event: Event, taken: Taken) -> None:
         self.welcome = session = _object(event.get("session"))
+        most = _object(session.get("limits")).get("message_bytes_max")
+        self.message_bytes_max = most if isinstance(most, int) else None
         taken.events.append(event)
         if self._token is not None:
             self.phase = Phase.RESTORING

@@ -185,6 +185,25 @@ def test_refusals_and_closes_end_it() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_what_is_too_long_or_cannot_be_said_harms_nothing_else(way: dict[str, str]) -> None:
+    async def scene() -> None:
+        async with (
+            voxhall.Client(URL, (room := fresh_room()), engine="relay", **way) as ann,
+            voxhall.Client(URL, room) as ben,
+        ):
+            for data in ("ü" * 600_000, object(), {"half": "\ud800"}):
+                with pytest.raises((TypeError, ValueError)):
+                    await ann.room_send(data)
+            await ann.room_send("ü" * 400_000)
+            await ann.room_send({1: ("one",)})
+            to_ben = aiter(ben)
+            assert (await until(to_ben, "room.message"))["data"] == "ü" * 400_000
+            assert (await until(to_ben, "room.message"))["data"] == {"1": ["one"]}
+
+    play(scene)
+
+
 def test_a_conversation() -> None:
     async def scene() -> None:
         async with voxhall.Client(URL, fresh_room(), engine="parrot") as client:
