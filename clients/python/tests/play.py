@@ -147,6 +147,8 @@ class Run:
             await self.client.subscribe(value)
         elif verb == "unsubscribe":
             await self.client.unsubscribe(value)
+        elif verb == "refresh":
+            await self.client.refresh_token()
         elif verb == "state":
             await self.client.update_state(value)
         else:

@@ -198,8 +198,8 @@ class Client:
     async def refresh_token(self) -> None:
         """Asks for a fresh token and shows it to the server, before the old one expires."""
         token = await self._fresh_token()
-        if token is not None and self.is_connected:
-            self._reply({"type": "session.update", "token": token})
+        if token is not None and self.is_connected and self._connection is not None:
+            self._connection.refresh(token)
 
     async def _push(self, push: Callable[[], None]) -> None:
         async with self._feed.changed:

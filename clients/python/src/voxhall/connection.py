@@ -68,6 +68,7 @@ class Connection:
         self._codec = codec_of(link.subprotocol)
         self._pace = Pace({}, clock.now())
         self._resting = False
+        self._fresh_token: str | None = None
         self._replies: deque[Event] = deque()
         self._more = asyncio.Event()
         self._sent = asyncio.Event()
@@ -118,6 +119,11 @@ class Connection:
         """Sends something before all that waits."""
         self._replies.append(event)
         self.wake()
+
+    def refresh(self, token: str) -> None:
+        """Shows the server a fresh token."""
+        self._fresh_token = token
+        self.reply({"type": "session.update", "token": token})
 
     def _start(self, work: Coroutine[None, None, Outcome | None]) -> None:
         self._parts.add(asyncio.create_task(self._play(work)))
@@ -177,11 +183,14 @@ class Connection:
 
     async def _send_waiting(self) -> None:
         while messages := self._take_waiting():
+            token, self._fresh_token = self._fresh_token, None
             try:
                 confirmed = await self._link.send(messages)
             except TooBig as too_big:
                 await self._give_up(too_big)
                 continue
+            if token is not None:
+                self._link.renew(token)
             if confirmed is not None:
                 self._session.outgoing.taken(confirmed)
 

@@ -46,6 +46,9 @@ class Link(Protocol):
     def identify(self, connection: str) -> None:
         """The server has given the connection this id."""
 
+    def renew(self, token: str) -> None:
+        """The server has taken a fresh token for the session."""
+
     async def send(self, messages: list[str | bytes]) -> int | None:
         """Sends messages in order; returns when there is room for more. Gives the last `client_seq` that was taken, where the
         link itself tells. `TooBig` is the one that is never taken: those before it have been."""
@@ -101,6 +104,9 @@ class WebSocketLink:
             raise _closed(closed) from None
 
     def identify(self, connection: str) -> None:
+        pass
+
+    def renew(self, token: str) -> None:
         pass
 
     async def send(self, messages: list[str | bytes]) -> int | None:

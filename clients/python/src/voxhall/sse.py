@@ -156,6 +156,10 @@ class EventStreamLink:
     def identify(self, connection: str) -> None:
         self._id = connection
 
+    def renew(self, token: str) -> None:
+        # Each request is looked at by itself.
+        self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
+
     async def send(self, messages: list[str | bytes]) -> int | None:
         """What was sent and may not have arrived is sent again: its numbers tell the server."""
         body = b"\n".join(one.encode() if isinstance(one, str) else one for one in messages)
