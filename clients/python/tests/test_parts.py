@@ -1,7 +1,9 @@
 """Back-off, codecs, `Retry-After`, the stream of events."""
 
 import asyncio
+import errno
 import json
+import socket
 
 import pytest
 
@@ -10,7 +12,8 @@ from voxhall.backoff import Backoff
 from voxhall.clock import SystemClock
 from voxhall.codec import Audio, codec_of
 from voxhall.connection import Connection
-from voxhall.errors import LinkClosed, Unreadable
+from voxhall.dial import Dialer
+from voxhall.errors import LinkClosed, LinkFailed, Unreadable
 from voxhall.links import Address, seconds_of
 from voxhall.pace import Pace
 from voxhall.session import Session
@@ -136,6 +139,26 @@ def test_a_request_has_no_more_bytes_than_a_server_takes() -> None:
         await connection._send_waiting()
         assert [len(messages) for messages in sent] == [3, 1, 1]
 
+    asyncio.run(scene())
+
+
+def test_without_a_network_the_websocket_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter([socket.gaierror(-2, "no such name"), OSError(errno.ENETUNREACH, "no network"), ConnectionResetError()] * 2)
+
+    async def connect(*_: object, **__: object) -> None:
+        raise next(errors)
+
+    async def scene() -> None:
+        dialer = Dialer("ws://127.0.0.1:1", "room", {}, "voxhall.v1", "auto", None)
+        ways = []
+        for _ in range(6):
+            with pytest.raises(LinkFailed) as failure:
+                await dialer.open({}, None)
+            await dialer.failed(failure.value)
+            ways.append(dialer.transport)
+        assert ways == ["websocket"] * 5 + ["sse"]
+
+    monkeypatch.setattr("voxhall.links.connect", connect)
     asyncio.run(scene())
 
 

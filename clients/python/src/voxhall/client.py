@@ -251,17 +251,17 @@ class Client:
             outcome = await self._connection.run(deadline)
         except LinkRefused as refusal:
             self._why_away = str(refusal)
-            return self._after_refusal(refusal)
+            return await self._after_refusal(refusal)
         except LinkFailed as failure:
             self._why_away = str(failure)
-            self._dialer.failed(failure)
+            await self._dialer.failed(failure)
             return self._backoff.next_s()
         finally:
             deadline.cancel()
             connection, self._connection = self._connection, None
         self._why_away = outcome.reason or f"closed with {outcome.code}"
         if not connection.was_welcomed:
-            self._dialer.failed()
+            await self._dialer.failed()
         if outcome.code == 1008 and "expired" in outcome.reason and self._may_ask_again():
             return 0.0
         if outcome.code in FINAL:
@@ -285,12 +285,12 @@ class Client:
         token = self._token() if callable(self._token) else self._token
         return await token if inspect.isawaitable(token) else token
 
-    def _after_refusal(self, refusal: LinkRefused) -> float:
+    async def _after_refusal(self, refusal: LinkRefused) -> float:
         if refusal.status == 401 and self._may_ask_again():
             return 0.0
         if self._dialer.is_final(refusal.status):
             raise Ended(refusal.reason or f"refused with {refusal.status}", status=refusal.status)
-        self._dialer.failed(refusal)
+        await self._dialer.failed(refusal)
         return self._backoff.next_s(refusal.retry_after_s or 0.0)
 
     def _may_ask_again(self) -> bool:

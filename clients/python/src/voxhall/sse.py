@@ -9,7 +9,7 @@ from typing import Mapping
 from urllib.parse import urlsplit
 
 from .errors import LinkClosed, LinkFailed, LinkRefused, TooBig
-from .links import Address, seconds_of
+from .links import Address, seconds_of, was_reached
 
 # More of an answer is not read where it is no stream.
 BODY_BYTES_MAX = 65536
@@ -52,7 +52,7 @@ async def ask(
     try:
         reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context, limit=1 << 20)
     except OSError as error:
-        raise LinkFailed(str(error), reached=not isinstance(error, ConnectionRefusedError)) from None
+        raise LinkFailed(str(error), reached=was_reached(error)) from None
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
@@ -70,6 +70,16 @@ async def ask(
     except BaseException:
         writer.close()
         raise
+
+
+async def is_ready(address: Address, tls: ssl.SSLContext | None) -> bool:
+    """Whether the server says that it is ready, to whoever asks it without a WebSocket."""
+    try:
+        answer, writer = await ask("GET", address.ready_url, {}, None, tls)
+    except LinkFailed:
+        return False
+    writer.close()
+    return answer.status == 200
 
 
 async def _whole(answer: Answer) -> bytes:
