@@ -83,6 +83,9 @@ class Server:
             return
         request = Request(head.decode())
         wire = Wire(request, reader, writer)
+        if request.path == "/readyz":
+            await wire.refuse(200 if self.case.get("ready") else 404, {})
+            return
         if request.method == "GET":
             await self._play(wire)
         else:
