@@ -14,6 +14,7 @@ from voxhall.codec import Audio, codec_of
 from voxhall.connection import Connection
 from voxhall.dial import Dialer
 from voxhall.errors import LinkClosed, LinkFailed, Unreadable
+from voxhall.feed import Feed
 from voxhall.links import Address, seconds_of
 from voxhall.pace import Pace
 from voxhall.session import Session
@@ -140,6 +141,41 @@ def test_a_request_has_no_more_bytes_than_a_server_takes() -> None:
         assert [len(messages) for messages in sent] == [3, 1, 1]
 
     asyncio.run(scene())
+
+
+def test_who_closes_may_be_cancelled() -> None:
+    async def scene() -> None:
+        asked, let_go = asyncio.Event(), asyncio.Event()
+
+        async def token() -> str:
+            try:
+                asked.set()
+                await asyncio.Event().wait()
+            finally:
+                await let_go.wait()
+            return ""
+
+        client = voxhall.Client("ws://127.0.0.1:1", "room", token=token)
+        client.start()
+        await asked.wait()
+        closing = asyncio.create_task(client.close())
+        while client.ended is None:
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(closing.cancel)
+        await asyncio.wait((closing,))
+        assert closing.cancelled()
+        let_go.set()
+        await client.close()
+
+    asyncio.run(scene())
+
+
+def test_a_handler_is_taken_off_once() -> None:
+    feed = Feed()
+    off, other = feed.on("a", print), feed.on("a", print)
+    off()
+    off()
+    other()
 
 
 def test_without_a_network_the_websocket_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import random as _random
 import ssl
@@ -99,13 +98,18 @@ class Client:
         """Sends what waits, as far as there is a connection, and says goodbye."""
         await self._feed.end(Ended("closed", code=code, by_user=True))
         connection, task = self._connection, self._task
-        if connection is not None:
-            await connection.close(code, reason)
+        try:
+            if connection is not None:
+                await connection.close(code, reason)
+        finally:
+            self._feed.stop()
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
         if task is not None and task is not asyncio.current_task():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self._feed.stop()
+            # Not awaited itself: who closes may be cancelled too, and that is another matter.
+            await asyncio.wait((task,))
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     @property
     def ended(self) -> Ended | None:

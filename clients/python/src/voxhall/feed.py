@@ -41,7 +41,15 @@ class Feed:
     def on(self, kind: str, handler: Handler) -> Callable[[], None]:
         handlers = self._handlers.setdefault(kind, [])
         handlers.append(handler)
-        return lambda: handlers.remove(handler)
+        taken_off = False
+
+        def off() -> None:
+            nonlocal taken_off
+            if not taken_off:
+                handlers.remove(handler)
+            taken_off = True
+
+        return off
 
     async def give(self, *items: Item) -> None:
         """Gives these to the user, in order. Waits for handlers, and for a loop that does not keep up, but not while one of
