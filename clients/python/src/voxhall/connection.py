@@ -32,6 +32,7 @@ CUT = 1006
 # Codes of our own, for whoever reads the server's log.
 MOVING = 4001
 UNREADABLE = 4002
+TOO_FAST = 4004
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,11 @@ class Connection:
             if not self._end.done():
                 self._end.set_exception(error)
             return
-        if outcome is not None and not self._end.done():
+        if outcome is not None:
+            self._end_with(outcome)
+
+    def _end_with(self, outcome: Outcome) -> None:
+        if not self._end.done():
             self._end.set_result(outcome)
 
     async def _read(self) -> None:
@@ -158,9 +163,7 @@ class Connection:
     async def _take(self, event: Event) -> None:
         taken = self._session.take(event)
         self._replies.extend(taken.replies)
-        if is_refusal(event):
-            self._pace.refused(self._clock.now())
-        elif event["type"] == "session.created":
+        if event["type"] == "session.created":
             limits = self._session.welcome.get("limits")
             self._pace = Pace(limits if isinstance(limits, dict) else {}, self._clock.now())
             self._link.identify(str(self._session.welcome.get("id", "")))
@@ -170,6 +173,10 @@ class Connection:
         self.wake()
         # All at once: they count as given, whatever becomes of this connection meanwhile.
         await self._give(*taken.events)
+        if is_refusal(event) and not self._session.outgoing.is_sure:
+            # Some of what was sent is refused, some may be taken later, and no pong can say which. A new connection is told
+            # what was taken last, before a later number hides that those before it are missing.
+            self._end_with(Outcome(CUT, "more was sent than the server takes at once", goodbye=TOO_FAST))
 
     async def _write(self) -> None:
         while True:
@@ -224,7 +231,8 @@ class Connection:
         """More waits than may be sent at once. (Where too much is on its way, an answer wakes this.)"""
         rest_s = self._pace.wait_s(self._clock.now())
         # What is said first counts too.
-        if not self._replies and rest_s > 0 and self._session.has_waiting and not self._resting:
+        waits = self._session.has_waiting and not self._replies
+        if rest_s > 0 and waits and self._is_within_window and not self._resting:
             self._resting = True
             self._start(self._rest(rest_s))
 
@@ -250,7 +258,11 @@ class Connection:
 
     def _may_send(self) -> bool:
         """Whether the user's next event may go: what was sent and refused would have to go again."""
-        return self._pace.wait_s(self._clock.now()) <= 0 and self._session.outgoing.is_within(self._pace.window)
+        return self._pace.wait_s(self._clock.now()) <= 0 and self._is_within_window
+
+    @property
+    def _is_within_window(self) -> bool:
+        return self._session.outgoing.is_within(self._pace.window)
 
     def _put(self, message: str | bytes, messages: list[str | bytes]) -> None:
         self._pace.pay(self._clock.now(), size_of(message))

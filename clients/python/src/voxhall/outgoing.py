@@ -112,12 +112,6 @@ class Outgoing:
         self.settle(client_seq - 1)
         return gone
 
-    def refused(self) -> None:
-        """The server did not even read some of what was sent, nobody knows which: all that is unconfirmed goes again, and
-        an answer to what was asked before says nothing of it. It takes no number twice."""
-        self._pings.clear()
-        self._send_again()
-
     def _send_again(self) -> None:
         if self._sent:
             self._last_sent = self._sent[0]["client_seq"] - 1

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-# Until a server that says no limits is clear again after it has refused something.
-REST_S = 4.0
-
 
 class Pace:
-    """What the server takes of one connection (`limits` of its welcome), counted as it does: what is sent is a debt that time pays back.
-    Half of its burst goes at once. The other half is for what the network holds up and lets go together."""
+    """What the server takes of one connection (`limits` of its welcome), counted as it does: what is sent is a debt that time
+    pays back. A quarter of its burst goes at once, and half of it may be on its way: a network that stood still may bring both
+    together."""
 
     def __init__(self, limits: dict[str, Any], now: float):
         messages_per_s, burst = _number(limits, "messages_per_s"), _number(limits, "messages_burst")
@@ -19,19 +17,17 @@ class Pace:
         """How many events may be on their way, not known to have been taken."""
         self._message_s = 1 / messages_per_s if messages_per_s else 0.0
         self._byte_s = 1 / bytes_per_s if bytes_per_s else 0.0
-        self._rest_s = max(REST_S, 2 * burst * self._message_s)
         # Debts in seconds, and how high they may be when something more is sent.
         self._messages = self._bytes = 0.0
-        self._messages_max = (self.window or 0) * self._message_s
-        self._bytes_max = (bytes_per_s + message_bytes) * self._byte_s / 2
-        self._portion = max(1, (self.window or 0) // 4) * self._message_s
+        self._messages_max = max(1, burst // 4) * self._message_s
+        self._bytes_max = (bytes_per_s + message_bytes) * self._byte_s / 4
+        self._portion = max(1, burst // 40) * self._message_s
         self._at = now
-        self._rests_until = now
 
     def wait_s(self, now: float) -> float:
-        """How long nothing should be sent; what is over then is a portion, and not a single message."""
+        """How long nothing should be sent, until a few may go together."""
         self._pass(now)
-        rest = max(0.0, self._rests_until - now)
+        rest = 0.0
         if self._messages + self._message_s > self._messages_max + 1e-6:
             rest = max(rest, self._messages + self._portion - self._messages_max)
         return max(rest, self._bytes - self._bytes_max)
@@ -41,10 +37,6 @@ class Pace:
         self._pass(now)
         self._messages += self._message_s
         self._bytes += size * self._byte_s
-
-    def refused(self, now: float) -> None:
-        """The server takes nothing more for now, and what it refuses counts as well."""
-        self._rests_until = now + self._rest_s
 
     def _pass(self, now: float) -> None:
         paid, self._at = now - self._at, now

@@ -206,8 +206,6 @@ class Session:
                 self.state = _object(session.get("state"))
         elif kind == "pong":
             self.outgoing.pong(event.get("t"))
-        elif is_refusal(event):
-            self.outgoing.refused()
         elif kind == "outbox.dropped" and event.get("class") != "audio" and event in taken.events:
             self._ask_for(event, taken)
 
@@ -269,9 +267,9 @@ class Session:
 
 
 def is_refusal(event: Event) -> bool:
-    """Whether the server takes nothing more, because it was too much."""
-    error = event.get("error")
-    return event["type"] == "error" and isinstance(error, dict) and error.get("code") == "rate_limit_exceeded"
+    """Whether the server takes nothing more of this connection, because it was too much."""
+    code = _object(event.get("error")).get("code")
+    return event["type"] == "error" and "seq" not in event and code == "rate_limit_exceeded"
 
 
 def _resume(session: Event) -> dict[str, Any]:
