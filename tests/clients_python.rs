@@ -22,6 +22,7 @@ fn run(suite: &str, environment: &[(&str, String)]) {
 fn it_passes_every_case_of_the_shared_table_and_talks_to_the_server() {
     run("cases", &[]);
     let server = Server::start(&["--shards", "2"]);
-    run("live", &[("VOXHALL_URL", format!("ws://{}", server.public))]);
+    let program = env!("CARGO_BIN_EXE_voxhall").to_owned();
+    run("live", &[("VOXHALL_URL", format!("ws://{}", server.public)), ("VOXHALL_BIN", program)]);
     assert!(server.metric("voxhall_events_replayed_total") > 0.0);
 }

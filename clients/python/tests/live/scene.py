@@ -29,11 +29,11 @@ async def until(events: AsyncIterator[voxhall.Event], kind: str, **wanted: Any) 
 
 
 class Cutter:
-    """Stands between a client and the server, until it is told to cut."""
+    """Stands between a client and a server, which may change, until it is told to cut."""
 
-    def __init__(self) -> None:
-        self.host, _, port = URL.removeprefix("ws://").partition(":")
-        self.port = int(port)
+    def __init__(self, port: int | None = None) -> None:
+        self.host, _, given = URL.removeprefix("ws://").partition(":")
+        self.port = port or int(given)
         self.open = True
         # What clients say gets lost on the way.
         self.swallows = False
