@@ -144,7 +144,10 @@ export interface ClientSignals {
   rtt: number;
   /** An event went over the wire. */
   sent: ClientEvent;
-  /** Something is lost to this client: the room's events after the number `after`, or messages of a channel. */
+  /**
+   * Something is lost to this client: the room's events after the number `after`, or messages of a channel. `unreadable`: one message could not
+   * be read however often it came, whatever it was.
+   */
   gap: { channel: string | null; after: number | null; reason: string };
 }
 
@@ -233,7 +236,7 @@ export declare class Voxhall extends Emitter<Events> {
   connect(changes?: Partial<Omit<Options, 'url' | 'session' | 'timers'>>): Promise<Session>;
   /** Leaves the room; returns the events that the server is not known to have taken. */
   close(): ClientEvent[];
-  /** Sends an event, now or as soon as there is a connection, once. Throws `queue_full`. */
+  /** Sends an event as it is now, at once or as soon as there is a connection, once. Throws `queue_full`, and a RangeError or TypeError for what can't be sent at all. */
   send(event: ClientEvent): number;
   /** Whether it was sent. Audio never waits for a connection. */
   sendAudio(audio: ArrayBuffer | ArrayBufferView): boolean;

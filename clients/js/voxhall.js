@@ -336,6 +336,11 @@ function retryAfterMs(header, now = Date.now()) {
 
 // Why a connection ended, and whether it makes sense to come back.
 
+// Codes of a client that leaves of its own accord: between 4000 and 4999.
+const LEAVING_DRAINED = 4001;
+const LEAVING_UNREADABLE = 4002;
+const LEAVING_SILENT = 4003;
+
 class VoxhallError extends Error {
   /// `code` is for programs, the message for people; `close` is the close code or HTTP status where there was one.
   constructor(code, message, close = null) {
@@ -394,192 +399,16 @@ function afterStatus(status, words, canRefresh = false) {
   return { again, code, message: `the server refused the connection with ${status}${words ? `: ${words}` : ''}`, close: status, words };
 }
 
-// src/sse.js
-
-// A connection over server-sent events, for networks that let no WebSocket through: events come as one long answer, and go
-// as requests of their own, one after the other, so that they arrive in their order.
-
-
-// Events of one request.
-const POST_EVENTS_MAX = 64;
-// How often a request that failed on the way is made again before the whole connection is given up.
-const POST_ATTEMPTS = 3;
-
-class SseLine {
-  binary = false;
-  #url;
-  #token;
-  #fetch;
-  #on;
-  #abort = new AbortController();
-  #unsent = [];
-  #posting = false;
-  #connection = null;
-
-  /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
-  constructor({ url, token, fetch, on }) {
-    this.#url = url;
-    this.#token = token;
-    this.#fetch = fetch;
-    this.#on = on;
-    this.#read();
-  }
-
-  get backlogBytes() {
-    return this.#unsent.reduce((sum, event) => sum + (event.audio?.length ?? 0), 0);
-  }
-
-  send(events) {
-    this.#unsent.push(...events);
-    this.#post();
-  }
-
-  leave() {
-    this.#on = null;
-    this.#abort.abort();
-  }
-
-  #end(ending) {
-    const on = this.#on;
-    this.leave();
-    on?.close(ending);
-  }
-
-  #headers(more) {
-    return this.#token ? { ...more, authorization: `Bearer ${this.#token}` } : more;
-  }
-
-  async #read() {
-    let opened = false;
-    try {
-      const answer = await this.#fetch(this.#url, {
-        headers: this.#headers({ accept: 'text/event-stream' }),
-        cache: 'no-store',
-        signal: this.#abort.signal,
-      });
-      if (!answer.ok) {
-        this.#end({ ...(await refusal(answer)), opened });
-        return;
-      }
-      opened = true;
-      await this.#listen(answer.body.getReader());
-      this.#end({ close: 1006, words: 'the stream ended', opened });
-    } catch (error) {
-      this.#end({ close: 1006, words: String(error?.message ?? error), opened });
-    }
-  }
-
-  async #listen(reader) {
-    const parser = new EventStream();
-    const decoder = new TextDecoder();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done || !this.#on) return;
-      for (const message of parser.push(decoder.decode(value, { stream: true }))) this.#take(message);
-    }
-  }
-
-  #take({ type, data }) {
-    const event = JSON.parse(data);
-    if (event === null || typeof event !== 'object') throw new TypeError('the server sent what is no event');
-    // The last one says what a close code would.
-    if (type === 'close') this.#end({ close: event.code ?? 1006, words: event.reason ?? '', opened: true });
-    if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
-    this.#on?.event(event);
-  }
-
-  async #post() {
-    if (this.#posting) return;
-    this.#posting = true;
-    while (this.#unsent.length > 0 && this.#on) {
-      const events = this.#unsent.slice(0, POST_EVENTS_MAX);
-      const ending = await this.#deliver(events);
-      if (ending) {
-        this.#end(ending);
-        return;
-      }
-      this.#unsent.splice(0, events.length);
-      const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
-      if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
-    }
-    this.#posting = false;
-  }
-
-  /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
-  /// the server takes it once.
-  async #deliver(events) {
-    const url = new URL(this.#url);
-    url.search = '';
-    if (this.#connection) url.searchParams.set('id', this.#connection);
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const answer = await this.#fetch(url.href, {
-          method: 'POST',
-          headers: this.#headers({ 'content-type': 'application/json' }),
-          body: JSON.stringify(events.length === 1 ? events[0] : events),
-          signal: this.#abort.signal,
-        });
-        if (answer.ok) return null;
-        // The uplink alone was refused: what it was refused for is told where the connection is made anew.
-        const { close, words, retryAfterMs: wait } = await refusal(answer);
-        return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
-      } catch (error) {
-        if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };
-      }
-    }
-  }
-}
-
-async function refusal(answer) {
-  let words = '';
-  try {
-    words = (await answer.json()).detail ?? '';
-  } catch {
-    // Whoever refused says no more than the status.
-  }
-  return { status: answer.status, close: answer.status, words, retryAfterMs: retryAfterMs(answer.headers.get('retry-after')) };
-}
-
-/// The parser of an event stream (WHATWG HTML, 9.2.6). Bytes may be cut anywhere.
-class EventStream {
-  #rest = '';
-  #event = { type: 'message', data: [], id: null };
-
-  /// The events that this piece completes: `{type, data, id}`.
-  push(text) {
-    const events = [];
-    this.#rest += text;
-    for (;;) {
-      const at = this.#rest.search(/[\r\n]/);
-      // A carriage return at the end may be half of a line end.
-      if (at < 0 || (this.#rest[at] === '\r' && at + 1 === this.#rest.length)) return events;
-      const line = this.#rest.slice(0, at);
-      this.#rest = this.#rest.slice(at + (this.#rest.startsWith('\r\n', at) ? 2 : 1));
-      this.#line(line, events);
-    }
-  }
-
-  #line(line, events) {
-    if (line === '') {
-      if (this.#event.data.length > 0) events.push({ ...this.#event, data: this.#event.data.join('\n') });
-      this.#event = { type: 'message', data: [], id: this.#event.id };
-      return;
-    }
-    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-    if (field === 'data') this.#event.data.push(value);
-    else if (field === 'event') this.#event.type = value;
-    else if (field === 'id' && !value.includes('\0')) this.#event.id = value;
-  }
-}
-
 // src/msgpack.js
 
 // MessagePack, as much of it as JSON can say, and bytes. Whole numbers keep their value up to 2^53.
 
-const DEPTH_MAX = 64;
+// A server may be told to take what is nested 512 deep (`limits.json_depth_max`), and tells it inside an event of its own.
+const DEPTH_MAX = 640;
 const TWO_32 = 2 ** 32;
 
-/// The bytes of a value. What JSON leaves out (`undefined`, functions) is left out of maps.
+/// The bytes of a value. What JSON leaves out (`undefined`, functions) is left out of maps, and what it has no number for is
+/// null, as there.
 function encode(value) {
   const writer = new Writer();
   writer.value(value, 0);
@@ -611,7 +440,7 @@ class Writer {
 
   value(value, depth) {
     if (depth > DEPTH_MAX) throw new RangeError('a value is nested too deeply for MessagePack');
-    if (value === null || value === undefined) this.head(0xc0, 0);
+    if (value === null || isNothing(value)) this.head(0xc0, 0);
     else if (typeof value === 'boolean') this.head(value ? 0xc3 : 0xc2, 0);
     else if (typeof value === 'number') this.number(value);
     else if (typeof value === 'string') this.text(value);
@@ -622,7 +451,8 @@ class Writer {
   }
 
   number(value) {
-    if (!Number.isSafeInteger(value) || Object.is(value, -0)) this.float(value);
+    if (!Number.isFinite(value)) this.head(0xc0, 0);
+    else if (!Number.isSafeInteger(value) || Object.is(value, -0)) this.float(value);
     else if (value >= 0) this.positive(value);
     else this.negative(value);
   }
@@ -692,7 +522,7 @@ class Writer {
       this.value(plain, depth + 1);
       return;
     }
-    const entries = Object.entries(plain).filter(([, value]) => value !== undefined && typeof value !== 'function');
+    const entries = Object.entries(plain).filter(([, value]) => !isNothing(value));
     this.count(entries.length, 0x80, 0xde);
     for (const [key, value] of entries) {
       this.text(key);
@@ -705,6 +535,11 @@ class Writer {
     else if (length < 0x10000) this.head(long, 2, length);
     else this.head(long + 1, 4, length);
   }
+}
+
+/// What JSON does not have at all.
+function isNothing(value) {
+  return value === undefined || typeof value === 'function' || typeof value === 'symbol';
 }
 
 /// Every value that lies in these bytes, one after the other. Throws when the last one is not whole.
@@ -867,10 +702,11 @@ function writeBinary(kind, payload, { timestampMs = 0 } = {}) {
   return message;
 }
 
-const unreadable = (text) => ({ type: 'unreadable', text: String(text).slice(0, 200) });
+/// Stands for what came and is no event.
+const UNREADABLE = Symbol('unreadable');
 const isEvent = (event) => typeof event === 'object' && event !== null && typeof event.type === 'string';
 
-/// The events of a text message. What is none becomes an event of the type `unreadable`.
+/// The events of a text message. What is none becomes `UNREADABLE`.
 function readLines(text) {
   return text
     .split('\n')
@@ -878,9 +714,9 @@ function readLines(text) {
     .map((line) => {
       try {
         const event = JSON.parse(line);
-        return isEvent(event) ? event : unreadable(line);
+        return isEvent(event) ? event : UNREADABLE;
       } catch {
-        return unreadable(line);
+        return UNREADABLE;
       }
     });
 }
@@ -906,14 +742,20 @@ function writeLines(events) {
 
 function readPacked(payload) {
   try {
-    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : unreadable('')));
-  } catch (error) {
-    return [unreadable(error.message)];
+    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : UNREADABLE));
+  } catch {
+    return [UNREADABLE];
   }
 }
 
 function writePacked(event) {
   return writeBinary(KIND_EVENTS, encode(event));
+}
+
+/// The event as it is now, in what every form of the wire can say; what its maker does to it later is no part of it. Throws
+/// where it can't be said, so that nothing is kept that could not be sent.
+function snapshot(event) {
+  return decode(encode(event));
 }
 
 function toBase64(bytes) {
@@ -926,6 +768,191 @@ function fromBase64(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
+// src/sse.js
+
+// A connection over server-sent events, for networks that let no WebSocket through: events come as one long answer, and go
+// as requests of their own, one after the other, so that they arrive in their order.
+
+
+// Events of one request.
+const POST_EVENTS_MAX = 64;
+// How often a request that failed on the way is made again before the whole connection is given up.
+const POST_ATTEMPTS = 3;
+
+class SseLine {
+  binary = false;
+  #url;
+  #token;
+  #fetch;
+  #on;
+  #abort = new AbortController();
+  #unsent = [];
+  #posting = false;
+  #connection = null;
+
+  /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
+  constructor({ url, token, fetch, on }) {
+    this.#url = url;
+    this.#token = token;
+    this.#fetch = fetch;
+    this.#on = on;
+    this.#read();
+  }
+
+  get backlogBytes() {
+    return this.#unsent.reduce((sum, event) => sum + (event.audio?.length ?? 0), 0);
+  }
+
+  send(events) {
+    this.#unsent.push(...events);
+    this.#post();
+  }
+
+  leave() {
+    this.#on = null;
+    this.#abort.abort();
+  }
+
+  #end(ending) {
+    const on = this.#on;
+    this.leave();
+    on?.close(ending);
+  }
+
+  #headers(more) {
+    return this.#token ? { ...more, authorization: `Bearer ${this.#token}` } : more;
+  }
+
+  async #read() {
+    let opened = false;
+    try {
+      const answer = await this.#fetch(this.#url, {
+        headers: this.#headers({ accept: 'text/event-stream' }),
+        cache: 'no-store',
+        signal: this.#abort.signal,
+      });
+      if (!answer.ok) {
+        this.#end({ ...(await refusal(answer)), opened });
+        return;
+      }
+      opened = true;
+      await this.#listen(answer.body.getReader());
+      this.#end({ close: 1006, words: 'the stream ended', opened });
+    } catch (error) {
+      this.#end({ close: 1006, words: String(error?.message ?? error), opened });
+    }
+  }
+
+  async #listen(reader) {
+    const parser = new EventStream();
+    const decoder = new TextDecoder();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || !this.#on) return;
+      for (const message of parser.push(decoder.decode(value, { stream: true }))) this.#take(message);
+    }
+  }
+
+  #take({ type, data }) {
+    // The last one says what a close code would.
+    if (type === 'close') {
+      const { code = 1006, reason = '' } = JSON.parse(data);
+      this.#end({ close: code, words: reason, opened: true });
+      return;
+    }
+    const [event = UNREADABLE] = readLines(data.replaceAll('\n', ' '));
+    if (event === UNREADABLE) {
+      if (this.#on?.unreadable() === false) this.#end({ close: LEAVING_UNREADABLE, words: 'the server sent what is no event', opened: true });
+      return;
+    }
+    if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
+    this.#on?.event(event);
+  }
+
+  async #post() {
+    if (this.#posting) return;
+    this.#posting = true;
+    while (this.#unsent.length > 0 && this.#on) {
+      const events = this.#unsent.slice(0, POST_EVENTS_MAX);
+      const ending = await this.#deliver(events);
+      if (ending) {
+        this.#end(ending);
+        return;
+      }
+      this.#unsent.splice(0, events.length);
+      const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
+      if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
+    }
+    this.#posting = false;
+  }
+
+  /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
+  /// the server takes it once.
+  async #deliver(events) {
+    const url = new URL(this.#url);
+    url.search = '';
+    if (this.#connection) url.searchParams.set('id', this.#connection);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const answer = await this.#fetch(url.href, {
+          method: 'POST',
+          headers: this.#headers({ 'content-type': 'application/json' }),
+          body: JSON.stringify(events.length === 1 ? events[0] : events),
+          signal: this.#abort.signal,
+        });
+        if (answer.ok) return null;
+        // The uplink alone was refused: what it was refused for is told where the connection is made anew.
+        const { close, words, retryAfterMs: wait } = await refusal(answer);
+        return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
+      } catch (error) {
+        if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };
+      }
+    }
+  }
+}
+
+async function refusal(answer) {
+  let words = '';
+  try {
+    words = (await answer.json()).detail ?? '';
+  } catch {
+    // Whoever refused says no more than the status.
+  }
+  return { status: answer.status, close: answer.status, words, retryAfterMs: retryAfterMs(answer.headers.get('retry-after')) };
+}
+
+/// The parser of an event stream (WHATWG HTML, 9.2.6). Bytes may be cut anywhere.
+class EventStream {
+  #rest = '';
+  #event = { type: 'message', data: [], id: null };
+
+  /// The events that this piece completes: `{type, data, id}`.
+  push(text) {
+    const events = [];
+    this.#rest += text;
+    for (;;) {
+      const at = this.#rest.search(/[\r\n]/);
+      // A carriage return at the end may be half of a line end.
+      if (at < 0 || (this.#rest[at] === '\r' && at + 1 === this.#rest.length)) return events;
+      const line = this.#rest.slice(0, at);
+      this.#rest = this.#rest.slice(at + (this.#rest.startsWith('\r\n', at) ? 2 : 1));
+      this.#line(line, events);
+    }
+  }
+
+  #line(line, events) {
+    if (line === '') {
+      if (this.#event.data.length > 0) events.push({ ...this.#event, data: this.#event.data.join('\n') });
+      this.#event = { type: 'message', data: [], id: this.#event.id };
+      return;
+    }
+    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+    if (field === 'data') this.#event.data.push(value);
+    else if (field === 'event') this.#event.type = value;
+    else if (field === 'id' && !value.includes('\0')) this.#event.id = value;
+  }
+}
+
 // src/websocket.js
 
 // A connection over WebSocket. A line carries events and audio both ways and says once that it has ended; it knows
@@ -934,8 +961,6 @@ function fromBase64(text) {
 
 // What a subprotocol may be made of (RFC 9110, 5.6.2): a token of other letters travels in the query.
 const SUBPROTOCOL_LETTERS = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
-// Code of a close by a client that could not read what came.
-const UNREADABLE = 4002;
 
 class SocketLine {
   /// Audio goes as it is.
@@ -945,7 +970,7 @@ class SocketLine {
   #opened = false;
   #began = Date.now();
 
-  /// `on` has event(event), audio(frame) and close({close, words, opened}).
+  /// `on` has event(event), audio(frame), close({close, words, opened}), and unreadable(): whether to go on all the same.
   constructor({ url, subprotocols, token, WebSocket, on }) {
     this.#on = on;
     const offered = [...subprotocols];
@@ -995,12 +1020,12 @@ class SocketLine {
     if (!this.#on) return;
     const events = typeof data === 'string' ? this.#text(data) : this.#binary(data);
     for (const event of events) {
-      if (event.type === 'unreadable') {
-        this.#socket.close(UNREADABLE, 'unreadable');
-        this.#end(UNREADABLE, 'the server sent what is no event');
+      if (event !== UNREADABLE) this.#on?.event(event);
+      else if (this.#on?.unreadable() === false) {
+        this.#socket.close(LEAVING_UNREADABLE, 'unreadable');
+        this.#end(LEAVING_UNREADABLE, 'the server sent what is no event');
         return;
       }
-      this.#on?.event(event);
     }
   }
 
@@ -1014,7 +1039,7 @@ class SocketLine {
       return [];
     }
     const message = readBinary(buffer);
-    if (message === null) return [{ type: 'unreadable' }];
+    if (message === null) return [UNREADABLE];
     if (message.kind === KIND_EVENTS) return readPacked(message.payload);
     if (message.kind === KIND_AUDIO) this.#on.audio(message);
     return [];
@@ -1357,9 +1382,9 @@ class Outgoing {
   }
 
   /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
-  /// out by what comes later.
+  /// out by what comes later. What can't be sent is refused here, and has no number.
   push(event) {
-    const whole = { ...event, client_seq: this.#last + 1 };
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     const bytes = JSON.stringify(whole).length;
     const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
     if (full || this.#bytes + bytes > this.bytesMax) {
@@ -1374,8 +1399,9 @@ class Outgoing {
 
   /// Numbers an event that is of no use later.
   number(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     this.#last += 1;
-    return { ...event, client_seq: this.#last };
+    return whole;
   }
 
   /// What has not been sent on this connection, in order; from now on it has.
@@ -1478,9 +1504,8 @@ class Position {
 
 // Events held back while what was dropped is asked for again; more are given to the user, with the gap.
 const HELD_MAX = 1024;
-// A client of its own accord: between 4000 and 4999.
-const LEAVING_DRAINED = 4001;
-const LEAVING_SILENT = 4003;
+// How many connections in a row may end because of what can't be read; after them it is passed over.
+const UNREADABLE_ENDS_MAX = 3;
 const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
@@ -1508,6 +1533,7 @@ class Link extends Emitter {
   #askedAfter = 0;
   #fills = 0;
   #notBefore = 0;
+  #unreadableEnds = 0;
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
 
@@ -1651,15 +1677,14 @@ class Link extends Emitter {
   }
 
   #listener(attempt) {
-    const mine = (run) => (value) => {
-      if (attempt === this.#attempt) run(value);
-    };
+    const mine = (run) => (value) => (attempt === this.#attempt ? run(value) : undefined);
     return {
       event: mine((event) => this.#take(event)),
       audio: mine((frame) => {
         this.#heard();
         this.emit('audio', frame);
       }),
+      unreadable: mine(() => this.#passesOver()),
       taken: mine((seq) => this.outgoing.taken(seq)),
       close: mine((ending) => this.#lost(ending)),
     };
@@ -1681,6 +1706,18 @@ class Link extends Emitter {
       if (this.#phase === 'welcomed') this.#restored(UNANSWERED);
       this.#hold(event);
     }
+  }
+
+  /// Whether what can't be read is passed over. It is a cut at first, after which it may come whole; where it comes again as
+  /// it was, everything behind it would never come.
+  #passesOver() {
+    if (this.#unreadableEnds < UNREADABLE_ENDS_MAX) {
+      this.#unreadableEnds += 1;
+      return false;
+    }
+    this.#heard();
+    this.emit('gap', { channel: null, after: this.#position.seq, reason: 'unreadable' });
+    return true;
   }
 
   #welcomed(event) {
@@ -1758,12 +1795,17 @@ class Link extends Emitter {
 
   #opened() {
     this.#phase = 'open';
-    this.#timers.set('stable', this.#options.stableMs, () => this.#backoff.reset());
+    this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
     this.#heard();
     this.#tellState('open');
     this.flush();
+  }
+
+  #stands() {
+    this.#backoff.reset();
+    this.#unreadableEnds = 0;
   }
 
   /// While what was dropped is asked for again, numbered events wait, so that everything is given in its order.
@@ -2030,7 +2072,7 @@ class Voxhall extends Link {
   }
 
   /// Sends an event, now or as soon as there is a connection, once. Returns its number. Throws `queue_full` when too many
-  /// wait. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
+  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
   send(event) {
     if (typeof event?.type !== 'string') throw new TypeError('an event has a type');
     if (this.state === 'closed') throw new VoxhallError('closed', 'the client is closed');
@@ -2041,7 +2083,7 @@ class Voxhall extends Link {
       return seq;
     }
     if (!this.isOpen) return 0;
-    this.transmit([event.type === 'ping' ? event : this.outgoing.number(event)]);
+    this.transmit([event.type === 'ping' ? snapshot(event) : this.outgoing.number(event)]);
     return this.outgoing.last;
   }
 

@@ -4,7 +4,7 @@ import { httpAddress } from './dialer.js';
 import { Link } from './link.js';
 import { VoxhallError } from './reasons.js';
 import { Timers } from './timers.js';
-import { fromBase64, toBase64 } from './wire.js';
+import { fromBase64, snapshot, toBase64 } from './wire.js';
 
 // Of no use when it comes late: sent now or not at all.
 const FLEETING = new Set(['input_audio_buffer.append', 'ping']);
@@ -77,7 +77,7 @@ export class Voxhall extends Link {
   }
 
   /// Sends an event, now or as soon as there is a connection, once. Returns its number. Throws `queue_full` when too many
-  /// wait. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
+  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
   send(event) {
     if (typeof event?.type !== 'string') throw new TypeError('an event has a type');
     if (this.state === 'closed') throw new VoxhallError('closed', 'the client is closed');
@@ -88,7 +88,7 @@ export class Voxhall extends Link {
       return seq;
     }
     if (!this.isOpen) return 0;
-    this.transmit([event.type === 'ping' ? event : this.outgoing.number(event)]);
+    this.transmit([event.type === 'ping' ? snapshot(event) : this.outgoing.number(event)]);
     return this.outgoing.last;
   }
 

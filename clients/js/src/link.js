@@ -7,13 +7,12 @@ import { Dialer, tokenEndsAt } from './dialer.js';
 import { Emitter } from './emitter.js';
 import { Outgoing } from './outgoing.js';
 import { Position, roomSeq } from './position.js';
-import { VoxhallError, afterClose, afterStatus } from './reasons.js';
+import { LEAVING_DRAINED, LEAVING_SILENT, VoxhallError, afterClose, afterStatus } from './reasons.js';
 
 // Events held back while what was dropped is asked for again; more are given to the user, with the gap.
 const HELD_MAX = 1024;
-// A client of its own accord: between 4000 and 4999.
-const LEAVING_DRAINED = 4001;
-const LEAVING_SILENT = 4003;
+// How many connections in a row may end because of what can't be read; after them it is passed over.
+const UNREADABLE_ENDS_MAX = 3;
 const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
@@ -41,6 +40,7 @@ export class Link extends Emitter {
   #askedAfter = 0;
   #fills = 0;
   #notBefore = 0;
+  #unreadableEnds = 0;
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
 
@@ -184,15 +184,14 @@ export class Link extends Emitter {
   }
 
   #listener(attempt) {
-    const mine = (run) => (value) => {
-      if (attempt === this.#attempt) run(value);
-    };
+    const mine = (run) => (value) => (attempt === this.#attempt ? run(value) : undefined);
     return {
       event: mine((event) => this.#take(event)),
       audio: mine((frame) => {
         this.#heard();
         this.emit('audio', frame);
       }),
+      unreadable: mine(() => this.#passesOver()),
       taken: mine((seq) => this.outgoing.taken(seq)),
       close: mine((ending) => this.#lost(ending)),
     };
@@ -214,6 +213,18 @@ export class Link extends Emitter {
       if (this.#phase === 'welcomed') this.#restored(UNANSWERED);
       this.#hold(event);
     }
+  }
+
+  /// Whether what can't be read is passed over. It is a cut at first, after which it may come whole; where it comes again as
+  /// it was, everything behind it would never come.
+  #passesOver() {
+    if (this.#unreadableEnds < UNREADABLE_ENDS_MAX) {
+      this.#unreadableEnds += 1;
+      return false;
+    }
+    this.#heard();
+    this.emit('gap', { channel: null, after: this.#position.seq, reason: 'unreadable' });
+    return true;
   }
 
   #welcomed(event) {
@@ -291,12 +302,17 @@ export class Link extends Emitter {
 
   #opened() {
     this.#phase = 'open';
-    this.#timers.set('stable', this.#options.stableMs, () => this.#backoff.reset());
+    this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
     this.#heard();
     this.#tellState('open');
     this.flush();
+  }
+
+  #stands() {
+    this.#backoff.reset();
+    this.#unreadableEnds = 0;
   }
 
   /// While what was dropped is asked for again, numbered events wait, so that everything is given in its order.

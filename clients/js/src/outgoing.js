@@ -1,6 +1,7 @@
 // The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
 
 import { VoxhallError } from './reasons.js';
+import { snapshot } from './wire.js';
 
 export const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
 // What was sent, and is not yet known to have been taken, may be so many times as much.
@@ -28,9 +29,9 @@ export class Outgoing {
   }
 
   /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
-  /// out by what comes later.
+  /// out by what comes later. What can't be sent is refused here, and has no number.
   push(event) {
-    const whole = { ...event, client_seq: this.#last + 1 };
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     const bytes = JSON.stringify(whole).length;
     const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
     if (full || this.#bytes + bytes > this.bytesMax) {
@@ -45,8 +46,9 @@ export class Outgoing {
 
   /// Numbers an event that is of no use later.
   number(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     this.#last += 1;
-    return { ...event, client_seq: this.#last };
+    return whole;
   }
 
   /// What has not been sent on this connection, in order; from now on it has.

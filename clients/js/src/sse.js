@@ -2,6 +2,8 @@
 // as requests of their own, one after the other, so that they arrive in their order.
 
 import { retryAfterMs } from './backoff.js';
+import { LEAVING_UNREADABLE } from './reasons.js';
+import { UNREADABLE, readLines } from './wire.js';
 
 // Events of one request.
 const POST_EVENTS_MAX = 64;
@@ -83,10 +85,17 @@ export class SseLine {
   }
 
   #take({ type, data }) {
-    const event = JSON.parse(data);
-    if (event === null || typeof event !== 'object') throw new TypeError('the server sent what is no event');
     // The last one says what a close code would.
-    if (type === 'close') this.#end({ close: event.code ?? 1006, words: event.reason ?? '', opened: true });
+    if (type === 'close') {
+      const { code = 1006, reason = '' } = JSON.parse(data);
+      this.#end({ close: code, words: reason, opened: true });
+      return;
+    }
+    const [event = UNREADABLE] = readLines(data.replaceAll('\n', ' '));
+    if (event === UNREADABLE) {
+      if (this.#on?.unreadable() === false) this.#end({ close: LEAVING_UNREADABLE, words: 'the server sent what is no event', opened: true });
+      return;
+    }
     if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
     this.#on?.event(event);
   }

@@ -136,6 +136,61 @@ describe('a gap', () => {
   });
 });
 
+describe('what can not be read', () => {
+  const gone = async (clock, socket) => {
+    assert.equal(socket.closed.code, 4002);
+    await settled();
+    await clock.fire('backoff');
+    return settled();
+  };
+
+  it('is passed over after a few times, and told', async () => {
+    const { client, clock, told } = fakeClient();
+    const gaps = [];
+    client.on('gap', (gap) => gaps.push(gap));
+    client.connect();
+    let socket = await settled();
+    socket.welcomes();
+    socket.says({ type: 'room.message', seq: 1 });
+    for (let times = 0; times < 3; times += 1) {
+      socket.onmessage({ data: '{"type":' });
+      socket = await gone(clock, socket);
+      socket.welcomes();
+      socket.says({ type: 'session.restored', recovered: true, last_seq: 3 });
+    }
+    assert.deepEqual(gaps, []);
+    socket.onmessage({ data: '{"type":' });
+    socket.says({ type: 'room.message', seq: 3 });
+    assert.equal(socket.closed, null);
+    assert.deepEqual(gaps, [{ channel: null, after: 1, reason: 'unreadable' }]);
+    assert.equal(told.at(-1).seq, 3);
+    await clock.fire('stable');
+    socket.onmessage({ data: '[]' });
+    assert.equal(socket.closed.code, 4002, 'a connection that stood is as good as the first');
+    client.close();
+  });
+
+  it('is not what is merely deep, and what is too deep is not sent', async () => {
+    const { client, told } = fakeClient({ messagepack: true });
+    const nested = (depth) => (depth === 0 ? 1 : [nested(depth - 1)]);
+    client.sendToRoom('one');
+    assert.throws(() => client.sendToRoom(nested(700)), RangeError);
+    client.sendToRoom('two');
+    client.connect();
+    const socket = await settled();
+    socket.protocol = 'voxhall.v1.msgpack';
+    socket.onopen();
+    socket.saysPacked({ type: 'session.created', session: { id: 'conn' } });
+    assert.deepEqual(socket.sentPacked.map(({ data, client_seq: seq }) => [data, seq]), [['one', 1], ['two', 2]]);
+    assert.throws(() => client.sendToRoom(nested(700)), RangeError);
+    assert.throws(() => client.send({ type: 'ping', t: nested(700) }), RangeError);
+    socket.saysPacked({ type: 'channel.message', channel: 'user:1:x', id: 'u-1', data: nested(512) });
+    assert.equal(told.at(-1).id, 'u-1');
+    assert.equal(client.outgoing.size, 2);
+    client.close();
+  });
+});
+
 describe('coming back', () => {
   it('waits as long as the server asks, by its readiness where a refusal is hidden', async () => {
     const { client, clock } = fakeClient({ fetch: async () => new Response('', { status: 503, headers: { 'retry-after': '9' } }) });
