@@ -212,6 +212,8 @@ export interface Options {
   fetch?: typeof fetch;
   timers?: Pick<Timers, 'set' | 'has' | 'clear'>;
   random?: () => number;
+  /** Milliseconds of a clock that only goes forward. */
+  now?: () => number;
 }
 
 export declare class Emitter<Known> {

@@ -340,6 +340,7 @@ function retryAfterMs(header, now = Date.now()) {
 const LEAVING_DRAINED = 4001;
 const LEAVING_UNREADABLE = 4002;
 const LEAVING_SILENT = 4003;
+const LEAVING_TOO_FAST = 4004;
 
 class VoxhallError extends Error {
   /// `code` is for programs, the message for people; `close` is the close code or HTTP status where there was one.
@@ -1351,107 +1352,6 @@ function report(error) {
   else queueMicrotask(() => console.error(error));
 }
 
-// src/outgoing.js
-
-// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
-
-
-const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
-// What was sent, and is not yet known to have been taken, may be so many times as much.
-const SENT_TIMES = 4;
-
-class Outgoing {
-  #entries = [];
-  #bytes = 0;
-  #last = 0;
-  #unsent = 0;
-
-  constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
-    this.eventsMax = eventsMax;
-    this.bytesMax = bytesMax;
-  }
-
-  /// How many wait to be sent, or to be known to have been taken.
-  get size() {
-    return this.#entries.length;
-  }
-
-  /// The last number given out.
-  get last() {
-    return this.#last;
-  }
-
-  /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
-  /// out by what comes later. What can't be sent is refused here, and has no number.
-  push(event) {
-    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
-    const bytes = JSON.stringify(whole).length;
-    const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
-    if (full || this.#bytes + bytes > this.bytesMax) {
-      throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
-    }
-    this.#last += 1;
-    this.#unsent += 1;
-    this.#bytes += bytes;
-    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
-    return this.#last;
-  }
-
-  /// Numbers an event that is of no use later.
-  number(event) {
-    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
-    this.#last += 1;
-    return whole;
-  }
-
-  /// What has not been sent on this connection, in order; from now on it has.
-  takeUnsent() {
-    const unsent = this.#entries.filter((entry) => !entry.sent);
-    for (const entry of unsent) entry.sent = true;
-    this.#unsent = 0;
-    return unsent.map((entry) => entry.event);
-  }
-
-  /// The server has taken everything up to this number.
-  taken(seq) {
-    this.#drop((entry) => entry.seq <= seq);
-  }
-
-  /// The server has taken everything up to this number and nothing else: the rest has to be sent again, in numbers that
-  /// follow, because those of what was not kept are missing between them.
-  settle(seq) {
-    this.taken(seq);
-    this.#last = seq;
-    for (const entry of this.#entries) {
-      this.#last += 1;
-      entry.seq = this.#last;
-      entry.event.client_seq = this.#last;
-      entry.sent = false;
-    }
-    this.#unsent = this.size;
-  }
-
-  /// Gives up what was sent and may or may not have been taken.
-  abandonSent() {
-    return this.#drop((entry) => entry.sent);
-  }
-
-  /// Gives up everything.
-  abandon() {
-    return this.#drop(() => true);
-  }
-
-  #drop(isIt) {
-    const gone = this.#entries.filter(isIt);
-    this.#entries = this.#entries.filter((entry) => !isIt(entry));
-    for (const entry of gone) {
-      this.#bytes -= entry.bytes;
-      if (!entry.sent) this.#unsent -= 1;
-    }
-    return gone.map((entry) => entry.event);
-  }
-}
-
 // src/position.js
 
 // How far the client has heard the room: which numbers it has seen, so that what is told again is not shown again.
@@ -1496,6 +1396,302 @@ class Position {
   }
 }
 
+// src/outgoing.js
+
+// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
+
+
+const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
+// What was sent, and is not yet known to have been taken, may be so many times as much.
+const SENT_TIMES = 4;
+
+class Outgoing {
+  #entries = [];
+  #bytes = 0;
+  #last = 0;
+  #lastSent = 0;
+  #unsent = 0;
+
+  constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
+    this.eventsMax = eventsMax;
+    this.bytesMax = bytesMax;
+  }
+
+  /// How many wait to be sent, or to be known to have been taken.
+  get size() {
+    return this.#entries.length;
+  }
+
+  /// How many wait to be sent.
+  get unsent() {
+    return this.#unsent;
+  }
+
+  /// How many were sent, and are not known to have been taken.
+  get onTheWay() {
+    return this.size - this.#unsent;
+  }
+
+  /// The last number that was sent on this connection.
+  get lastSent() {
+    return this.#lastSent;
+  }
+
+  /// The last number given out.
+  get last() {
+    return this.#last;
+  }
+
+  /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
+  /// out by what comes later. What can't be sent is refused here, and has no number.
+  push(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
+    const bytes = JSON.stringify(whole).length;
+    const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
+    if (full || this.#bytes + bytes > this.bytesMax) {
+      throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
+    }
+    this.#last += 1;
+    this.#unsent += 1;
+    this.#bytes += bytes;
+    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
+    return this.#last;
+  }
+
+  /// Numbers an event that is of no use later. It may not overtake those that wait: the server takes no number below the last.
+  number(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
+    this.#last += 1;
+    this.#lastSent = this.#last;
+    return whole;
+  }
+
+  /// What has not been sent on this connection, in order and so many of it; from now on it has.
+  takeUnsent(most = Infinity) {
+    const unsent = this.#entries.slice(this.onTheWay).slice(0, most);
+    for (const entry of unsent) {
+      entry.sent = true;
+      this.#lastSent = entry.seq;
+    }
+    this.#unsent -= unsent.length;
+    return unsent.map((entry) => entry.event);
+  }
+
+  /// The server has taken everything up to this number.
+  taken(seq) {
+    this.#drop((entry) => entry.seq <= seq);
+  }
+
+  /// The server has taken everything up to this number and nothing else: the rest has to be sent again, in numbers that
+  /// follow, because those of what was not kept are missing between them.
+  settle(seq) {
+    this.taken(seq);
+    this.#last = seq;
+    this.#lastSent = seq;
+    for (const entry of this.#entries) {
+      this.#last += 1;
+      entry.seq = this.#last;
+      entry.event.client_seq = this.#last;
+      entry.sent = false;
+    }
+    this.#unsent = this.size;
+  }
+
+  /// Gives up what was sent and may or may not have been taken.
+  abandonSent() {
+    return this.#drop((entry) => entry.sent);
+  }
+
+  /// Gives up everything.
+  abandon() {
+    return this.#drop(() => true);
+  }
+
+  #drop(isIt) {
+    const gone = this.#entries.filter(isIt);
+    this.#entries = this.#entries.filter((entry) => !isIt(entry));
+    for (const entry of gone) {
+      this.#bytes -= entry.bytes;
+      if (!entry.sent) this.#unsent -= 1;
+    }
+    return gone.map((entry) => entry.event);
+  }
+}
+
+// src/pace.js
+
+// How fast a connection may be written to. A server takes so many messages at once and so many a second, whatever they are
+// (`session.limits`), refuses what comes above it, and ends a connection that goes on. What piled up goes in portions, then.
+
+class Pace {
+  #now;
+  #burst = Infinity;
+  #perMs = Infinity;
+  #debt = 0;
+  #at = 0;
+
+  /// `now` gives milliseconds.
+  constructor(now) {
+    this.#now = now;
+  }
+
+  /// A connection begins, which owes nothing. A server that names no limits, or 0, has none.
+  begin({ messages_burst: burst, messages_per_s: rate } = {}) {
+    const limited = burst > 0 && rate > 0;
+    this.#burst = limited ? burst : Infinity;
+    this.#perMs = limited ? rate / 1000 : Infinity;
+    this.#debt = 0;
+    this.#at = this.#now();
+  }
+
+  spend(messages) {
+    this.#debt = this.#owed() + messages;
+    this.#at = this.#now();
+  }
+
+  #owed() {
+    return this.#perMs === Infinity ? 0 : Math.max(0, this.#debt - (this.#now() - this.#at) * this.#perMs);
+  }
+
+  /// How many may go at once. With the window it is three quarters of what the server takes: a network that stood still
+  /// may bring all that was on its way together with all that is sent then.
+  get #atOnce() {
+    return Math.max(1, Math.floor(this.#burst / 4));
+  }
+
+  /// How many events may be on their way before the server has said that it has them.
+  get window() {
+    return Math.max(1, Math.floor(this.#burst / 2));
+  }
+
+  /// How many messages may go now.
+  get room() {
+    return Math.max(0, Math.floor(this.#atOnce - this.#owed()));
+  }
+
+  /// What may be left out had better be.
+  get isSpent() {
+    return this.#owed() > this.window;
+  }
+
+  /// The milliseconds until there is room again, for a few at a time.
+  get waitMs() {
+    const few = Math.max(1, Math.floor(this.#atOnce / 10));
+    return Math.max(0, Math.ceil((this.#owed() - this.#atOnce + few) / this.#perMs));
+  }
+}
+
+// src/uplink.js
+
+// What goes to the server: in its order, as fast as the server takes it, and kept until it is known to have been taken.
+
+
+class Uplink {
+  #link;
+  #options;
+  #timers;
+  #pace;
+  #pings = [];
+  #line = null;
+
+  /// `link` has isOpen, emit(type, event) and leave(code, words).
+  constructor(link, options) {
+    this.#link = link;
+    this.#options = options;
+    this.#timers = options.timers;
+    this.#pace = new Pace(options.now);
+    this.outgoing = new Outgoing({ eventsMax: options.queueEvents, bytesMax: options.queueBytes });
+  }
+
+  /// A connection is open; `limits` are those of its session.
+  begin(line, limits) {
+    this.#line = line;
+    this.#pace.begin(limits);
+  }
+
+  end() {
+    this.#line = null;
+    this.#pings = [];
+  }
+
+  /// Whether something can be sent at once without overtaking what waits.
+  get isFree() {
+    return this.outgoing.unsent === 0 && !this.#pace.isSpent;
+  }
+
+  /// Whether so much was sent of late that what may be left out should be.
+  get isSpent() {
+    return this.#pace.isSpent;
+  }
+
+  /// Sends what was accepted, as far as there is a connection for it.
+  flush() {
+    if (!this.#link.isOpen) return;
+    this.#sendPortion();
+    const { size, onTheWay } = this.outgoing;
+    if (size > 0 && !this.#timers.has('confirm')) this.#timers.set('confirm', this.#options.confirmMs, () => this.ping());
+    // Who sends much learns in time what has arrived.
+    const much = size * 4 > this.#options.queueEvents || onTheWay * 2 > this.#pace.window;
+    if (much && onTheWay > 0 && this.#pings.length === 0) this.ping();
+  }
+
+  #sendPortion() {
+    const { outgoing } = this;
+    const most = Math.min(this.#pace.room, this.#pace.window - outgoing.onTheWay);
+    if (most > 0) this.transmit(outgoing.takeUnsent(most));
+    // Where the window is full, the answer to a ping goes on.
+    if (outgoing.unsent > 0 && outgoing.onTheWay < this.#pace.window) this.#timers.set('pace', this.#pace.waitMs, () => this.flush());
+  }
+
+  /// Sends events as they are. They are told to those who keep a log, without secrets.
+  transmit(events) {
+    if (events.length === 0) return;
+    this.#pace.spend(events.length);
+    this.#line.send(events);
+    for (const event of events) this.#link.emit('sent', event.token ? { ...event, token: '…' } : event);
+  }
+
+  transmitAudio(bytes) {
+    this.#pace.spend(1);
+    this.#line.sendAudio(bytes);
+  }
+
+  /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
+  ping(patienceMs = undefined) {
+    if (!this.#link.isOpen) return;
+    this.#sendPortion();
+    const t = this.outgoing.lastSent;
+    this.#pings.push({ t, at: performance.now() });
+    if (patienceMs !== undefined || !this.#timers.has('silence')) {
+      const wait = patienceMs ?? this.#options.silenceMs;
+      this.#timers.set('silence', wait, () => this.#link.leave(LEAVING_SILENT, 'nothing came for too long'));
+    }
+    this.transmit([{ type: 'ping', t }]);
+  }
+
+  pong({ t }) {
+    const at = this.#pings.findIndex((ping) => ping.t === t);
+    if (at < 0) return;
+    const [ping] = this.#pings.splice(0, at + 1).slice(-1);
+    this.outgoing.taken(ping.t);
+    this.#timers.clear('confirm');
+    if (this.outgoing.size > 0) this.flush();
+    this.#link.emit('rtt', performance.now() - ping.at);
+  }
+
+  /// The server has taken everything up to this number.
+  taken(seq) {
+    this.outgoing.taken(seq);
+    this.flush();
+  }
+
+  /// Some of what was sent is refused and some may be taken later, and no `pong` can say which. Only a new connection is told
+  /// what the last one taken was, before a later number hides that those before it are missing.
+  tooFast() {
+    if (this.#link.isOpen && this.outgoing.onTheWay > 0) this.#link.leave(LEAVING_TOO_FAST, 'more was sent than the server takes at once');
+  }
+}
+
 // src/link.js
 
 // One session over as many connections as it takes: welcome, resumption, what was missed, what has to go again, and when
@@ -1510,7 +1706,7 @@ const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
 const UNANSWERED = { type: 'session.restored', recovered: false, reason: 'unanswered' };
-const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token'];
+const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token', 'pace'];
 
 class Link extends Emitter {
   #options;
@@ -1518,6 +1714,7 @@ class Link extends Emitter {
   #dialer;
   #backoff;
   #position = new Position();
+  #uplink;
   #line = null;
   #attempt = 0;
   /// `idle`, `dialling`, `welcomed` (the answer to a resume token is still to come), `open`, `waiting`, `closed`.
@@ -1525,7 +1722,6 @@ class Link extends Emitter {
   #asked = false;
   #resume = null;
   #triedFreshToken = false;
-  #pings = [];
   /// What is asked for again: `{after, held, again}`.
   #filling = null;
   /// What is being told again: everything up to `at` has come, and live events are those after `until`.
@@ -1537,7 +1733,6 @@ class Link extends Emitter {
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
 
-  outgoing;
   subscriptions = new Subscriptions();
   state = 'idle';
   session = null;
@@ -1548,8 +1743,8 @@ class Link extends Emitter {
     this.#options = options;
     this.#timers = options.timers;
     this.#dialer = new Dialer(options);
+    this.#uplink = new Uplink(this, options);
     this.#backoff = new Backoff({ ...options.backoff, random: options.random });
-    this.outgoing = new Outgoing({ eventsMax: options.queueEvents, bytesMax: options.queueBytes });
   }
 
   get isOpen() {
@@ -1566,6 +1761,20 @@ class Link extends Emitter {
 
   get backlogBytes() {
     return this.#line?.backlogBytes ?? 0;
+  }
+
+  get outgoing() {
+    return this.#uplink.outgoing;
+  }
+
+  /// Whether there is a connection that something can be sent on at once, without overtaking what waits.
+  get isFree() {
+    return this.isOpen && this.#uplink.isFree;
+  }
+
+  /// Whether so much was sent of late that what may be left out should be.
+  get isSpent() {
+    return this.#uplink.isSpent;
   }
 
   get takesBinary() {
@@ -1590,38 +1799,22 @@ class Link extends Emitter {
     this.#finish({ code: 'left', message: 'the client has left', close: 1000 });
   }
 
-  /// Sends what was accepted, as far as there is a connection for it.
   flush() {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const { size } = this.outgoing;
-    if (size > 0 && !this.#timers.has('confirm')) this.#timers.set('confirm', this.#options.confirmMs, () => this.ping());
-    // Who sends much learns in time what has arrived.
-    if (size * 4 > this.#options.queueEvents && this.#pings.length === 0) this.ping();
+    this.#uplink.flush();
   }
 
-  /// Sends events as they are. They are told to those who keep a log, without secrets.
+  /// Sends events as they are.
   transmit(events) {
-    if (events.length === 0) return;
-    this.#line.send(events);
-    for (const event of events) this.emit('sent', event.token ? { ...event, token: '…' } : event);
+    this.#uplink.transmit(events);
   }
 
   transmitAudio(bytes) {
-    this.#line.sendAudio(bytes);
+    this.#uplink.transmitAudio(bytes);
   }
 
-  /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
+  /// Asks for a sign of life, which has to come within the time that is given.
   ping(patienceMs = undefined) {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const t = this.outgoing.last;
-    this.#pings.push({ t, at: performance.now() });
-    if (patienceMs !== undefined || !this.#timers.has('silence')) {
-      const wait = patienceMs ?? this.#options.silenceMs;
-      this.#timers.set('silence', wait, () => this.#leave(LEAVING_SILENT, 'nothing came for too long'));
-    }
-    this.transmit([{ type: 'ping', t }]);
+    this.#uplink.ping(patienceMs);
   }
 
   /// A hint that the network may have come back, or gone.
@@ -1646,7 +1839,7 @@ class Link extends Emitter {
     this.#attempt += 1;
     const attempt = this.#attempt;
     this.#phase = 'dialling';
-    this.#timers.set('connect', this.#options.connectMs, () => this.#leave(LEAVING_SILENT, 'no welcome came in time'));
+    this.#timers.set('connect', this.#options.connectMs, () => this.leave(LEAVING_SILENT, 'no welcome came in time'));
     try {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
@@ -1685,7 +1878,7 @@ class Link extends Emitter {
         this.emit('audio', frame);
       }),
       unreadable: mine(() => this.#passesOver()),
-      taken: mine((seq) => this.outgoing.taken(seq)),
+      taken: mine((seq) => this.#uplink.taken(seq)),
       close: mine((ending) => this.#lost(ending)),
     };
   }
@@ -1795,6 +1988,7 @@ class Link extends Emitter {
 
   #opened() {
     this.#phase = 'open';
+    this.#uplink.begin(this.#line, this.session.limits);
     this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
@@ -1824,13 +2018,14 @@ class Link extends Emitter {
     const handlers = type === 'channel.message' ? this.subscriptions.take(event) : [];
     this.#follow(roomSeq(event));
     if (handlers === null || !this.#position.take(event)) return;
-    if (type === 'pong') this.#pong(event);
+    if (type === 'pong') this.#uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
     else if (type === 'channel.subscribed') this.subscriptions.begun(event);
     else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
+    if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.#uplink.tooFast();
   }
 
   /// What is told again comes in order: a connection that ends in the middle goes on from there, whatever came before.
@@ -1838,16 +2033,6 @@ class Link extends Emitter {
     if (this.#replay === null || seq === null) return;
     if (seq > this.#replay.until) this.#replay = null;
     else this.#replay.at = seq;
-  }
-
-  #pong({ t }) {
-    const at = this.#pings.findIndex((ping) => ping.t === t);
-    if (at < 0) return;
-    const [ping] = this.#pings.splice(0, at + 1).slice(-1);
-    this.outgoing.taken(ping.t);
-    this.#timers.clear('confirm');
-    if (this.outgoing.size > 0) this.flush();
-    this.emit('rtt', performance.now() - ping.at);
   }
 
   #updated({ session }) {
@@ -1901,7 +2086,7 @@ class Link extends Emitter {
     this.#attempt += 1;
     this.#timers.clear(...LATER);
     this.#filling = null;
-    this.#pings = [];
+    this.#uplink.end();
     const line = this.#line;
     this.#line = null;
     this.#phase = 'waiting';
@@ -1912,7 +2097,8 @@ class Link extends Emitter {
     return this.#phase === 'open' || this.#phase === 'welcomed';
   }
 
-  #leave(code, words) {
+  /// Gives the connection up, and comes back.
+  leave(code, words) {
     const welcomed = this.#wasWelcomed;
     this.#hangUp(code, words);
     this.#comeBack({ again: true, code: 'connection_lost', message: words, close: 1006 }, welcomed, null);
@@ -2034,6 +2220,7 @@ class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
+      now: () => performance.now(),
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,
@@ -2072,7 +2259,8 @@ class Voxhall extends Link {
   }
 
   /// Sends an event, now or as soon as there is a connection, once. Returns its number. Throws `queue_full` when too many
-  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
+  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped
+  /// when there is no connection, or something waits before it: then the number is 0.
   send(event) {
     if (typeof event?.type !== 'string') throw new TypeError('an event has a type');
     if (this.state === 'closed') throw new VoxhallError('closed', 'the client is closed');
@@ -2082,15 +2270,20 @@ class Voxhall extends Link {
       this.flush();
       return seq;
     }
-    if (!this.isOpen) return 0;
+    if (!this.isFree) return 0;
     this.transmit([event.type === 'ping' ? snapshot(event) : this.outgoing.number(event)]);
     return this.outgoing.last;
+  }
+
+  /// Bytes of audio have no number, and overtake what waits; as words they have one, and must not.
+  get canSendAudio() {
+    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.isSpent : this.isFree);
   }
 
   /// Appends audio to the member's input: bytes of the session's format. Whether it was sent; audio never waits.
   sendAudio(audio) {
     const bytes = audio instanceof ArrayBuffer ? new Uint8Array(audio) : new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength);
-    if (!this.isOpen || this.backlogBytes > AUDIO_BACKLOG_BYTES_MAX) {
+    if (!this.canSendAudio) {
       this.counts.framesDropped += 1;
       return false;
     }
@@ -2165,7 +2358,7 @@ class Voxhall extends Link {
     }
     this.#sound = [];
     this.#soundBytes = 0;
-    if (this.isOpen) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
+    if (this.isFree) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
   }
 
   #changed({ state, code, message, close }) {

@@ -39,6 +39,7 @@ export class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
+      now: () => performance.now(),
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,
@@ -77,7 +78,8 @@ export class Voxhall extends Link {
   }
 
   /// Sends an event, now or as soon as there is a connection, once. Returns its number. Throws `queue_full` when too many
-  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
+  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped
+  /// when there is no connection, or something waits before it: then the number is 0.
   send(event) {
     if (typeof event?.type !== 'string') throw new TypeError('an event has a type');
     if (this.state === 'closed') throw new VoxhallError('closed', 'the client is closed');
@@ -87,15 +89,20 @@ export class Voxhall extends Link {
       this.flush();
       return seq;
     }
-    if (!this.isOpen) return 0;
+    if (!this.isFree) return 0;
     this.transmit([event.type === 'ping' ? snapshot(event) : this.outgoing.number(event)]);
     return this.outgoing.last;
+  }
+
+  /// Bytes of audio have no number, and overtake what waits; as words they have one, and must not.
+  get canSendAudio() {
+    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.isSpent : this.isFree);
   }
 
   /// Appends audio to the member's input: bytes of the session's format. Whether it was sent; audio never waits.
   sendAudio(audio) {
     const bytes = audio instanceof ArrayBuffer ? new Uint8Array(audio) : new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength);
-    if (!this.isOpen || this.backlogBytes > AUDIO_BACKLOG_BYTES_MAX) {
+    if (!this.canSendAudio) {
       this.counts.framesDropped += 1;
       return false;
     }
@@ -170,7 +177,7 @@ export class Voxhall extends Link {
     }
     this.#sound = [];
     this.#soundBytes = 0;
-    if (this.isOpen) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
+    if (this.isFree) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
   }
 
   #changed({ state, code, message, close }) {

@@ -5,9 +5,9 @@ import { Backoff } from './backoff.js';
 import { Subscriptions } from './channels.js';
 import { Dialer, tokenEndsAt } from './dialer.js';
 import { Emitter } from './emitter.js';
-import { Outgoing } from './outgoing.js';
 import { Position, roomSeq } from './position.js';
 import { LEAVING_DRAINED, LEAVING_SILENT, VoxhallError, afterClose, afterStatus } from './reasons.js';
+import { Uplink } from './uplink.js';
 
 // Events held back while what was dropped is asked for again; more are given to the user, with the gap.
 const HELD_MAX = 1024;
@@ -17,7 +17,7 @@ const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
 const UNANSWERED = { type: 'session.restored', recovered: false, reason: 'unanswered' };
-const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token'];
+const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token', 'pace'];
 
 export class Link extends Emitter {
   #options;
@@ -25,6 +25,7 @@ export class Link extends Emitter {
   #dialer;
   #backoff;
   #position = new Position();
+  #uplink;
   #line = null;
   #attempt = 0;
   /// `idle`, `dialling`, `welcomed` (the answer to a resume token is still to come), `open`, `waiting`, `closed`.
@@ -32,7 +33,6 @@ export class Link extends Emitter {
   #asked = false;
   #resume = null;
   #triedFreshToken = false;
-  #pings = [];
   /// What is asked for again: `{after, held, again}`.
   #filling = null;
   /// What is being told again: everything up to `at` has come, and live events are those after `until`.
@@ -44,7 +44,6 @@ export class Link extends Emitter {
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
 
-  outgoing;
   subscriptions = new Subscriptions();
   state = 'idle';
   session = null;
@@ -55,8 +54,8 @@ export class Link extends Emitter {
     this.#options = options;
     this.#timers = options.timers;
     this.#dialer = new Dialer(options);
+    this.#uplink = new Uplink(this, options);
     this.#backoff = new Backoff({ ...options.backoff, random: options.random });
-    this.outgoing = new Outgoing({ eventsMax: options.queueEvents, bytesMax: options.queueBytes });
   }
 
   get isOpen() {
@@ -73,6 +72,20 @@ export class Link extends Emitter {
 
   get backlogBytes() {
     return this.#line?.backlogBytes ?? 0;
+  }
+
+  get outgoing() {
+    return this.#uplink.outgoing;
+  }
+
+  /// Whether there is a connection that something can be sent on at once, without overtaking what waits.
+  get isFree() {
+    return this.isOpen && this.#uplink.isFree;
+  }
+
+  /// Whether so much was sent of late that what may be left out should be.
+  get isSpent() {
+    return this.#uplink.isSpent;
   }
 
   get takesBinary() {
@@ -97,38 +110,22 @@ export class Link extends Emitter {
     this.#finish({ code: 'left', message: 'the client has left', close: 1000 });
   }
 
-  /// Sends what was accepted, as far as there is a connection for it.
   flush() {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const { size } = this.outgoing;
-    if (size > 0 && !this.#timers.has('confirm')) this.#timers.set('confirm', this.#options.confirmMs, () => this.ping());
-    // Who sends much learns in time what has arrived.
-    if (size * 4 > this.#options.queueEvents && this.#pings.length === 0) this.ping();
+    this.#uplink.flush();
   }
 
-  /// Sends events as they are. They are told to those who keep a log, without secrets.
+  /// Sends events as they are.
   transmit(events) {
-    if (events.length === 0) return;
-    this.#line.send(events);
-    for (const event of events) this.emit('sent', event.token ? { ...event, token: '…' } : event);
+    this.#uplink.transmit(events);
   }
 
   transmitAudio(bytes) {
-    this.#line.sendAudio(bytes);
+    this.#uplink.transmitAudio(bytes);
   }
 
-  /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
+  /// Asks for a sign of life, which has to come within the time that is given.
   ping(patienceMs = undefined) {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const t = this.outgoing.last;
-    this.#pings.push({ t, at: performance.now() });
-    if (patienceMs !== undefined || !this.#timers.has('silence')) {
-      const wait = patienceMs ?? this.#options.silenceMs;
-      this.#timers.set('silence', wait, () => this.#leave(LEAVING_SILENT, 'nothing came for too long'));
-    }
-    this.transmit([{ type: 'ping', t }]);
+    this.#uplink.ping(patienceMs);
   }
 
   /// A hint that the network may have come back, or gone.
@@ -153,7 +150,7 @@ export class Link extends Emitter {
     this.#attempt += 1;
     const attempt = this.#attempt;
     this.#phase = 'dialling';
-    this.#timers.set('connect', this.#options.connectMs, () => this.#leave(LEAVING_SILENT, 'no welcome came in time'));
+    this.#timers.set('connect', this.#options.connectMs, () => this.leave(LEAVING_SILENT, 'no welcome came in time'));
     try {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
@@ -192,7 +189,7 @@ export class Link extends Emitter {
         this.emit('audio', frame);
       }),
       unreadable: mine(() => this.#passesOver()),
-      taken: mine((seq) => this.outgoing.taken(seq)),
+      taken: mine((seq) => this.#uplink.taken(seq)),
       close: mine((ending) => this.#lost(ending)),
     };
   }
@@ -302,6 +299,7 @@ export class Link extends Emitter {
 
   #opened() {
     this.#phase = 'open';
+    this.#uplink.begin(this.#line, this.session.limits);
     this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
@@ -331,13 +329,14 @@ export class Link extends Emitter {
     const handlers = type === 'channel.message' ? this.subscriptions.take(event) : [];
     this.#follow(roomSeq(event));
     if (handlers === null || !this.#position.take(event)) return;
-    if (type === 'pong') this.#pong(event);
+    if (type === 'pong') this.#uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
     else if (type === 'channel.subscribed') this.subscriptions.begun(event);
     else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
+    if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.#uplink.tooFast();
   }
 
   /// What is told again comes in order: a connection that ends in the middle goes on from there, whatever came before.
@@ -345,16 +344,6 @@ export class Link extends Emitter {
     if (this.#replay === null || seq === null) return;
     if (seq > this.#replay.until) this.#replay = null;
     else this.#replay.at = seq;
-  }
-
-  #pong({ t }) {
-    const at = this.#pings.findIndex((ping) => ping.t === t);
-    if (at < 0) return;
-    const [ping] = this.#pings.splice(0, at + 1).slice(-1);
-    this.outgoing.taken(ping.t);
-    this.#timers.clear('confirm');
-    if (this.outgoing.size > 0) this.flush();
-    this.emit('rtt', performance.now() - ping.at);
   }
 
   #updated({ session }) {
@@ -408,7 +397,7 @@ export class Link extends Emitter {
     this.#attempt += 1;
     this.#timers.clear(...LATER);
     this.#filling = null;
-    this.#pings = [];
+    this.#uplink.end();
     const line = this.#line;
     this.#line = null;
     this.#phase = 'waiting';
@@ -419,7 +408,8 @@ export class Link extends Emitter {
     return this.#phase === 'open' || this.#phase === 'welcomed';
   }
 
-  #leave(code, words) {
+  /// Gives the connection up, and comes back.
+  leave(code, words) {
     const welcomed = this.#wasWelcomed;
     this.#hangUp(code, words);
     this.#comeBack({ again: true, code: 'connection_lost', message: words, close: 1006 }, welcomed, null);

@@ -11,6 +11,7 @@ export class Outgoing {
   #entries = [];
   #bytes = 0;
   #last = 0;
+  #lastSent = 0;
   #unsent = 0;
 
   constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
@@ -21,6 +22,21 @@ export class Outgoing {
   /// How many wait to be sent, or to be known to have been taken.
   get size() {
     return this.#entries.length;
+  }
+
+  /// How many wait to be sent.
+  get unsent() {
+    return this.#unsent;
+  }
+
+  /// How many were sent, and are not known to have been taken.
+  get onTheWay() {
+    return this.size - this.#unsent;
+  }
+
+  /// The last number that was sent on this connection.
+  get lastSent() {
+    return this.#lastSent;
   }
 
   /// The last number given out.
@@ -44,18 +60,22 @@ export class Outgoing {
     return this.#last;
   }
 
-  /// Numbers an event that is of no use later.
+  /// Numbers an event that is of no use later. It may not overtake those that wait: the server takes no number below the last.
   number(event) {
     const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     this.#last += 1;
+    this.#lastSent = this.#last;
     return whole;
   }
 
-  /// What has not been sent on this connection, in order; from now on it has.
-  takeUnsent() {
-    const unsent = this.#entries.filter((entry) => !entry.sent);
-    for (const entry of unsent) entry.sent = true;
-    this.#unsent = 0;
+  /// What has not been sent on this connection, in order and so many of it; from now on it has.
+  takeUnsent(most = Infinity) {
+    const unsent = this.#entries.slice(this.onTheWay).slice(0, most);
+    for (const entry of unsent) {
+      entry.sent = true;
+      this.#lastSent = entry.seq;
+    }
+    this.#unsent -= unsent.length;
     return unsent.map((entry) => entry.event);
   }
 
@@ -69,6 +89,7 @@ export class Outgoing {
   settle(seq) {
     this.taken(seq);
     this.#last = seq;
+    this.#lastSent = seq;
     for (const entry of this.#entries) {
       this.#last += 1;
       entry.seq = this.#last;

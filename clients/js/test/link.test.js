@@ -287,6 +287,89 @@ describe('sending', () => {
     client.close();
   });
 
+  /// A client that a server tells its limits, and whose clock the test moves.
+  async function limited(options = {}) {
+    const time = { ms: 0 };
+    const made = fakeClient({ now: () => time.ms, ...options });
+    const limits = { messages_per_s: 200, messages_burst: 400 };
+    made.client.connect();
+    (await settled()).welcomes({ limits });
+    return { ...made, time, limits };
+  }
+
+  const numbers = (socket) => socket.sent.filter(({ type }) => type === 'room.send').map(({ client_seq: seq }) => seq);
+  const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
+
+  it('goes in portions that the server takes, after whatever stall', async () => {
+    const { client, clock, time, limits } = await limited();
+    const stalled = await settled();
+    for (let n = 1; n <= 1024; n += 1) {
+      client.sendToRoom(n);
+      // The user has its time; the network swallows everything.
+      time.ms += 10;
+      if (stalled.sent.length < 200 && clock.has('pace')) await clock.fire('pace');
+      if (client.outgoing.unsent === 256) break;
+    }
+    assert.deepEqual(numbers(stalled), range(1, 200), 'no more than half of the burst is on its way');
+    assert.throws(() => client.sendToRoom('one too many'), { code: 'queue_full' });
+    stalled.ends();
+    await settled();
+    await clock.fire('backoff');
+    const socket = await settled();
+    socket.welcomes({ limits });
+    socket.says({ type: 'session.restored', recovered: true, client_seq: 0 });
+    // The server's own account.
+    let debt = 0;
+    let [seen, before] = [0, time.ms];
+    while (client.outgoing.size > 0) {
+      debt = Math.max(0, debt - (time.ms - before) * 0.2);
+      before = time.ms;
+      const came = socket.sent.slice(seen);
+      seen = socket.sent.length;
+      debt += came.length;
+      assert.ok(debt <= 300, `${debt} messages at once`);
+      for (const { type, t } of came) if (type === 'ping') socket.says({ type: 'pong', t });
+      time.ms += 50;
+      if (socket.sent.length === seen && client.outgoing.size > 0) await clock.fire(clock.has('pace') ? 'pace' : 'confirm');
+    }
+    assert.deepEqual(numbers(socket), range(1, 456), 'everything, once and in order');
+    client.close();
+  });
+
+  it('that was refused for its haste goes again on a new connection, which says what has arrived', async () => {
+    const { client, clock, told } = await limited();
+    const first = await settled();
+    for (let n = 1; n <= 50; n += 1) client.sendToRoom(n);
+    const ping = first.sent.findLast(({ type }) => type === 'ping');
+    first.says({ type: 'error', error: { type: 'rate_limit_error', code: 'rate_limit_exceeded', retryable: true } });
+    assert.equal(first.closed.code, 4004);
+    assert.equal(ping, undefined);
+    await settled();
+    await clock.fire('backoff');
+    const second = await settled();
+    second.welcomes();
+    second.says({ type: 'session.restored', recovered: true, client_seq: 20 });
+    assert.deepEqual(numbers(second), range(21, 50));
+    assert.deepEqual(types(told).filter((type) => type === 'client.unconfirmed'), []);
+    second.says({ type: 'error', seq: 1, error: { code: 'rate_limit_exceeded' } });
+    assert.equal(second.closed, null, 'an engine may have limits of its own');
+    client.close();
+  });
+
+  it('is not overtaken by what has a number and can not wait', async () => {
+    const { client, clock, time } = await limited();
+    const socket = await settled();
+    for (let n = 1; n <= 150; n += 1) client.sendToRoom(n);
+    assert.ok(client.outgoing.unsent > 0);
+    assert.equal(client.send({ type: 'input_audio_buffer.append', audio: 'AAAA' }), 0);
+    time.ms += 5000;
+    await clock.fire('pace');
+    assert.ok(client.send({ type: 'input_audio_buffer.append', audio: 'AAAA' }) > 150);
+    const seqs = socket.sent.map(({ client_seq: seq }) => seq).filter(Boolean);
+    assert.deepEqual(seqs, seqs.toSorted((a, b) => a - b));
+    client.close();
+  });
+
   it('has nothing confirmed that was not sent before', async () => {
     const { client, clock } = fakeClient();
     client.sendToRoom('early');
