@@ -145,10 +145,10 @@ export interface ClientSignals {
   /** An event went over the wire. */
   sent: ClientEvent;
   /**
-   * Something is lost to this client: the room's events after the number `after`, or messages of a channel. `unreadable`: one message could not
-   * be read however often it came, whatever it was.
+   * Something is lost to this client: the room's events after the number `after`, or messages of a channel after the one of this `id`.
+   * `unreadable`: one message could not be read however often it came, whatever it was. `several_streams`: a pattern over several has no position.
    */
-  gap: { channel: string | null; after: number | null; reason: string };
+  gap: { channel: string | null; after: number | string | null; reason: string };
 }
 
 type Events = ServerEvents & ClientSignals;
@@ -250,8 +250,9 @@ export declare class Voxhall extends Emitter<Events> {
   updateSession(session: Record<string, unknown>): number;
   /** Merges into the room's state; `null` takes a key out. */
   updateState(state: RoomState): number;
-  /** Returns what ends the subscription. */
+  /** Returns what ends it for this handler; when nobody is left who listens, the subscription ends. */
   subscribe(channel: string, options?: { after?: string | number }, handler?: (message: ChannelMessage) => void): () => void;
+  /** Without a handler: for all of them. */
   unsubscribe(channel: string, handler?: (message: ChannelMessage) => void): void;
   publish(channel: string, data: unknown, options?: { ttl_s?: number; dedupe?: string }): number;
   /** Asks for a sign of life; `rtt` follows. */

@@ -144,16 +144,21 @@ export class Voxhall extends Link {
     return this.send({ type: 'session.update', state });
   }
 
-  /// Calls `handler(message)` for each message of a channel. Whoever says `after` (the `id` of a message) gets first what came since, while that is kept. After every cut the client subscribes again from
-  /// where it was. Returns what ends it.
+  /// Calls `handler(message)` for each message of a channel. Whoever says `after` (the `id` of a message) gets first what came
+  /// since, while that is kept. After every cut the client subscribes again from where it was. Returns what ends it, for this
+  /// handler alone.
   subscribe(channel, { after } = {}, handler = undefined) {
-    const { subscription, fresh } = this.subscriptions.add(channel, after, handler);
-    if (fresh && this.isOpen) this.transmit([subscription.request]);
-    return () => this.unsubscribe(channel, handler);
+    const listener = this.listen(channel, after ?? undefined, handler);
+    return () => this.#unsubscribe(channel, { listener });
   }
 
+  /// No longer calls this handler, or any.
   unsubscribe(channel, handler = undefined) {
-    if (this.subscriptions.remove(channel, handler) && this.isOpen) this.transmit([{ type: 'channel.unsubscribe', channel }]);
+    this.#unsubscribe(channel, { handler });
+  }
+
+  #unsubscribe(channel, who) {
+    if (this.subscriptions.remove(channel, who) && this.isOpen) this.transmit([{ type: 'channel.unsubscribe', channel }]);
   }
 
   publish(channel, data, options = {}) {

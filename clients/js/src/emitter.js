@@ -39,6 +39,11 @@ export class Emitter {
     this.#call(this.#handlers.get('*'), event, event.type);
   }
 
+  /// The same only to these.
+  emitTo(event, handlers) {
+    this.#call(handlers, event, event.type);
+  }
+
   #call(handlers = [], event, type) {
     for (const handler of handlers) {
       try {

@@ -326,17 +326,35 @@ export class Link extends Emitter {
 
   #deliver(event) {
     const { type } = event;
-    const handlers = type === 'channel.message' ? this.subscriptions.take(event) : [];
     this.#follow(roomSeq(event));
-    if (handlers === null || !this.#position.take(event)) return;
+    const { fresh, handlers } = type === 'channel.message' ? this.subscriptions.take(event) : { fresh: this.#position.take(event), handlers: [] };
+    if (!fresh) {
+      this.emitTo(event, handlers);
+      return;
+    }
     if (type === 'pong') this.#uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
-    else if (type === 'channel.subscribed') this.subscriptions.begun(event);
-    else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
+    else if (type === 'error' && this.#isMine(event.error ?? {})) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
-    if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.#uplink.tooFast();
+    else if (type === 'channel.subscribed') this.#ask(this.subscriptions.begun(event));
+    else if (type === 'channel.unsubscribed') this.subscriptions.ended(event);
+    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.#uplink.tooFast();
+  }
+
+  /// What a channel needs is asked for, and what is lost of it is told.
+  #ask({ request, gap }) {
+    if (request && this.isOpen) this.transmit([request]);
+    if (gap) this.emit('gap', gap);
+  }
+
+  /// Whether an error answers what only the client has asked.
+  #isMine(error) {
+    if (this.#filling && error.event_id === this.#filling.name) return this.#notFilled(error);
+    const gap = this.subscriptions.refused(error);
+    if (gap) this.emit('gap', gap);
+    return gap !== null;
   }
 
   /// What is told again comes in order: a connection that ends in the middle goes on from there, whatever came before.
@@ -371,6 +389,13 @@ export class Link extends Emitter {
     if (kind === 'audio' || typeof first !== 'number' || !this.isOpen) return;
     if (!this.#filling) this.#fill(first - 1);
     else if (first - 1 < this.#filling.after) this.#filling.again = first - 1;
+  }
+
+  /// Calls the handler of a subscription, which has to be asked for if it is the first one, or wants what came before.
+  listen(channel, after, handler) {
+    const { listener, request, gap } = this.subscriptions.add(channel, after, handler);
+    this.#ask({ request, gap });
+    return listener;
   }
 
   #fill(after) {
