@@ -881,6 +881,8 @@ class SseLine {
         return;
       }
       this.#unsent.splice(0, events.length);
+      // A token that was brought in band is that of the requests to come; the one before may end sooner.
+      this.#token = events.findLast(({ type, token }) => type === 'session.update' && token)?.token ?? this.#token;
       const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
       if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
     }
