@@ -68,8 +68,10 @@ export interface ServerError extends Of<'error'> {
   error: { type: string; code: string | null; message: string; param?: string | null; event_id?: string | null; retryable?: boolean };
 }
 
-/** Delivered by the client itself: these may or may not have arrived, and are not sent again. */
+/** Delivered by the client itself: these are not sent again. */
 export interface Unconfirmed extends Of<'client.unconfirmed'> {
+  /** `unknown`: they may or may not have arrived. `too_big`: the server does not take anything so long. */
+  reason: 'unknown' | 'too_big';
   events: ClientEvent[];
 }
 

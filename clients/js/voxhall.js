@@ -775,8 +775,10 @@ function fromBase64(text) {
 // as requests of their own, one after the other, so that they arrive in their order.
 
 
-// Events of one request.
+// Events of one request, and their bytes: far below what a server takes. A single event may be longer.
 const POST_EVENTS_MAX = 64;
+const POST_BYTES_MAX = 262_144;
+const TOO_LARGE = 413;
 // How often a request that failed on the way is made again before the whole connection is given up.
 const POST_ATTEMPTS = 3;
 
@@ -790,8 +792,10 @@ class SseLine {
   #unsent = [];
   #posting = false;
   #connection = null;
+  #most = POST_EVENTS_MAX;
 
-  /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
+  /// `on` is as a WebSocket's, and has besides: taken(seq), when everything up to this number has arrived, and
+  /// refused(event), when the server will never take it.
   constructor({ url, token, fetch, on }) {
     this.#url = url;
     this.#token = token;
@@ -874,8 +878,12 @@ class SseLine {
     if (this.#posting) return;
     this.#posting = true;
     while (this.#unsent.length > 0 && this.#on) {
-      const events = this.#unsent.slice(0, POST_EVENTS_MAX);
-      const ending = await this.#deliver(events);
+      const { events, body } = this.#portion();
+      const ending = await this.#deliver(body);
+      if (ending?.status === TOO_LARGE) {
+        this.#tooLarge(events);
+        continue;
+      }
       if (ending) {
         this.#end(ending);
         return;
@@ -889,9 +897,38 @@ class SseLine {
     this.#posting = false;
   }
 
+  /// As many of the events that wait as one request may have.
+  #portion() {
+    const encoder = new TextEncoder();
+    const events = [];
+    const texts = [];
+    let bytes = 0;
+    for (const event of this.#unsent.slice(0, this.#most)) {
+      const text = JSON.stringify(event);
+      bytes += encoder.encode(text).length + 1;
+      if (events.length > 0 && bytes > POST_BYTES_MAX) break;
+      events.push(event);
+      texts.push(text);
+    }
+    return { events, body: texts.length === 1 ? texts[0] : `[${texts.join(',')}]` };
+  }
+
+  /// Half as much may be taken; a single event never will be. Its number is used up by something that does nothing, so that
+  /// those behind it need not wait.
+  #tooLarge(events) {
+    if (events.length > 1) {
+      this.#most = Math.ceil(events.length / 2);
+      return;
+    }
+    const [event] = events;
+    const { client_seq: seq } = event;
+    this.#unsent.splice(0, 1, ...(seq === undefined ? [] : [{ type: 'ping', client_seq: seq }]));
+    this.#on?.refused(event);
+  }
+
   /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
   /// the server takes it once.
-  async #deliver(events) {
+  async #deliver(body) {
     const url = new URL(this.#url);
     url.search = '';
     if (this.#connection) url.searchParams.set('id', this.#connection);
@@ -900,12 +937,13 @@ class SseLine {
         const answer = await this.#fetch(url.href, {
           method: 'POST',
           headers: this.#headers({ 'content-type': 'application/json' }),
-          body: JSON.stringify(events.length === 1 ? events[0] : events),
+          body,
           signal: this.#abort.signal,
         });
         if (answer.ok) return null;
         // The uplink alone was refused: what it was refused for is told where the connection is made anew.
-        const { close, words, retryAfterMs: wait } = await refusal(answer);
+        const { status, close, words, retryAfterMs: wait } = await refusal(answer);
+        if (status === TOO_LARGE) return { status };
         return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
       } catch (error) {
         if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };
@@ -1615,6 +1653,11 @@ class Outgoing {
     this.#unsent = this.size;
   }
 
+  /// Gives up what the server will never take; those with this number.
+  refused(seq) {
+    return this.#drop((entry) => entry.seq === seq);
+  }
+
   /// Gives up what was sent and may or may not have been taken.
   abandonSent() {
     return this.#drop((entry) => entry.sent);
@@ -1832,7 +1875,7 @@ class Link extends Emitter {
   #dialer;
   #backoff;
   #position = new Position();
-  #uplink;
+  uplink;
   #line = null;
   #attempt = 0;
   /// `idle`, `dialling`, `welcomed` (the answer to a resume token is still to come), `open`, `waiting`, `closed`.
@@ -1861,7 +1904,7 @@ class Link extends Emitter {
     this.#options = options;
     this.#timers = options.timers;
     this.#dialer = new Dialer(options);
-    this.#uplink = new Uplink(this, options);
+    this.uplink = new Uplink(this, options);
     this.#backoff = new Backoff({ ...options.backoff, random: options.random });
   }
 
@@ -1882,17 +1925,12 @@ class Link extends Emitter {
   }
 
   get outgoing() {
-    return this.#uplink.outgoing;
+    return this.uplink.outgoing;
   }
 
   /// Whether there is a connection that something can be sent on at once, without overtaking what waits.
   get isFree() {
-    return this.isOpen && this.#uplink.isFree;
-  }
-
-  /// Whether so much was sent of late that what may be left out should be.
-  get isSpent() {
-    return this.#uplink.isSpent;
+    return this.isOpen && this.uplink.isFree;
   }
 
   get takesBinary() {
@@ -1918,21 +1956,17 @@ class Link extends Emitter {
   }
 
   flush() {
-    this.#uplink.flush();
+    this.uplink.flush();
   }
 
   /// Sends events as they are.
   transmit(events) {
-    this.#uplink.transmit(events);
-  }
-
-  transmitAudio(bytes) {
-    this.#uplink.transmitAudio(bytes);
+    this.uplink.transmit(events);
   }
 
   /// Asks for a sign of life, which has to come within the time that is given.
   ping(patienceMs = undefined) {
-    this.#uplink.ping(patienceMs);
+    this.uplink.ping(patienceMs);
   }
 
   /// A hint that the network may have come back, or gone.
@@ -1996,7 +2030,8 @@ class Link extends Emitter {
         this.emit('audio', frame);
       }),
       unreadable: mine(() => this.#passesOver()),
-      taken: mine((seq) => this.#uplink.taken(seq)),
+      taken: mine((seq) => this.uplink.taken(seq)),
+      refused: mine((event) => this.#tellUnconfirmed(this.outgoing.refused(event.client_seq), 'too_big')),
       close: mine((ending) => this.#lost(ending)),
     };
   }
@@ -2100,13 +2135,16 @@ class Link extends Emitter {
 
   /// What was on its way when nobody knows any more what arrived is not sent twice: its sender decides.
   #abandonSent() {
-    const events = this.outgoing.abandonSent();
-    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events });
+    this.#tellUnconfirmed(this.outgoing.abandonSent(), 'unknown');
+  }
+
+  #tellUnconfirmed(events, reason) {
+    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events, reason });
   }
 
   #opened() {
     this.#phase = 'open';
-    this.#uplink.begin(this.#line, this.session.limits);
+    this.uplink.begin(this.#line, this.session.limits);
     this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
@@ -2139,7 +2177,7 @@ class Link extends Emitter {
       this.emitTo(event, handlers);
       return;
     }
-    if (type === 'pong') this.#uplink.pong(event);
+    if (type === 'pong') this.uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
     else if (type === 'error' && this.#isMine(event.error ?? {})) return;
@@ -2147,7 +2185,7 @@ class Link extends Emitter {
     if (type === 'outbox.dropped') this.#dropped(event);
     else if (type === 'channel.subscribed') this.#ask(this.subscriptions.begun(event));
     else if (type === 'channel.unsubscribed') this.subscriptions.ended(event);
-    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.#uplink.tooFast();
+    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.uplink.tooFast();
   }
 
   /// What a channel needs is asked for, and what is lost of it is told.
@@ -2229,7 +2267,7 @@ class Link extends Emitter {
     this.#attempt += 1;
     this.#timers.clear(...LATER);
     this.#filling = null;
-    this.#uplink.end();
+    this.uplink.end();
     const line = this.#line;
     this.#line = null;
     this.#phase = 'waiting';
@@ -2420,7 +2458,7 @@ class Voxhall extends Link {
 
   /// Bytes of audio have no number, and overtake what waits; as words they have one, and must not.
   get canSendAudio() {
-    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.isSpent : this.isFree);
+    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.uplink.isSpent : this.isFree);
   }
 
   /// Appends audio to the member's input: bytes of the session's format. Whether it was sent; audio never waits.
@@ -2432,7 +2470,7 @@ class Voxhall extends Link {
     }
     this.counts.framesSent += 1;
     if (this.takesBinary) {
-      this.transmitAudio(bytes);
+      this.uplink.transmitAudio(bytes);
       return true;
     }
     this.#sound.push(bytes.slice());

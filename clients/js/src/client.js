@@ -96,7 +96,7 @@ export class Voxhall extends Link {
 
   /// Bytes of audio have no number, and overtake what waits; as words they have one, and must not.
   get canSendAudio() {
-    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.isSpent : this.isFree);
+    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.uplink.isSpent : this.isFree);
   }
 
   /// Appends audio to the member's input: bytes of the session's format. Whether it was sent; audio never waits.
@@ -108,7 +108,7 @@ export class Voxhall extends Link {
     }
     this.counts.framesSent += 1;
     if (this.takesBinary) {
-      this.transmitAudio(bytes);
+      this.uplink.transmitAudio(bytes);
       return true;
     }
     this.#sound.push(bytes.slice());

@@ -25,7 +25,7 @@ export class Link extends Emitter {
   #dialer;
   #backoff;
   #position = new Position();
-  #uplink;
+  uplink;
   #line = null;
   #attempt = 0;
   /// `idle`, `dialling`, `welcomed` (the answer to a resume token is still to come), `open`, `waiting`, `closed`.
@@ -54,7 +54,7 @@ export class Link extends Emitter {
     this.#options = options;
     this.#timers = options.timers;
     this.#dialer = new Dialer(options);
-    this.#uplink = new Uplink(this, options);
+    this.uplink = new Uplink(this, options);
     this.#backoff = new Backoff({ ...options.backoff, random: options.random });
   }
 
@@ -75,17 +75,12 @@ export class Link extends Emitter {
   }
 
   get outgoing() {
-    return this.#uplink.outgoing;
+    return this.uplink.outgoing;
   }
 
   /// Whether there is a connection that something can be sent on at once, without overtaking what waits.
   get isFree() {
-    return this.isOpen && this.#uplink.isFree;
-  }
-
-  /// Whether so much was sent of late that what may be left out should be.
-  get isSpent() {
-    return this.#uplink.isSpent;
+    return this.isOpen && this.uplink.isFree;
   }
 
   get takesBinary() {
@@ -111,21 +106,17 @@ export class Link extends Emitter {
   }
 
   flush() {
-    this.#uplink.flush();
+    this.uplink.flush();
   }
 
   /// Sends events as they are.
   transmit(events) {
-    this.#uplink.transmit(events);
-  }
-
-  transmitAudio(bytes) {
-    this.#uplink.transmitAudio(bytes);
+    this.uplink.transmit(events);
   }
 
   /// Asks for a sign of life, which has to come within the time that is given.
   ping(patienceMs = undefined) {
-    this.#uplink.ping(patienceMs);
+    this.uplink.ping(patienceMs);
   }
 
   /// A hint that the network may have come back, or gone.
@@ -189,7 +180,8 @@ export class Link extends Emitter {
         this.emit('audio', frame);
       }),
       unreadable: mine(() => this.#passesOver()),
-      taken: mine((seq) => this.#uplink.taken(seq)),
+      taken: mine((seq) => this.uplink.taken(seq)),
+      refused: mine((event) => this.#tellUnconfirmed(this.outgoing.refused(event.client_seq), 'too_big')),
       close: mine((ending) => this.#lost(ending)),
     };
   }
@@ -293,13 +285,16 @@ export class Link extends Emitter {
 
   /// What was on its way when nobody knows any more what arrived is not sent twice: its sender decides.
   #abandonSent() {
-    const events = this.outgoing.abandonSent();
-    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events });
+    this.#tellUnconfirmed(this.outgoing.abandonSent(), 'unknown');
+  }
+
+  #tellUnconfirmed(events, reason) {
+    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events, reason });
   }
 
   #opened() {
     this.#phase = 'open';
-    this.#uplink.begin(this.#line, this.session.limits);
+    this.uplink.begin(this.#line, this.session.limits);
     this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
@@ -332,7 +327,7 @@ export class Link extends Emitter {
       this.emitTo(event, handlers);
       return;
     }
-    if (type === 'pong') this.#uplink.pong(event);
+    if (type === 'pong') this.uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
     else if (type === 'error' && this.#isMine(event.error ?? {})) return;
@@ -340,7 +335,7 @@ export class Link extends Emitter {
     if (type === 'outbox.dropped') this.#dropped(event);
     else if (type === 'channel.subscribed') this.#ask(this.subscriptions.begun(event));
     else if (type === 'channel.unsubscribed') this.subscriptions.ended(event);
-    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.#uplink.tooFast();
+    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.uplink.tooFast();
   }
 
   /// What a channel needs is asked for, and what is lost of it is told.
@@ -422,7 +417,7 @@ export class Link extends Emitter {
     this.#attempt += 1;
     this.#timers.clear(...LATER);
     this.#filling = null;
-    this.#uplink.end();
+    this.uplink.end();
     const line = this.#line;
     this.#line = null;
     this.#phase = 'waiting';

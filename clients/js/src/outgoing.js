@@ -99,6 +99,11 @@ export class Outgoing {
     this.#unsent = this.size;
   }
 
+  /// Gives up what the server will never take; those with this number.
+  refused(seq) {
+    return this.#drop((entry) => entry.seq === seq);
+  }
+
   /// Gives up what was sent and may or may not have been taken.
   abandonSent() {
     return this.#drop((entry) => entry.sent);

@@ -370,6 +370,56 @@ describe('sending', () => {
     client.close();
   });
 
+  /// A server of streams: what it was asked by POST, and what it answers by the body.
+  async function streamed(answer) {
+    const bodies = [];
+    let stream;
+    const made = fakeClient({
+      transport: 'sse',
+      queueEvents: 400,
+      fetch: async (_, { method, body } = {}) => {
+        if (method !== 'POST') {
+          const created = { type: 'session.created', session: { id: 'conn', resume: { token: 't', epoch: 1, seq: 0 } } };
+          stream = new ReadableStream({ start: (one) => one.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(created)}\n\n`)) });
+          return new Response(stream);
+        }
+        bodies.push(body);
+        return answer(body);
+      },
+    });
+    return { ...made, bodies };
+  }
+
+  it('goes in requests of a bounded size', async () => {
+    const { client, bodies } = await streamed(() => new Response('{}'));
+    for (let n = 0; n < 40; n += 1) client.sendToRoom('é'.repeat(10_000));
+    client.sendToRoom('é'.repeat(150_000));
+    client.sendToRoom('end');
+    const end = new Promise((resolve) => client.on('sent', ({ data }) => data === 'end' && resolve()));
+    await client.connect();
+    await end;
+    while (client.outgoing.size > 0) await settled();
+    const sizes = bodies.map((body) => Buffer.byteLength(body));
+    assert.ok(sizes.every((size) => size <= 262_144 || size > 300_000), `${sizes}`);
+    const seqs = bodies.flatMap((body) => JSON.parse(body)).map(({ client_seq: seq }) => seq).filter(Boolean);
+    assert.deepEqual(seqs, range(1, 42));
+    client.close();
+  });
+
+  it('gives up what is too big for the server, and nothing else', async () => {
+    const { client, bodies, told } = await streamed((body) => new Response('{}', { status: body.length > 500 ? 413 : 200 }));
+    for (let n = 1; n <= 20; n += 1) client.sendToRoom(n === 7 ? 'x'.repeat(1000) : 'y'.repeat(90));
+    await client.connect();
+    while (client.outgoing.size > 0) await settled();
+    const taken = bodies.filter((body) => body.length <= 500).flatMap((body) => JSON.parse(body)).filter(({ client_seq: seq }) => seq);
+    assert.deepEqual(taken.map(({ client_seq: seq }) => seq), range(1, 20), 'nobody waits for a number that never comes');
+    assert.equal(taken[6].type, 'ping');
+    const lost = told.filter(({ type }) => type === 'client.unconfirmed');
+    assert.deepEqual(lost.map(({ events, reason }) => [events.map(({ client_seq: seq }) => seq), reason]), [[[7], 'too_big']]);
+    assert.equal(client.state, 'open');
+    client.close();
+  });
+
   it('has nothing confirmed that was not sent before', async () => {
     const { client, clock } = fakeClient();
     client.sendToRoom('early');
