@@ -191,6 +191,17 @@ describe('what can not be read', () => {
   });
 });
 
+describe('a room', () => {
+  it('may be called whatever the server takes', async () => {
+    for (const [session, path] of [['user:1@home', '/ws/user:1@home'], ['a b?c/d', '/ws/a%20b%3Fc%2Fd'], ['%3A', '/ws/%253A']]) {
+      const { client } = fakeClient({ session });
+      client.connect();
+      assert.equal((await settled()).url.pathname, path);
+      client.close();
+    }
+  });
+});
+
 describe('coming back', () => {
   it('waits as long as the server asks, by its readiness where a refusal is hidden', async () => {
     const { client, clock } = fakeClient({ fetch: async () => new Response('', { status: 503, headers: { 'retry-after': '9' } }) });

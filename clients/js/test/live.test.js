@@ -13,7 +13,7 @@ const WAYS = {
   'voxhall.v1.msgpack': { messagepack: true },
   'server-sent events': { transport: 'sse' },
 };
-const fresh = () => `room-${randomUUID()}`;
+const fresh = () => `room:${randomUUID()}@here`;
 const clients = [];
 
 after(() => clients.forEach((client) => client.close()));
