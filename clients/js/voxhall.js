@@ -1486,7 +1486,8 @@ class Emitter {
       else waiting.push(event);
       wake();
     };
-    offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
+    if (this.state === 'closed') end('closed');
+    else offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
     async function* iterate() {
       try {
         for (;;) {

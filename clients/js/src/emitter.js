@@ -70,7 +70,8 @@ export class Emitter {
       else waiting.push(event);
       wake();
     };
-    offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
+    if (this.state === 'closed') end('closed');
+    else offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
     async function* iterate() {
       try {
         for (;;) {

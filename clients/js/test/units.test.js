@@ -415,6 +415,14 @@ describe('the emitter', () => {
   });
 });
 
+describe('a client that is closed', () => {
+  it('has no events to come', async () => {
+    const emitter = new Emitter();
+    emitter.state = 'closed';
+    for await (const event of emitter.events()) assert.fail(event.type);
+  });
+});
+
 describe('sound', () => {
   it('waits longer where the network is uneven, and less when it behaves', () => {
     const jitter = new Jitter();
