@@ -277,8 +277,9 @@ export declare class Sound extends Emitter<SoundEvents> {
   constructor(client: Voxhall, options?: { worklet?: string | URL; frameMs?: number; rate?: number });
   readonly hasMicrophone: boolean;
   rate: number;
-  /** Has to be called from a click. */
+  /** Has to be called from a click; again after it failed. */
   start(): Promise<void>;
+  /** After `start()`. */
   openMicrophone(options?: { raw?: boolean }): Promise<void>;
   closeMicrophone(): void;
   mute(muted: boolean): void;

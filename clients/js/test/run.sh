@@ -17,7 +17,7 @@ parts)
     need python3 python3
     "$node" ../build.js --check
     "$node" node_modules/typescript/bin/tsc --project types/tsconfig.json
-    exec "$node" --test "$@" units.test.js link.test.js cases.test.js package.test.js examples.test.js
+    exec "$node" --test "$@" units.test.js link.test.js sound.test.js cases.test.js package.test.js examples.test.js
     ;;
 live)
     : "${VOXHALL_URL:?set it to a running server, such as ws://127.0.0.1:8080}"
