@@ -125,6 +125,7 @@ class Track {
     this.playing = false;
     this.startAt = 0;
     this.ended = true;
+    this.heardAt = 0;
   }
 
   get targetMs() {
@@ -141,12 +142,18 @@ class Track {
     this.chunks.push(Float32Array.from(output));
     this.queued += output.length;
     this.ended = last;
+    this.heardAt = currentTime;
     while (this.queued > this.most && this.chunks.length > 1) this.#dropOldest();
   }
 
   #dropOldest() {
     this.queued -= this.chunks.shift().length - this.offset;
     this.offset = 0;
+  }
+
+  /// Whether nothing waits, and nothing came for so long.
+  isSilent(currentTime, seconds) {
+    return this.queued === 0 && currentTime - this.heardAt > seconds;
   }
 
   /// Playback starts once enough is queued, or so long after the first frame came, whichever is sooner.
@@ -189,6 +196,8 @@ const REPORT_EVERY_S = 0.05;
 // An engine may answer faster than real time, so its track may run far ahead; a live speaker's must not.
 const ENGINE_BACKLOG_S = 60;
 const LIVE_BACKLOG_S = 0.8;
+// Who has been silent for so long may have left; what was learnt of their network is forgotten.
+const SILENT_TRACK_S = 30;
 
 function registerProcessors() {
   class Capture extends AudioWorkletProcessor {
@@ -271,7 +280,8 @@ function registerProcessors() {
     report() {
       let queued = 0;
       let targetMs = 0;
-      for (const track of this.tracks.values()) {
+      for (const [number, track] of this.tracks) {
+        if (track.isSilent(currentTime, SILENT_TRACK_S)) this.tracks.delete(number);
         queued = Math.max(queued, track.queued);
         targetMs = Math.max(targetMs, track.targetMs);
       }

@@ -142,3 +142,32 @@ describe('sound', () => {
     assert.ok(sound.hasMicrophone);
   });
 });
+
+describe('the audio thread', () => {
+  it('forgets who has been silent for long', async () => {
+    const made = {};
+    Object.assign(globalThis, {
+      AudioWorkletProcessor: class {
+        port = { postMessage() {} };
+      },
+      registerProcessor: (name, processor) => (made[name] = processor),
+      sampleRate: 16_000,
+      currentTime: 0,
+    });
+    await import('../src/worklet.js?thread');
+    const playback = new made['voxhall-playback']({ processorOptions: { rate: 16_000 } });
+    const speaks = (track) => playback.port.onmessage({ data: { pcm: new Int16Array(320).buffer, track, first: true, last: true, timestampMs: 0 } });
+    const pass = (seconds) => {
+      for (const until = globalThis.currentTime + seconds; globalThis.currentTime < until; globalThis.currentTime += 0.008) playback.process([], [[new Float32Array(128)]]);
+    };
+    for (let track = 1; track <= 100; track += 1) speaks(track);
+    assert.equal(playback.tracks.size, 100);
+    pass(20);
+    speaks(7);
+    pass(20);
+    assert.deepEqual([...playback.tracks.keys()], [7]);
+    pass(20);
+    assert.equal(playback.tracks.size, 0);
+    for (const name of ['AudioWorkletProcessor', 'registerProcessor', 'sampleRate', 'currentTime']) delete globalThis[name];
+  });
+});
