@@ -18,6 +18,15 @@ fn it_passes_every_case_of_the_shared_table_and_talks_to_the_server() {
     ];
     run_suite(SCRIPT, "live", &addresses);
     assert!(server.metric("voxhall_events_replayed_total") > 0.0);
+    let secret = "clients-js-0123456789-0123456789";
+    let key = format!("auth.hs256_secret={secret}");
+    let server = Server::start(&["--shards", "2", "--set", "auth.mode=jwt", "--set", &key]);
+    let addresses = [
+        ("VOXHALL_URL", format!("ws://{}", server.public)),
+        ("VOXHALL_ADMIN", format!("http://{}", server.admin)),
+        ("VOXHALL_SECRET", secret.to_owned()),
+    ];
+    run_suite(SCRIPT, "tokens", &addresses);
 }
 
 /// What is served is what is packed.
