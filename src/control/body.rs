@@ -49,6 +49,11 @@ pub(super) fn fields(json: &[u8], known: &[&str]) -> Result<Fields, Problem> {
     }
 }
 
+/// Takes a field that may be left out; one that is null counts as absent.
+pub(super) fn given(fields: &mut Fields, field: &str) -> Option<Box<RawValue>> {
+    fields.remove(field).filter(|json| json.get() != "null")
+}
+
 /// The field's JSON in the form in which it is passed on.
 ///
 /// # Errors

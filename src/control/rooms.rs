@@ -76,10 +76,7 @@ pub(crate) async fn send(State(app): State<App>, path: PathText, body: Body) -> 
     let data =
         fields.remove("data").ok_or_else(|| Problem::field("data", "the field \"data\" is missing"))?;
     let data = body::passed_on("data", data.get(), app.json_depth_max)?;
-    let to = match fields.remove("to") {
-        None => None,
-        Some(to) => Some(member(&to)?),
-    };
+    let to = body::given(&mut fields, "to").map(|to| member(&to)).transpose()?;
     let post = RoomPost { data: data.into(), to };
     match ask_owner(&app, &id, Query::Send(id.clone(), post)).await? {
         Answer::Sent(Some(delivered)) => Ok(Json(json!({ "delivered": delivered }))),
@@ -191,8 +188,8 @@ fn goodbye(body: Body) -> Result<(u16, String), Problem> {
     if body.as_ref().is_ok_and(Bytes::is_empty) {
         return Ok((code, reason));
     }
-    let fields = body::fields(&body::bytes(body)?, &["code", "reason"])?;
-    if let Some(text) = fields.get("code") {
+    let mut fields = body::fields(&body::bytes(body)?, &["code", "reason"])?;
+    if let Some(text) = body::given(&mut fields, "code") {
         code = serde_json::from_str(text.get())
             .ok()
             .filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999))
@@ -203,7 +200,7 @@ fn goodbye(body: Body) -> Result<(u16, String), Problem> {
                 )
             })?;
     }
-    if let Some(text) = fields.get("reason") {
+    if let Some(text) = body::given(&mut fields, "reason") {
         reason = serde_json::from_str(text.get())
             .ok()
             .filter(|reason: &String| reason.len() <= REASON_BYTES_MAX)

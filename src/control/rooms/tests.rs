@@ -81,6 +81,12 @@ fn a_post_reaches_its_room_without_the_space_between_its_tokens() {
         let (status, answer, _) = ask(&app, Method::POST, "/api/v1/rooms/room-x/send", body).await;
         assert_eq!((status.as_u16(), answer), (200, json!({ "delivered": 1 })));
         assert_eq!(mesh.posts(), [("room-x".into(), r#"{"text":"a b\n","n":[1,2.50]}"#.into(), Some(3))]);
+        let (status, ..) =
+            ask(&app, Method::POST, "/api/v1/rooms/room-y/send", r#"{"data":null,"to":null}"#).await;
+        assert_eq!(
+            (status.as_u16(), mesh.posts().pop()),
+            (200, Some(("room-y".into(), "null".into(), None)))
+        );
     });
 }
 
@@ -96,6 +102,7 @@ fn what_is_not_there_is_404_and_a_full_shard_503() {
             ("/api/v1/rooms/room-0/close", "", 200),
             (there, "", 200),
             (there, r#"{"code":4001,"reason":"moved"}"#, 200),
+            (there, r#"{"code":null,"reason":null}"#, 200),
             (gone, "", 404),
             (no_such_shard, "", 404),
         ] {
