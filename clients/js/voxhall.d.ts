@@ -68,8 +68,10 @@ export interface ServerError extends Of<'error'> {
   error: { type: string; code: string | null; message: string; param?: string | null; event_id?: string | null; retryable?: boolean };
 }
 
-/** Delivered by the client itself: these may or may not have arrived, and are not sent again. */
+/** Delivered by the client itself: these are not sent again. */
 export interface Unconfirmed extends Of<'client.unconfirmed'> {
+  /** `unknown`: they may or may not have arrived. `too_big`: the server does not take anything so long. */
+  reason: 'unknown' | 'too_big';
   events: ClientEvent[];
 }
 
@@ -144,8 +146,11 @@ export interface ClientSignals {
   rtt: number;
   /** An event went over the wire. */
   sent: ClientEvent;
-  /** Something is lost to this client: the room's events after the number `after`, or messages of a channel. */
-  gap: { channel: string | null; after: number | null; reason: string };
+  /**
+   * Something is lost to this client: the room's events after the number `after`, or messages of a channel after the one of this `id`.
+   * `unreadable`: one message could not be read however often it came, whatever it was. `several_streams`: a pattern over several has no position.
+   */
+  gap: { channel: string | null; after: number | string | null; reason: string };
 }
 
 type Events = ServerEvents & ClientSignals;
@@ -209,6 +214,8 @@ export interface Options {
   fetch?: typeof fetch;
   timers?: Pick<Timers, 'set' | 'has' | 'clear'>;
   random?: () => number;
+  /** Milliseconds of a clock that only goes forward. */
+  now?: () => number;
 }
 
 export declare class Emitter<Known> {
@@ -233,7 +240,7 @@ export declare class Voxhall extends Emitter<Events> {
   connect(changes?: Partial<Omit<Options, 'url' | 'session' | 'timers'>>): Promise<Session>;
   /** Leaves the room; returns the events that the server is not known to have taken. */
   close(): ClientEvent[];
-  /** Sends an event, now or as soon as there is a connection, once. Throws `queue_full`. */
+  /** Sends an event as it is now, at once or as soon as there is a connection, once. Throws `queue_full`, and a RangeError or TypeError for what can't be sent at all. */
   send(event: ClientEvent): number;
   /** Whether it was sent. Audio never waits for a connection. */
   sendAudio(audio: ArrayBuffer | ArrayBufferView): boolean;
@@ -245,8 +252,9 @@ export declare class Voxhall extends Emitter<Events> {
   updateSession(session: Record<string, unknown>): number;
   /** Merges into the room's state; `null` takes a key out. */
   updateState(state: RoomState): number;
-  /** Returns what ends the subscription. */
+  /** Returns what ends it for this handler; when nobody is left who listens, the subscription ends. */
   subscribe(channel: string, options?: { after?: string | number }, handler?: (message: ChannelMessage) => void): () => void;
+  /** Without a handler: for all of them. */
   unsubscribe(channel: string, handler?: (message: ChannelMessage) => void): void;
   publish(channel: string, data: unknown, options?: { ttl_s?: number; dedupe?: string }): number;
   /** Asks for a sign of life; `rtt` follows. */
@@ -269,8 +277,9 @@ export declare class Sound extends Emitter<SoundEvents> {
   constructor(client: Voxhall, options?: { worklet?: string | URL; frameMs?: number; rate?: number });
   readonly hasMicrophone: boolean;
   rate: number;
-  /** Has to be called from a click. */
+  /** Has to be called from a click; again after it failed. */
   start(): Promise<void>;
+  /** After `start()`. */
   openMicrophone(options?: { raw?: boolean }): Promise<void>;
   closeMicrophone(): void;
   mute(muted: boolean): void;

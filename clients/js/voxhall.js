@@ -125,6 +125,7 @@ class Track {
     this.playing = false;
     this.startAt = 0;
     this.ended = true;
+    this.heardAt = 0;
   }
 
   get targetMs() {
@@ -141,12 +142,18 @@ class Track {
     this.chunks.push(Float32Array.from(output));
     this.queued += output.length;
     this.ended = last;
+    this.heardAt = currentTime;
     while (this.queued > this.most && this.chunks.length > 1) this.#dropOldest();
   }
 
   #dropOldest() {
     this.queued -= this.chunks.shift().length - this.offset;
     this.offset = 0;
+  }
+
+  /// Whether nothing waits, and nothing came for so long.
+  isSilent(currentTime, seconds) {
+    return this.queued === 0 && currentTime - this.heardAt > seconds;
   }
 
   /// Playback starts once enough is queued, or so long after the first frame came, whichever is sooner.
@@ -189,6 +196,8 @@ const REPORT_EVERY_S = 0.05;
 // An engine may answer faster than real time, so its track may run far ahead; a live speaker's must not.
 const ENGINE_BACKLOG_S = 60;
 const LIVE_BACKLOG_S = 0.8;
+// Who has been silent for so long may have left; what was learnt of their network is forgotten.
+const SILENT_TRACK_S = 30;
 
 function registerProcessors() {
   class Capture extends AudioWorkletProcessor {
@@ -271,7 +280,8 @@ function registerProcessors() {
     report() {
       let queued = 0;
       let targetMs = 0;
-      for (const track of this.tracks.values()) {
+      for (const [number, track] of this.tracks) {
+        if (track.isSilent(currentTime, SILENT_TRACK_S)) this.tracks.delete(number);
         queued = Math.max(queued, track.queued);
         targetMs = Math.max(targetMs, track.targetMs);
       }
@@ -336,6 +346,12 @@ function retryAfterMs(header, now = Date.now()) {
 
 // Why a connection ended, and whether it makes sense to come back.
 
+// Codes of a client that leaves of its own accord: between 4000 and 4999.
+const LEAVING_DRAINED = 4001;
+const LEAVING_UNREADABLE = 4002;
+const LEAVING_SILENT = 4003;
+const LEAVING_TOO_FAST = 4004;
+
 class VoxhallError extends Error {
   /// `code` is for programs, the message for people; `close` is the close code or HTTP status where there was one.
   constructor(code, message, close = null) {
@@ -394,192 +410,16 @@ function afterStatus(status, words, canRefresh = false) {
   return { again, code, message: `the server refused the connection with ${status}${words ? `: ${words}` : ''}`, close: status, words };
 }
 
-// src/sse.js
-
-// A connection over server-sent events, for networks that let no WebSocket through: events come as one long answer, and go
-// as requests of their own, one after the other, so that they arrive in their order.
-
-
-// Events of one request.
-const POST_EVENTS_MAX = 64;
-// How often a request that failed on the way is made again before the whole connection is given up.
-const POST_ATTEMPTS = 3;
-
-class SseLine {
-  binary = false;
-  #url;
-  #token;
-  #fetch;
-  #on;
-  #abort = new AbortController();
-  #unsent = [];
-  #posting = false;
-  #connection = null;
-
-  /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
-  constructor({ url, token, fetch, on }) {
-    this.#url = url;
-    this.#token = token;
-    this.#fetch = fetch;
-    this.#on = on;
-    this.#read();
-  }
-
-  get backlogBytes() {
-    return this.#unsent.reduce((sum, event) => sum + (event.audio?.length ?? 0), 0);
-  }
-
-  send(events) {
-    this.#unsent.push(...events);
-    this.#post();
-  }
-
-  leave() {
-    this.#on = null;
-    this.#abort.abort();
-  }
-
-  #end(ending) {
-    const on = this.#on;
-    this.leave();
-    on?.close(ending);
-  }
-
-  #headers(more) {
-    return this.#token ? { ...more, authorization: `Bearer ${this.#token}` } : more;
-  }
-
-  async #read() {
-    let opened = false;
-    try {
-      const answer = await this.#fetch(this.#url, {
-        headers: this.#headers({ accept: 'text/event-stream' }),
-        cache: 'no-store',
-        signal: this.#abort.signal,
-      });
-      if (!answer.ok) {
-        this.#end({ ...(await refusal(answer)), opened });
-        return;
-      }
-      opened = true;
-      await this.#listen(answer.body.getReader());
-      this.#end({ close: 1006, words: 'the stream ended', opened });
-    } catch (error) {
-      this.#end({ close: 1006, words: String(error?.message ?? error), opened });
-    }
-  }
-
-  async #listen(reader) {
-    const parser = new EventStream();
-    const decoder = new TextDecoder();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done || !this.#on) return;
-      for (const message of parser.push(decoder.decode(value, { stream: true }))) this.#take(message);
-    }
-  }
-
-  #take({ type, data }) {
-    const event = JSON.parse(data);
-    if (event === null || typeof event !== 'object') throw new TypeError('the server sent what is no event');
-    // The last one says what a close code would.
-    if (type === 'close') this.#end({ close: event.code ?? 1006, words: event.reason ?? '', opened: true });
-    if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
-    this.#on?.event(event);
-  }
-
-  async #post() {
-    if (this.#posting) return;
-    this.#posting = true;
-    while (this.#unsent.length > 0 && this.#on) {
-      const events = this.#unsent.slice(0, POST_EVENTS_MAX);
-      const ending = await this.#deliver(events);
-      if (ending) {
-        this.#end(ending);
-        return;
-      }
-      this.#unsent.splice(0, events.length);
-      const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
-      if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
-    }
-    this.#posting = false;
-  }
-
-  /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
-  /// the server takes it once.
-  async #deliver(events) {
-    const url = new URL(this.#url);
-    url.search = '';
-    if (this.#connection) url.searchParams.set('id', this.#connection);
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const answer = await this.#fetch(url.href, {
-          method: 'POST',
-          headers: this.#headers({ 'content-type': 'application/json' }),
-          body: JSON.stringify(events.length === 1 ? events[0] : events),
-          signal: this.#abort.signal,
-        });
-        if (answer.ok) return null;
-        // The uplink alone was refused: what it was refused for is told where the connection is made anew.
-        const { close, words, retryAfterMs: wait } = await refusal(answer);
-        return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
-      } catch (error) {
-        if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };
-      }
-    }
-  }
-}
-
-async function refusal(answer) {
-  let words = '';
-  try {
-    words = (await answer.json()).detail ?? '';
-  } catch {
-    // Whoever refused says no more than the status.
-  }
-  return { status: answer.status, close: answer.status, words, retryAfterMs: retryAfterMs(answer.headers.get('retry-after')) };
-}
-
-/// The parser of an event stream (WHATWG HTML, 9.2.6). Bytes may be cut anywhere.
-class EventStream {
-  #rest = '';
-  #event = { type: 'message', data: [], id: null };
-
-  /// The events that this piece completes: `{type, data, id}`.
-  push(text) {
-    const events = [];
-    this.#rest += text;
-    for (;;) {
-      const at = this.#rest.search(/[\r\n]/);
-      // A carriage return at the end may be half of a line end.
-      if (at < 0 || (this.#rest[at] === '\r' && at + 1 === this.#rest.length)) return events;
-      const line = this.#rest.slice(0, at);
-      this.#rest = this.#rest.slice(at + (this.#rest.startsWith('\r\n', at) ? 2 : 1));
-      this.#line(line, events);
-    }
-  }
-
-  #line(line, events) {
-    if (line === '') {
-      if (this.#event.data.length > 0) events.push({ ...this.#event, data: this.#event.data.join('\n') });
-      this.#event = { type: 'message', data: [], id: this.#event.id };
-      return;
-    }
-    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-    if (field === 'data') this.#event.data.push(value);
-    else if (field === 'event') this.#event.type = value;
-    else if (field === 'id' && !value.includes('\0')) this.#event.id = value;
-  }
-}
-
 // src/msgpack.js
 
 // MessagePack, as much of it as JSON can say, and bytes. Whole numbers keep their value up to 2^53.
 
-const DEPTH_MAX = 64;
+// A server may be told to take what is nested 512 deep (`limits.json_depth_max`), and tells it inside an event of its own.
+const DEPTH_MAX = 640;
 const TWO_32 = 2 ** 32;
 
-/// The bytes of a value. What JSON leaves out (`undefined`, functions) is left out of maps.
+/// The bytes of a value. What JSON leaves out (`undefined`, functions) is left out of maps, and what it has no number for is
+/// null, as there.
 function encode(value) {
   const writer = new Writer();
   writer.value(value, 0);
@@ -611,7 +451,7 @@ class Writer {
 
   value(value, depth) {
     if (depth > DEPTH_MAX) throw new RangeError('a value is nested too deeply for MessagePack');
-    if (value === null || value === undefined) this.head(0xc0, 0);
+    if (value === null || isNothing(value)) this.head(0xc0, 0);
     else if (typeof value === 'boolean') this.head(value ? 0xc3 : 0xc2, 0);
     else if (typeof value === 'number') this.number(value);
     else if (typeof value === 'string') this.text(value);
@@ -622,7 +462,8 @@ class Writer {
   }
 
   number(value) {
-    if (!Number.isSafeInteger(value) || Object.is(value, -0)) this.float(value);
+    if (!Number.isFinite(value)) this.head(0xc0, 0);
+    else if (!Number.isSafeInteger(value) || Object.is(value, -0)) this.float(value);
     else if (value >= 0) this.positive(value);
     else this.negative(value);
   }
@@ -692,7 +533,7 @@ class Writer {
       this.value(plain, depth + 1);
       return;
     }
-    const entries = Object.entries(plain).filter(([, value]) => value !== undefined && typeof value !== 'function');
+    const entries = Object.entries(plain).filter(([, value]) => !isNothing(value));
     this.count(entries.length, 0x80, 0xde);
     for (const [key, value] of entries) {
       this.text(key);
@@ -705,6 +546,11 @@ class Writer {
     else if (length < 0x10000) this.head(long, 2, length);
     else this.head(long + 1, 4, length);
   }
+}
+
+/// What JSON does not have at all.
+function isNothing(value) {
+  return value === undefined || typeof value === 'function' || typeof value === 'symbol';
 }
 
 /// Every value that lies in these bytes, one after the other. Throws when the last one is not whole.
@@ -867,10 +713,11 @@ function writeBinary(kind, payload, { timestampMs = 0 } = {}) {
   return message;
 }
 
-const unreadable = (text) => ({ type: 'unreadable', text: String(text).slice(0, 200) });
+/// Stands for what came and is no event.
+const UNREADABLE = Symbol('unreadable');
 const isEvent = (event) => typeof event === 'object' && event !== null && typeof event.type === 'string';
 
-/// The events of a text message. What is none becomes an event of the type `unreadable`.
+/// The events of a text message. What is none becomes `UNREADABLE`.
 function readLines(text) {
   return text
     .split('\n')
@@ -878,9 +725,9 @@ function readLines(text) {
     .map((line) => {
       try {
         const event = JSON.parse(line);
-        return isEvent(event) ? event : unreadable(line);
+        return isEvent(event) ? event : UNREADABLE;
       } catch {
-        return unreadable(line);
+        return UNREADABLE;
       }
     });
 }
@@ -906,14 +753,20 @@ function writeLines(events) {
 
 function readPacked(payload) {
   try {
-    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : unreadable('')));
-  } catch (error) {
-    return [unreadable(error.message)];
+    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : UNREADABLE));
+  } catch {
+    return [UNREADABLE];
   }
 }
 
 function writePacked(event) {
   return writeBinary(KIND_EVENTS, encode(event));
+}
+
+/// The event as it is now, in what every form of the wire can say; what its maker does to it later is no part of it. Throws
+/// where it can't be said, so that nothing is kept that could not be sent.
+function snapshot(event) {
+  return decode(encode(event));
 }
 
 function toBase64(bytes) {
@@ -926,6 +779,231 @@ function fromBase64(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
+// src/sse.js
+
+// A connection over server-sent events, for networks that let no WebSocket through: events come as one long answer, and go
+// as requests of their own, one after the other, so that they arrive in their order.
+
+
+// Events of one request, and their bytes: far below what a server takes. A single event may be longer.
+const POST_EVENTS_MAX = 64;
+const POST_BYTES_MAX = 262_144;
+const TOO_LARGE = 413;
+// How often a request that failed on the way is made again before the whole connection is given up.
+const POST_ATTEMPTS = 3;
+
+class SseLine {
+  binary = false;
+  #url;
+  #token;
+  #fetch;
+  #on;
+  #abort = new AbortController();
+  #unsent = [];
+  #posting = false;
+  #connection = null;
+  #most = POST_EVENTS_MAX;
+
+  /// `on` is as a WebSocket's, and has besides: taken(seq), when everything up to this number has arrived, and
+  /// refused(event), when the server will never take it.
+  constructor({ url, token, fetch, on }) {
+    this.#url = url;
+    this.#token = token;
+    this.#fetch = fetch;
+    this.#on = on;
+    this.#read();
+  }
+
+  get backlogBytes() {
+    return this.#unsent.reduce((sum, event) => sum + (event.audio?.length ?? 0), 0);
+  }
+
+  send(events) {
+    this.#unsent.push(...events);
+    this.#post();
+  }
+
+  leave() {
+    this.#on = null;
+    this.#abort.abort();
+  }
+
+  #end(ending) {
+    const on = this.#on;
+    this.leave();
+    on?.close(ending);
+  }
+
+  #headers(more) {
+    return this.#token ? { ...more, authorization: `Bearer ${this.#token}` } : more;
+  }
+
+  async #read() {
+    let opened = false;
+    try {
+      const answer = await this.#fetch(this.#url, {
+        headers: this.#headers({ accept: 'text/event-stream' }),
+        cache: 'no-store',
+        signal: this.#abort.signal,
+      });
+      if (!answer.ok) {
+        this.#end({ ...(await refusal(answer)), opened });
+        return;
+      }
+      opened = true;
+      await this.#listen(answer.body.getReader());
+      this.#end({ close: 1006, words: 'the stream ended', opened });
+    } catch (error) {
+      this.#end({ close: 1006, words: String(error?.message ?? error), opened });
+    }
+  }
+
+  async #listen(reader) {
+    const parser = new EventStream();
+    const decoder = new TextDecoder();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || !this.#on) return;
+      for (const message of parser.push(decoder.decode(value, { stream: true }))) this.#take(message);
+    }
+  }
+
+  #take({ type, data }) {
+    // The last one says what a close code would.
+    if (type === 'close') {
+      const { code = 1006, reason = '' } = JSON.parse(data);
+      this.#end({ close: code, words: reason, opened: true });
+      return;
+    }
+    const [event = UNREADABLE] = readLines(data.replaceAll('\n', ' '));
+    if (event === UNREADABLE) {
+      if (this.#on?.unreadable() === false) this.#end({ close: LEAVING_UNREADABLE, words: 'the server sent what is no event', opened: true });
+      return;
+    }
+    if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
+    this.#on?.event(event);
+  }
+
+  async #post() {
+    if (this.#posting) return;
+    this.#posting = true;
+    while (this.#unsent.length > 0 && this.#on) {
+      const { events, body } = this.#portion();
+      const ending = await this.#deliver(body);
+      if (ending?.status === TOO_LARGE) {
+        this.#tooLarge(events);
+        continue;
+      }
+      if (ending) {
+        this.#end(ending);
+        return;
+      }
+      this.#unsent.splice(0, events.length);
+      // A token that was brought in band is that of the requests to come; the one before may end sooner.
+      this.#token = events.findLast(({ type, token }) => type === 'session.update' && token)?.token ?? this.#token;
+      const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
+      if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
+    }
+    this.#posting = false;
+  }
+
+  /// As many of the events that wait as one request may have.
+  #portion() {
+    const encoder = new TextEncoder();
+    const events = [];
+    const texts = [];
+    let bytes = 0;
+    for (const event of this.#unsent.slice(0, this.#most)) {
+      const text = JSON.stringify(event);
+      bytes += encoder.encode(text).length + 1;
+      if (events.length > 0 && bytes > POST_BYTES_MAX) break;
+      events.push(event);
+      texts.push(text);
+    }
+    return { events, body: texts.length === 1 ? texts[0] : `[${texts.join(',')}]` };
+  }
+
+  /// Half as much may be taken; a single event never will be. Its number is used up by something that does nothing, so that
+  /// those behind it need not wait.
+  #tooLarge(events) {
+    if (events.length > 1) {
+      this.#most = Math.ceil(events.length / 2);
+      return;
+    }
+    const [event] = events;
+    const { client_seq: seq } = event;
+    this.#unsent.splice(0, 1, ...(seq === undefined ? [] : [{ type: 'ping', client_seq: seq }]));
+    this.#on?.refused(event);
+  }
+
+  /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
+  /// the server takes it once.
+  async #deliver(body) {
+    const url = new URL(this.#url);
+    url.search = '';
+    if (this.#connection) url.searchParams.set('id', this.#connection);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const answer = await this.#fetch(url.href, {
+          method: 'POST',
+          headers: this.#headers({ 'content-type': 'application/json' }),
+          body,
+          signal: this.#abort.signal,
+        });
+        if (answer.ok) return null;
+        // The uplink alone was refused: what it was refused for is told where the connection is made anew.
+        const { status, close, words, retryAfterMs: wait } = await refusal(answer);
+        if (status === TOO_LARGE) return { status };
+        return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
+      } catch (error) {
+        if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };
+      }
+    }
+  }
+}
+
+async function refusal(answer) {
+  let words = '';
+  try {
+    words = (await answer.json()).detail ?? '';
+  } catch {
+    // Whoever refused says no more than the status.
+  }
+  return { status: answer.status, close: answer.status, words, retryAfterMs: retryAfterMs(answer.headers.get('retry-after')) };
+}
+
+/// The parser of an event stream (WHATWG HTML, 9.2.6). Bytes may be cut anywhere.
+class EventStream {
+  #rest = '';
+  #event = { type: 'message', data: [], id: null };
+
+  /// The events that this piece completes: `{type, data, id}`.
+  push(text) {
+    const events = [];
+    this.#rest += text;
+    for (;;) {
+      const at = this.#rest.search(/[\r\n]/);
+      // A carriage return at the end may be half of a line end.
+      if (at < 0 || (this.#rest[at] === '\r' && at + 1 === this.#rest.length)) return events;
+      const line = this.#rest.slice(0, at);
+      this.#rest = this.#rest.slice(at + (this.#rest.startsWith('\r\n', at) ? 2 : 1));
+      this.#line(line, events);
+    }
+  }
+
+  #line(line, events) {
+    if (line === '') {
+      if (this.#event.data.length > 0) events.push({ ...this.#event, data: this.#event.data.join('\n') });
+      this.#event = { type: 'message', data: [], id: this.#event.id };
+      return;
+    }
+    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+    if (field === 'data') this.#event.data.push(value);
+    else if (field === 'event') this.#event.type = value;
+    else if (field === 'id' && !value.includes('\0')) this.#event.id = value;
+  }
+}
+
 // src/websocket.js
 
 // A connection over WebSocket. A line carries events and audio both ways and says once that it has ended; it knows
@@ -934,8 +1012,6 @@ function fromBase64(text) {
 
 // What a subprotocol may be made of (RFC 9110, 5.6.2): a token of other letters travels in the query.
 const SUBPROTOCOL_LETTERS = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
-// Code of a close by a client that could not read what came.
-const UNREADABLE = 4002;
 
 class SocketLine {
   /// Audio goes as it is.
@@ -945,7 +1021,7 @@ class SocketLine {
   #opened = false;
   #began = Date.now();
 
-  /// `on` has event(event), audio(frame) and close({close, words, opened}).
+  /// `on` has event(event), audio(frame), close({close, words, opened}), and unreadable(): whether to go on all the same.
   constructor({ url, subprotocols, token, WebSocket, on }) {
     this.#on = on;
     const offered = [...subprotocols];
@@ -995,12 +1071,12 @@ class SocketLine {
     if (!this.#on) return;
     const events = typeof data === 'string' ? this.#text(data) : this.#binary(data);
     for (const event of events) {
-      if (event.type === 'unreadable') {
-        this.#socket.close(UNREADABLE, 'unreadable');
-        this.#end(UNREADABLE, 'the server sent what is no event');
+      if (event !== UNREADABLE) this.#on?.event(event);
+      else if (this.#on?.unreadable() === false) {
+        this.#socket.close(LEAVING_UNREADABLE, 'unreadable');
+        this.#end(LEAVING_UNREADABLE, 'the server sent what is no event');
         return;
       }
-      this.#on?.event(event);
     }
   }
 
@@ -1014,7 +1090,7 @@ class SocketLine {
       return [];
     }
     const message = readBinary(buffer);
-    if (message === null) return [{ type: 'unreadable' }];
+    if (message === null) return [UNREADABLE];
     if (message.kind === KIND_EVENTS) return readPacked(message.payload);
     if (message.kind === KIND_AUDIO) this.#on.audio(message);
     return [];
@@ -1068,7 +1144,9 @@ class Dialer {
 
   #address(kind, resume, after) {
     const { url, session, engine, format, rate } = this.#options;
-    const address = new URL(`${kind}/${encodeURIComponent(session)}`, url);
+    // A colon and an `@` may stand in a path as they are, and are frequent in names of rooms.
+    const room = encodeURIComponent(session).replaceAll('%3A', ':').replaceAll('%40', '@');
+    const address = new URL(`${kind}/${room}`, url);
     const query = { engine, format, rate, resume, after: resume ? after : null };
     for (const [key, value] of Object.entries(query)) {
       if (value !== undefined && value !== null) address.searchParams.set(key, value);
@@ -1150,15 +1228,37 @@ function matches(pattern, channel) {
   return given.length === wanted.length;
 }
 
+/// The last messages, by their names.
+class Seen {
+  #names = new Set();
+
+  /// Whether it has not been seen before.
+  take(name) {
+    if (this.#names.has(name)) return false;
+    this.#names.add(name);
+    if (this.#names.size > MESSAGES_SEEN_MAX) this.#names.delete(this.#names.values().next().value);
+    return true;
+  }
+}
+
 class Subscription {
-  #seen = new Set();
+  #seen = new Seen();
+  /// A question for what came after `after` is out: until it is answered, what comes live is no position.
+  #asking;
+  /// So many messages are still told again, in their order.
+  #toldAgain = 0;
+  /// Where the channel is, if the question is refused.
+  #now = null;
+  listeners = new Set();
   /// A pattern may name several streams, which have no common position: the server says which. Nothing before it has.
   oneStream = null;
 
-  constructor(channel, after, handler) {
+  /// `asked`: by the user, and not by the server because of its token.
+  constructor(channel, after, asked) {
     this.channel = channel;
     this.after = after ?? null;
-    this.handlers = handler ? [handler] : [];
+    this.asked = asked;
+    this.#asking = this.after !== null;
   }
 
   get request() {
@@ -1166,56 +1266,143 @@ class Subscription {
     return { type: 'channel.subscribe', channel: this.channel, ...(after === null ? {} : { after }) };
   }
 
-  /// The subscription has begun, or something of it is lost. The position is behind what was missed, if that is still to
-  /// come.
-  begun({ id, recovered, missed }) {
-    this.oneStream = id !== undefined;
-    if (this.oneStream && !(recovered && missed > 0)) this.after = id;
+  /// The request of a new connection, which knows nothing of the questions of the one before.
+  get again() {
+    this.#asking = this.after !== null;
+    this.#toldAgain = 0;
+    return this.request;
   }
 
-  /// Whether the message is new here.
+  /// The request for what came after a place further back.
+  askAfter(after) {
+    this.after = after;
+    this.#asking = true;
+    return this.request;
+  }
+
+  /// The subscription has begun, or something of it is lost: the request, or the gap, that comes of it.
+  begun({ id, offset, recovered, missed = 0, reason }) {
+    const at = id ?? offset ?? null;
+    this.oneStream = at !== null;
+    this.#now = at;
+    const lost = recovered === false;
+    const mayBeHad = this.oneStream && this.after !== null;
+    // What was lost between shards the history may have.
+    if (mayBeHad && lost && reason === 'overloaded') return { request: this.askAfter(this.after) };
+    const isAnswer = recovered !== undefined;
+    // A subscription by the token begins with what is new, whatever there was while nobody was connected.
+    if (mayBeHad && !this.asked && !isAnswer && at !== this.after) return { request: this.askAfter(this.after) };
+    // Somebody has asked meanwhile; this is the answer to what was said before.
+    if (this.asked && this.#asking && !isAnswer) return {};
+    const gap = lost ? this.#gap(reason ?? 'unknown') : undefined;
+    this.#asking = false;
+    this.#toldAgain = recovered ? missed : 0;
+    // The position is behind what was missed, which is still to come.
+    if (this.oneStream && this.#toldAgain === 0) this.after = at;
+    return { gap };
+  }
+
+  /// The question was refused: what came before is not to be had.
+  refused(reason) {
+    const gap = this.#gap(reason);
+    this.#asking = false;
+    this.after = this.#now;
+    return gap;
+  }
+
+  #gap(reason) {
+    return { channel: this.channel, after: this.oneStream === false ? null : this.after, reason };
+  }
+
+  /// Whether the message is new here, and whose handlers it is for: those who have asked for what was before them may be
+  /// told what the others have had.
   take(message) {
-    const name = message.id ?? message.offset;
-    if (name === undefined) return true;
-    if (this.#seen.has(name)) return false;
-    this.#seen.add(name);
-    if (this.#seen.size > MESSAGES_SEEN_MAX) this.#seen.delete(this.#seen.values().next().value);
-    this.after = name;
-    return true;
+    const at = message.id ?? message.offset;
+    // Two streams may both have a message of this name.
+    const name = at === undefined ? null : `${message.channel} ${at}`;
+    const fresh = name === null || this.#seen.take(name);
+    if (name !== null) this.#move(at, fresh);
+    const mine = [...this.listeners].filter(({ seen }) => (seen && name !== null ? seen.take(name) : fresh));
+    return { fresh, handlers: mine.flatMap(({ handler }) => handler ?? []) };
+  }
+
+  #move(at, fresh) {
+    const told = this.#toldAgain > 0;
+    if (told) this.#toldAgain -= 1;
+    if (!this.#asking && (fresh || told)) this.after = at;
   }
 }
 
 class Subscriptions {
   #all = new Map();
+  /// What the user has asked for on this connection, so that a late answer is not taken for a subscription by the token.
+  #asked = new Set();
+  #questions = 0;
+  #open = new Map();
 
-  /// The subscription, and whether it is a new one.
+  /// Somebody listens: the listener, and the request that has to be made for it, or the gap that comes of it.
   add(channel, after, handler) {
-    const known = this.#all.get(channel);
-    if (known) {
-      if (handler) known.handlers.push(handler);
-      return { subscription: known, fresh: false };
+    this.#asked.add(channel);
+    let subscription = this.#all.get(channel);
+    let request;
+    let gap;
+    // Whoever asks for what was before is told it, though others have had it.
+    const listener = { handler, seen: subscription && after !== undefined ? new Seen() : null };
+    if (!subscription) {
+      subscription = new Subscription(channel, after, true);
+      this.#all.set(channel, subscription);
+      request = subscription.request;
+    } else if (after !== undefined && subscription.oneStream === false) {
+      gap = { channel, after: null, reason: 'several_streams' };
+    } else if (after !== undefined) {
+      request = subscription.askAfter(after);
     }
-    const subscription = new Subscription(channel, after, handler);
-    this.#all.set(channel, subscription);
-    return { subscription, fresh: true };
+    subscription.asked = true;
+    subscription.listeners.add(listener);
+    return { listener, request, gap };
   }
 
-  /// Takes a handler back; whether nobody is left who listens.
-  remove(channel, handler) {
+  /// Takes one listener back, or all with this handler, or all; whether nobody is left who listens.
+  remove(channel, { listener, handler } = {}) {
     const subscription = this.#all.get(channel);
     if (!subscription) return false;
-    subscription.handlers = subscription.handlers.filter((other) => other !== handler);
-    if (handler && subscription.handlers.length > 0) return false;
-    return this.#all.delete(channel);
+    const { listeners } = subscription;
+    const before = listeners.size;
+    for (const one of listeners) if (listener ? one === listener : handler === undefined || one.handler === handler) listeners.delete(one);
+    const wasOne = listeners.size < before || (listener === undefined && handler === undefined);
+    return wasOne && listeners.size === 0 && this.#all.delete(channel);
   }
 
-  /// What to ask on a new connection.
+  /// What to ask on a new connection. To what a token subscribes the server begins by itself.
   get requests() {
-    return [...this.#all.values()].map((subscription) => subscription.request);
+    this.#open.clear();
+    const again = [...this.#all.values()].map(({ asked, again: request }) => ({ asked, request })).filter(({ asked }) => asked);
+    this.#asked = new Set(again.map(({ request }) => request.channel));
+    return again.map(({ request }) => request);
   }
 
+  /// `channel.subscribed` has come: the request, or the gap, that comes of it.
   begun(event) {
-    this.#all.get(event.channel)?.begun(event);
+    const { channel } = event;
+    if (!this.#all.has(channel) && !this.#asked.has(channel)) this.#all.set(channel, new Subscription(channel, null, false));
+    const { request, gap } = this.#all.get(channel)?.begun(event) ?? {};
+    if (!request) return { gap };
+    this.#questions += 1;
+    const name = `channel_${this.#questions}`;
+    this.#open.set(name, channel);
+    return { request: { ...request, event_id: name } };
+  }
+
+  /// `channel.unsubscribed` has come: what the token does not name any more is not asked for.
+  ended({ channel }) {
+    if (this.#all.get(channel)?.asked === false) this.#all.delete(channel);
+  }
+
+  /// The gap that comes of an error, if it answers a question that the user has not asked.
+  refused({ code, event_id: name } = {}) {
+    const subscription = this.#all.get(this.#open.get(name));
+    this.#open.delete(name);
+    return subscription?.refused(code ?? 'unknown') ?? null;
   }
 
   /// Those of which nobody can say what was missed while there was no connection.
@@ -1223,13 +1410,15 @@ class Subscriptions {
     return [...this.#all.values()].filter(({ oneStream }) => oneStream === false).map(({ channel }) => channel);
   }
 
-  /// The handlers of a message; nothing when every subscription that it is for has had it.
+  /// Whether a message is new to anybody, and the handlers that it is for.
   take(message) {
     const all = [...this.#all.values()].filter(({ channel }) => matches(channel, message.channel ?? ''));
-    // The server may subscribe a client by its token: nobody asked, and nothing is known of what came before.
-    if (all.length === 0) return [];
-    const fresh = all.filter((subscription) => subscription.take(message));
-    return fresh.length === 0 ? null : fresh.flatMap(({ handlers }) => handlers);
+    const taken = all.map((subscription) => subscription.take(message));
+    return {
+      // Where nobody here knows of the subscription, nothing is known of what came before.
+      fresh: taken.length === 0 || taken.some(({ fresh }) => fresh),
+      handlers: taken.flatMap(({ handlers }) => handlers),
+    };
   }
 }
 
@@ -1276,6 +1465,11 @@ class Emitter {
     this.#call(this.#handlers.get('*'), event, event.type);
   }
 
+  /// The same only to these.
+  emitTo(event, handlers) {
+    this.#call(handlers, event, event.type);
+  }
+
   #call(handlers = [], event, type) {
     for (const handler of handlers) {
       try {
@@ -1302,7 +1496,8 @@ class Emitter {
       else waiting.push(event);
       wake();
     };
-    offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
+    if (this.state === 'closed') end('closed');
+    else offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
     async function* iterate() {
       try {
         for (;;) {
@@ -1324,106 +1519,6 @@ class Emitter {
 function report(error) {
   if (typeof reportError === 'function') reportError(error);
   else queueMicrotask(() => console.error(error));
-}
-
-// src/outgoing.js
-
-// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
-
-
-const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
-// What was sent, and is not yet known to have been taken, may be so many times as much.
-const SENT_TIMES = 4;
-
-class Outgoing {
-  #entries = [];
-  #bytes = 0;
-  #last = 0;
-  #unsent = 0;
-
-  constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
-    this.eventsMax = eventsMax;
-    this.bytesMax = bytesMax;
-  }
-
-  /// How many wait to be sent, or to be known to have been taken.
-  get size() {
-    return this.#entries.length;
-  }
-
-  /// The last number given out.
-  get last() {
-    return this.#last;
-  }
-
-  /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
-  /// out by what comes later.
-  push(event) {
-    const whole = { ...event, client_seq: this.#last + 1 };
-    const bytes = JSON.stringify(whole).length;
-    const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
-    if (full || this.#bytes + bytes > this.bytesMax) {
-      throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
-    }
-    this.#last += 1;
-    this.#unsent += 1;
-    this.#bytes += bytes;
-    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
-    return this.#last;
-  }
-
-  /// Numbers an event that is of no use later.
-  number(event) {
-    this.#last += 1;
-    return { ...event, client_seq: this.#last };
-  }
-
-  /// What has not been sent on this connection, in order; from now on it has.
-  takeUnsent() {
-    const unsent = this.#entries.filter((entry) => !entry.sent);
-    for (const entry of unsent) entry.sent = true;
-    this.#unsent = 0;
-    return unsent.map((entry) => entry.event);
-  }
-
-  /// The server has taken everything up to this number.
-  taken(seq) {
-    this.#drop((entry) => entry.seq <= seq);
-  }
-
-  /// The server has taken everything up to this number and nothing else: the rest has to be sent again, in numbers that
-  /// follow, because those of what was not kept are missing between them.
-  settle(seq) {
-    this.taken(seq);
-    this.#last = seq;
-    for (const entry of this.#entries) {
-      this.#last += 1;
-      entry.seq = this.#last;
-      entry.event.client_seq = this.#last;
-      entry.sent = false;
-    }
-    this.#unsent = this.size;
-  }
-
-  /// Gives up what was sent and may or may not have been taken.
-  abandonSent() {
-    return this.#drop((entry) => entry.sent);
-  }
-
-  /// Gives up everything.
-  abandon() {
-    return this.#drop(() => true);
-  }
-
-  #drop(isIt) {
-    const gone = this.#entries.filter(isIt);
-    this.#entries = this.#entries.filter((entry) => !isIt(entry));
-    for (const entry of gone) {
-      this.#bytes -= entry.bytes;
-      if (!entry.sent) this.#unsent -= 1;
-    }
-    return gone.map((entry) => entry.event);
-  }
 }
 
 // src/position.js
@@ -1470,6 +1565,307 @@ class Position {
   }
 }
 
+// src/outgoing.js
+
+// The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
+
+
+const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
+// What was sent, and is not yet known to have been taken, may be so many times as much.
+const SENT_TIMES = 4;
+
+class Outgoing {
+  #entries = [];
+  #bytes = 0;
+  #last = 0;
+  #lastSent = 0;
+  #unsent = 0;
+
+  constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
+    this.eventsMax = eventsMax;
+    this.bytesMax = bytesMax;
+  }
+
+  /// How many wait to be sent, or to be known to have been taken.
+  get size() {
+    return this.#entries.length;
+  }
+
+  /// How many wait to be sent.
+  get unsent() {
+    return this.#unsent;
+  }
+
+  /// How many were sent, and are not known to have been taken.
+  get onTheWay() {
+    return this.size - this.#unsent;
+  }
+
+  /// The last number that was sent on this connection.
+  get lastSent() {
+    return this.#lastSent;
+  }
+
+  /// The last number given out.
+  get last() {
+    return this.#last;
+  }
+
+  /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
+  /// out by what comes later. What can't be sent is refused here, and has no number.
+  push(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
+    const bytes = JSON.stringify(whole).length;
+    const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
+    if (full || this.#bytes + bytes > this.bytesMax) {
+      throw new VoxhallError('queue_full', `${this.#entries.length} events of ${this.#bytes} characters wait to be taken by the server: there is no room for another`);
+    }
+    this.#last += 1;
+    this.#unsent += 1;
+    this.#bytes += bytes;
+    this.#entries.push({ seq: this.#last, event: whole, bytes, sent: false });
+    return this.#last;
+  }
+
+  /// Numbers an event that is of no use later. It may not overtake those that wait: the server takes no number below the last.
+  number(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
+    this.#last += 1;
+    this.#lastSent = this.#last;
+    return whole;
+  }
+
+  /// What has not been sent on this connection, in order and so many of it; from now on it has.
+  takeUnsent(most = Infinity) {
+    const unsent = this.#entries.slice(this.onTheWay).slice(0, most);
+    for (const entry of unsent) {
+      entry.sent = true;
+      this.#lastSent = entry.seq;
+    }
+    this.#unsent -= unsent.length;
+    return unsent.map((entry) => entry.event);
+  }
+
+  /// The server has taken everything up to this number.
+  taken(seq) {
+    this.#drop((entry) => entry.seq <= seq);
+  }
+
+  /// The server has taken everything up to this number and nothing else: the rest has to be sent again, in numbers that
+  /// follow, because those of what was not kept are missing between them.
+  settle(seq) {
+    this.taken(seq);
+    this.#last = seq;
+    this.#lastSent = seq;
+    for (const entry of this.#entries) {
+      this.#last += 1;
+      entry.seq = this.#last;
+      entry.event.client_seq = this.#last;
+      entry.sent = false;
+    }
+    this.#unsent = this.size;
+  }
+
+  /// Gives up what the server will never take; those with this number.
+  refused(seq) {
+    return this.#drop((entry) => entry.seq === seq);
+  }
+
+  /// Gives up what was sent and may or may not have been taken.
+  abandonSent() {
+    return this.#drop((entry) => entry.sent);
+  }
+
+  /// Gives up everything.
+  abandon() {
+    return this.#drop(() => true);
+  }
+
+  #drop(isIt) {
+    const gone = this.#entries.filter(isIt);
+    this.#entries = this.#entries.filter((entry) => !isIt(entry));
+    for (const entry of gone) {
+      this.#bytes -= entry.bytes;
+      if (!entry.sent) this.#unsent -= 1;
+    }
+    return gone.map((entry) => entry.event);
+  }
+}
+
+// src/pace.js
+
+// How fast a connection may be written to. A server takes so many messages at once and so many a second, whatever they are
+// (`session.limits`), refuses what comes above it, and ends a connection that goes on. What piled up goes in portions, then.
+
+class Pace {
+  #now;
+  #burst = Infinity;
+  #perMs = Infinity;
+  #debt = 0;
+  #at = 0;
+
+  /// `now` gives milliseconds.
+  constructor(now) {
+    this.#now = now;
+  }
+
+  /// A connection begins, which owes nothing. A server that names no limits, or 0, has none.
+  begin({ messages_burst: burst, messages_per_s: rate } = {}) {
+    const limited = burst > 0 && rate > 0;
+    this.#burst = limited ? burst : Infinity;
+    this.#perMs = limited ? rate / 1000 : Infinity;
+    this.#debt = 0;
+    this.#at = this.#now();
+  }
+
+  spend(messages) {
+    this.#debt = this.#owed() + messages;
+    this.#at = this.#now();
+  }
+
+  #owed() {
+    return this.#perMs === Infinity ? 0 : Math.max(0, this.#debt - (this.#now() - this.#at) * this.#perMs);
+  }
+
+  /// How many may go at once. With the window it is three quarters of what the server takes: a network that stood still
+  /// may bring all that was on its way together with all that is sent then.
+  get #atOnce() {
+    return Math.max(1, Math.floor(this.#burst / 4));
+  }
+
+  /// How many events may be on their way before the server has said that it has them.
+  get window() {
+    return Math.max(1, Math.floor(this.#burst / 2));
+  }
+
+  /// How many messages may go now.
+  get room() {
+    return Math.max(0, Math.floor(this.#atOnce - this.#owed()));
+  }
+
+  /// What may be left out had better be.
+  get isSpent() {
+    return this.#owed() > this.window;
+  }
+
+  /// The milliseconds until there is room again, for a few at a time.
+  get waitMs() {
+    const few = Math.max(1, Math.floor(this.#atOnce / 10));
+    return Math.max(0, Math.ceil((this.#owed() - this.#atOnce + few) / this.#perMs));
+  }
+}
+
+// src/uplink.js
+
+// What goes to the server: in its order, as fast as the server takes it, and kept until it is known to have been taken.
+
+
+class Uplink {
+  #link;
+  #options;
+  #timers;
+  #pace;
+  #pings = [];
+  #line = null;
+
+  /// `link` has isOpen, emit(type, event) and leave(code, words).
+  constructor(link, options) {
+    this.#link = link;
+    this.#options = options;
+    this.#timers = options.timers;
+    this.#pace = new Pace(options.now);
+    this.outgoing = new Outgoing({ eventsMax: options.queueEvents, bytesMax: options.queueBytes });
+  }
+
+  /// A connection is open; `limits` are those of its session.
+  begin(line, limits) {
+    this.#line = line;
+    this.#pace.begin(limits);
+  }
+
+  end() {
+    this.#line = null;
+    this.#pings = [];
+  }
+
+  /// Whether something can be sent at once without overtaking what waits.
+  get isFree() {
+    return this.outgoing.unsent === 0 && !this.#pace.isSpent;
+  }
+
+  /// Whether so much was sent of late that what may be left out should be.
+  get isSpent() {
+    return this.#pace.isSpent;
+  }
+
+  /// Sends what was accepted, as far as there is a connection for it.
+  flush() {
+    if (!this.#link.isOpen) return;
+    this.#sendPortion();
+    const { size, onTheWay } = this.outgoing;
+    if (size > 0 && !this.#timers.has('confirm')) this.#timers.set('confirm', this.#options.confirmMs, () => this.ping());
+    // Who sends much learns in time what has arrived.
+    const much = size * 4 > this.#options.queueEvents || onTheWay * 2 > this.#pace.window;
+    if (much && onTheWay > 0 && this.#pings.length === 0) this.ping();
+  }
+
+  #sendPortion() {
+    const { outgoing } = this;
+    const most = Math.min(this.#pace.room, this.#pace.window - outgoing.onTheWay);
+    if (most > 0) this.transmit(outgoing.takeUnsent(most));
+    // Where the window is full, the answer to a ping goes on.
+    if (outgoing.unsent > 0 && outgoing.onTheWay < this.#pace.window) this.#timers.set('pace', this.#pace.waitMs, () => this.flush());
+  }
+
+  /// Sends events as they are. They are told to those who keep a log, without secrets.
+  transmit(events) {
+    if (events.length === 0) return;
+    this.#pace.spend(events.length);
+    this.#line.send(events);
+    for (const event of events) this.#link.emit('sent', event.token ? { ...event, token: '…' } : event);
+  }
+
+  transmitAudio(bytes) {
+    this.#pace.spend(1);
+    this.#line.sendAudio(bytes);
+  }
+
+  /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
+  ping(patienceMs = undefined) {
+    if (!this.#link.isOpen) return;
+    this.#sendPortion();
+    const t = this.outgoing.lastSent;
+    this.#pings.push({ t, at: performance.now() });
+    if (patienceMs !== undefined || !this.#timers.has('silence')) {
+      const wait = patienceMs ?? this.#options.silenceMs;
+      this.#timers.set('silence', wait, () => this.#link.leave(LEAVING_SILENT, 'nothing came for too long'));
+    }
+    this.transmit([{ type: 'ping', t }]);
+  }
+
+  pong({ t }) {
+    const at = this.#pings.findIndex((ping) => ping.t === t);
+    if (at < 0) return;
+    const [ping] = this.#pings.splice(0, at + 1).slice(-1);
+    this.outgoing.taken(ping.t);
+    this.#timers.clear('confirm');
+    if (this.outgoing.size > 0) this.flush();
+    this.#link.emit('rtt', performance.now() - ping.at);
+  }
+
+  /// The server has taken everything up to this number.
+  taken(seq) {
+    this.outgoing.taken(seq);
+    this.flush();
+  }
+
+  /// Some of what was sent is refused and some may be taken later, and no `pong` can say which. Only a new connection is told
+  /// what the last one taken was, before a later number hides that those before it are missing.
+  tooFast() {
+    if (this.#link.isOpen && this.outgoing.onTheWay > 0) this.#link.leave(LEAVING_TOO_FAST, 'more was sent than the server takes at once');
+  }
+}
+
 // src/link.js
 
 // One session over as many connections as it takes: welcome, resumption, what was missed, what has to go again, and when
@@ -1478,14 +1874,13 @@ class Position {
 
 // Events held back while what was dropped is asked for again; more are given to the user, with the gap.
 const HELD_MAX = 1024;
-// A client of its own accord: between 4000 and 4999.
-const LEAVING_DRAINED = 4001;
-const LEAVING_SILENT = 4003;
+// How many connections in a row may end because of what can't be read; after them it is passed over.
+const UNREADABLE_ENDS_MAX = 3;
 const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
 const UNANSWERED = { type: 'session.restored', recovered: false, reason: 'unanswered' };
-const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token'];
+const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token', 'pace'];
 
 class Link extends Emitter {
   #options;
@@ -1493,6 +1888,7 @@ class Link extends Emitter {
   #dialer;
   #backoff;
   #position = new Position();
+  uplink;
   #line = null;
   #attempt = 0;
   /// `idle`, `dialling`, `welcomed` (the answer to a resume token is still to come), `open`, `waiting`, `closed`.
@@ -1500,7 +1896,6 @@ class Link extends Emitter {
   #asked = false;
   #resume = null;
   #triedFreshToken = false;
-  #pings = [];
   /// What is asked for again: `{after, held, again}`.
   #filling = null;
   /// What is being told again: everything up to `at` has come, and live events are those after `until`.
@@ -1508,10 +1903,10 @@ class Link extends Emitter {
   #askedAfter = 0;
   #fills = 0;
   #notBefore = 0;
+  #unreadableEnds = 0;
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
 
-  outgoing;
   subscriptions = new Subscriptions();
   state = 'idle';
   session = null;
@@ -1522,8 +1917,8 @@ class Link extends Emitter {
     this.#options = options;
     this.#timers = options.timers;
     this.#dialer = new Dialer(options);
+    this.uplink = new Uplink(this, options);
     this.#backoff = new Backoff({ ...options.backoff, random: options.random });
-    this.outgoing = new Outgoing({ eventsMax: options.queueEvents, bytesMax: options.queueBytes });
   }
 
   get isOpen() {
@@ -1540,6 +1935,15 @@ class Link extends Emitter {
 
   get backlogBytes() {
     return this.#line?.backlogBytes ?? 0;
+  }
+
+  get outgoing() {
+    return this.uplink.outgoing;
+  }
+
+  /// Whether there is a connection that something can be sent on at once, without overtaking what waits.
+  get isFree() {
+    return this.isOpen && this.uplink.isFree;
   }
 
   get takesBinary() {
@@ -1564,38 +1968,18 @@ class Link extends Emitter {
     this.#finish({ code: 'left', message: 'the client has left', close: 1000 });
   }
 
-  /// Sends what was accepted, as far as there is a connection for it.
   flush() {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const { size } = this.outgoing;
-    if (size > 0 && !this.#timers.has('confirm')) this.#timers.set('confirm', this.#options.confirmMs, () => this.ping());
-    // Who sends much learns in time what has arrived.
-    if (size * 4 > this.#options.queueEvents && this.#pings.length === 0) this.ping();
+    this.uplink.flush();
   }
 
-  /// Sends events as they are. They are told to those who keep a log, without secrets.
+  /// Sends events as they are.
   transmit(events) {
-    if (events.length === 0) return;
-    this.#line.send(events);
-    for (const event of events) this.emit('sent', event.token ? { ...event, token: '…' } : event);
+    this.uplink.transmit(events);
   }
 
-  transmitAudio(bytes) {
-    this.#line.sendAudio(bytes);
-  }
-
-  /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
+  /// Asks for a sign of life, which has to come within the time that is given.
   ping(patienceMs = undefined) {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const t = this.outgoing.last;
-    this.#pings.push({ t, at: performance.now() });
-    if (patienceMs !== undefined || !this.#timers.has('silence')) {
-      const wait = patienceMs ?? this.#options.silenceMs;
-      this.#timers.set('silence', wait, () => this.#leave(LEAVING_SILENT, 'nothing came for too long'));
-    }
-    this.transmit([{ type: 'ping', t }]);
+    this.uplink.ping(patienceMs);
   }
 
   /// A hint that the network may have come back, or gone.
@@ -1620,7 +2004,7 @@ class Link extends Emitter {
     this.#attempt += 1;
     const attempt = this.#attempt;
     this.#phase = 'dialling';
-    this.#timers.set('connect', this.#options.connectMs, () => this.#leave(LEAVING_SILENT, 'no welcome came in time'));
+    this.#timers.set('connect', this.#options.connectMs, () => this.leave(LEAVING_SILENT, 'no welcome came in time'));
     try {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
@@ -1651,16 +2035,16 @@ class Link extends Emitter {
   }
 
   #listener(attempt) {
-    const mine = (run) => (value) => {
-      if (attempt === this.#attempt) run(value);
-    };
+    const mine = (run) => (value) => (attempt === this.#attempt ? run(value) : undefined);
     return {
       event: mine((event) => this.#take(event)),
       audio: mine((frame) => {
         this.#heard();
         this.emit('audio', frame);
       }),
-      taken: mine((seq) => this.outgoing.taken(seq)),
+      unreadable: mine(() => this.#passesOver()),
+      taken: mine((seq) => this.uplink.taken(seq)),
+      refused: mine((event) => this.#tellUnconfirmed(this.outgoing.refused(event.client_seq), 'too_big')),
       close: mine((ending) => this.#lost(ending)),
     };
   }
@@ -1681,6 +2065,18 @@ class Link extends Emitter {
       if (this.#phase === 'welcomed') this.#restored(UNANSWERED);
       this.#hold(event);
     }
+  }
+
+  /// Whether what can't be read is passed over. It is a cut at first, after which it may come whole; where it comes again as
+  /// it was, everything behind it would never come.
+  #passesOver() {
+    if (this.#unreadableEnds < UNREADABLE_ENDS_MAX) {
+      this.#unreadableEnds += 1;
+      return false;
+    }
+    this.#heard();
+    this.emit('gap', { channel: null, after: this.#position.seq, reason: 'unreadable' });
+    return true;
   }
 
   #welcomed(event) {
@@ -1752,18 +2148,27 @@ class Link extends Emitter {
 
   /// What was on its way when nobody knows any more what arrived is not sent twice: its sender decides.
   #abandonSent() {
-    const events = this.outgoing.abandonSent();
-    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events });
+    this.#tellUnconfirmed(this.outgoing.abandonSent(), 'unknown');
+  }
+
+  #tellUnconfirmed(events, reason) {
+    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events, reason });
   }
 
   #opened() {
     this.#phase = 'open';
-    this.#timers.set('stable', this.#options.stableMs, () => this.#backoff.reset());
+    this.uplink.begin(this.#line, this.session.limits);
+    this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
     this.#heard();
     this.#tellState('open');
     this.flush();
+  }
+
+  #stands() {
+    this.#backoff.reset();
+    this.#unreadableEnds = 0;
   }
 
   /// While what was dropped is asked for again, numbered events wait, so that everything is given in its order.
@@ -1779,16 +2184,35 @@ class Link extends Emitter {
 
   #deliver(event) {
     const { type } = event;
-    const handlers = type === 'channel.message' ? this.subscriptions.take(event) : [];
     this.#follow(roomSeq(event));
-    if (handlers === null || !this.#position.take(event)) return;
-    if (type === 'pong') this.#pong(event);
+    const { fresh, handlers } = type === 'channel.message' ? this.subscriptions.take(event) : { fresh: this.#position.take(event), handlers: [] };
+    if (!fresh) {
+      this.emitTo(event, handlers);
+      return;
+    }
+    if (type === 'pong') this.uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
-    else if (type === 'channel.subscribed') this.subscriptions.begun(event);
-    else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
+    else if (type === 'error' && this.#isMine(event.error ?? {})) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
+    else if (type === 'channel.subscribed') this.#ask(this.subscriptions.begun(event));
+    else if (type === 'channel.unsubscribed') this.subscriptions.ended(event);
+    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.uplink.tooFast();
+  }
+
+  /// What a channel needs is asked for, and what is lost of it is told.
+  #ask({ request, gap }) {
+    if (request && this.isOpen) this.transmit([request]);
+    if (gap) this.emit('gap', gap);
+  }
+
+  /// Whether an error answers what only the client has asked.
+  #isMine(error) {
+    if (this.#filling && error.event_id === this.#filling.name) return this.#notFilled(error);
+    const gap = this.subscriptions.refused(error);
+    if (gap) this.emit('gap', gap);
+    return gap !== null;
   }
 
   /// What is told again comes in order: a connection that ends in the middle goes on from there, whatever came before.
@@ -1796,16 +2220,6 @@ class Link extends Emitter {
     if (this.#replay === null || seq === null) return;
     if (seq > this.#replay.until) this.#replay = null;
     else this.#replay.at = seq;
-  }
-
-  #pong({ t }) {
-    const at = this.#pings.findIndex((ping) => ping.t === t);
-    if (at < 0) return;
-    const [ping] = this.#pings.splice(0, at + 1).slice(-1);
-    this.outgoing.taken(ping.t);
-    this.#timers.clear('confirm');
-    if (this.outgoing.size > 0) this.flush();
-    this.emit('rtt', performance.now() - ping.at);
   }
 
   #updated({ session }) {
@@ -1835,6 +2249,13 @@ class Link extends Emitter {
     else if (first - 1 < this.#filling.after) this.#filling.again = first - 1;
   }
 
+  /// Calls the handler of a subscription, which has to be asked for if it is the first one, or wants what came before.
+  listen(channel, after, handler) {
+    const { listener, request, gap } = this.subscriptions.add(channel, after, handler);
+    this.#ask({ request, gap });
+    return listener;
+  }
+
   #fill(after) {
     if (!this.isOpen) return;
     this.#fills += 1;
@@ -1859,7 +2280,7 @@ class Link extends Emitter {
     this.#attempt += 1;
     this.#timers.clear(...LATER);
     this.#filling = null;
-    this.#pings = [];
+    this.uplink.end();
     const line = this.#line;
     this.#line = null;
     this.#phase = 'waiting';
@@ -1870,7 +2291,8 @@ class Link extends Emitter {
     return this.#phase === 'open' || this.#phase === 'welcomed';
   }
 
-  #leave(code, words) {
+  /// Gives the connection up, and comes back.
+  leave(code, words) {
     const welcomed = this.#wasWelcomed;
     this.#hangUp(code, words);
     this.#comeBack({ again: true, code: 'connection_lost', message: words, close: 1006 }, welcomed, null);
@@ -1992,6 +2414,7 @@ class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
+      now: () => performance.now(),
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,
@@ -2030,7 +2453,8 @@ class Voxhall extends Link {
   }
 
   /// Sends an event, now or as soon as there is a connection, once. Returns its number. Throws `queue_full` when too many
-  /// wait. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
+  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped
+  /// when there is no connection, or something waits before it: then the number is 0.
   send(event) {
     if (typeof event?.type !== 'string') throw new TypeError('an event has a type');
     if (this.state === 'closed') throw new VoxhallError('closed', 'the client is closed');
@@ -2040,21 +2464,26 @@ class Voxhall extends Link {
       this.flush();
       return seq;
     }
-    if (!this.isOpen) return 0;
-    this.transmit([event.type === 'ping' ? event : this.outgoing.number(event)]);
+    if (!this.isFree) return 0;
+    this.transmit([event.type === 'ping' ? snapshot(event) : this.outgoing.number(event)]);
     return this.outgoing.last;
+  }
+
+  /// Bytes of audio have no number, and overtake what waits; as words they have one, and must not.
+  get canSendAudio() {
+    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.uplink.isSpent : this.isFree);
   }
 
   /// Appends audio to the member's input: bytes of the session's format. Whether it was sent; audio never waits.
   sendAudio(audio) {
     const bytes = audio instanceof ArrayBuffer ? new Uint8Array(audio) : new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength);
-    if (!this.isOpen || this.backlogBytes > AUDIO_BACKLOG_BYTES_MAX) {
+    if (!this.canSendAudio) {
       this.counts.framesDropped += 1;
       return false;
     }
     this.counts.framesSent += 1;
     if (this.takesBinary) {
-      this.transmitAudio(bytes);
+      this.uplink.transmitAudio(bytes);
       return true;
     }
     this.#sound.push(bytes.slice());
@@ -2090,16 +2519,21 @@ class Voxhall extends Link {
     return this.send({ type: 'session.update', state });
   }
 
-  /// Calls `handler(message)` for each message of a channel. Whoever says `after` (the `id` of a message) gets first what came since, while that is kept. After every cut the client subscribes again from
-  /// where it was. Returns what ends it.
+  /// Calls `handler(message)` for each message of a channel. Whoever says `after` (the `id` of a message) gets first what came
+  /// since, while that is kept. After every cut the client subscribes again from where it was. Returns what ends it, for this
+  /// handler alone.
   subscribe(channel, { after } = {}, handler = undefined) {
-    const { subscription, fresh } = this.subscriptions.add(channel, after, handler);
-    if (fresh && this.isOpen) this.transmit([subscription.request]);
-    return () => this.unsubscribe(channel, handler);
+    const listener = this.listen(channel, after ?? undefined, handler);
+    return () => this.#unsubscribe(channel, { listener });
   }
 
+  /// No longer calls this handler, or any.
   unsubscribe(channel, handler = undefined) {
-    if (this.subscriptions.remove(channel, handler) && this.isOpen) this.transmit([{ type: 'channel.unsubscribe', channel }]);
+    this.#unsubscribe(channel, { handler });
+  }
+
+  #unsubscribe(channel, who) {
+    if (this.subscriptions.remove(channel, who) && this.isOpen) this.transmit([{ type: 'channel.unsubscribe', channel }]);
   }
 
   publish(channel, data, options = {}) {
@@ -2123,7 +2557,7 @@ class Voxhall extends Link {
     }
     this.#sound = [];
     this.#soundBytes = 0;
-    if (this.isOpen) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
+    if (this.isFree) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
   }
 
   #changed({ state, code, message, close }) {
@@ -2179,6 +2613,9 @@ class Sound extends Emitter {
   #playback = null;
   #capture = null;
   #stream = null;
+  #starting = null;
+  #opening = null;
+  #closes = 0;
   #offs = [];
   #worklet;
   #frameMs;
@@ -2206,36 +2643,71 @@ class Sound extends Emitter {
     return this.#capture !== null;
   }
 
-  /// The loudspeaker; once started, further calls just wake it.
+  /// The loudspeaker; once started, further calls just wake it. One that failed may be made again.
   async start() {
-    if (this.#context) {
+    if (this.#playback) {
       await this.#context.resume();
       return;
     }
+    this.#starting ??= this.#startPlayback().finally(() => {
+      this.#starting = null;
+    });
+    await this.#starting;
+  }
+
+  async #startPlayback() {
     const context = new AudioContext({ latencyHint: 'interactive' });
     this.#context = context;
-    const woken = context.resume();
-    await context.audioWorklet.addModule(this.#worklet);
-    await woken;
-    this.#playback = new AudioWorkletNode(context, 'voxhall-playback', {
-      numberOfInputs: 0,
-      outputChannelCount: [2],
-      processorOptions: { rate: this.rate },
-    });
-    this.#playback.port.onmessage = ({ data }) => this.emit('speaker', data);
-    this.#playback.connect(context.destination);
+    try {
+      await Promise.all([context.resume(), context.audioWorklet.addModule(this.#worklet)]);
+      if (this.#context !== context) throw new DOMException('stopped before it had begun', 'AbortError');
+      const node = new AudioWorkletNode(context, 'voxhall-playback', {
+        numberOfInputs: 0,
+        outputChannelCount: [2],
+        processorOptions: { rate: this.rate },
+      });
+      node.port.onmessage = ({ data }) => this.emit('speaker', data);
+      node.connect(context.destination);
+      this.#playback = node;
+    } catch (error) {
+      if (this.#context === context) {
+        this.#context = null;
+        await context.close();
+      }
+      throw error;
+    }
   }
 
   /// Rejects with the browser's error when there is no microphone, or it is refused. `raw` is for those who wear
   /// headphones: no echo cancelling, no noise suppression, no gain control.
-  async openMicrophone({ raw = false } = {}) {
+  async openMicrophone(options = {}) {
     if (this.#capture) return;
+    this.#opening ??= this.#openCapture(options).finally(() => {
+      this.#opening = null;
+    });
+    await this.#opening;
+  }
+
+  async #openCapture({ raw = false }) {
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException('no microphone here', 'SecurityError');
+    if (!this.#context) throw new DOMException('start() comes first', 'InvalidStateError');
+    const closes = this.#closes;
     const clean = !raw;
-    this.#stream = await navigator.mediaDevices.getUserMedia({
+    const stream = await navigator.mediaDevices.getUserMedia({
       audio: { channelCount: 1, echoCancellation: clean, noiseSuppression: clean, autoGainControl: clean },
     });
-    for (const track of this.#stream.getAudioTracks()) track.onended = () => this.emit('lost', null);
+    try {
+      if (closes !== this.#closes) throw new DOMException('closed before it was open', 'AbortError');
+      this.#capture = this.#capturing(stream);
+      this.#stream = stream;
+    } catch (error) {
+      // Nobody is to be recorded for nothing.
+      release(stream);
+      throw error;
+    }
+  }
+
+  #capturing(stream) {
     const node = new AudioWorkletNode(this.#context, 'voxhall-capture', {
       numberOfOutputs: 0,
       channelCount: 1,
@@ -2246,15 +2718,17 @@ class Sound extends Emitter {
       this.emit('microphone', { level: data.level });
       this.#client.sendAudio(data.frame);
     };
-    this.#context.createMediaStreamSource(this.#stream).connect(node);
-    this.#capture = node;
+    this.#context.createMediaStreamSource(stream).connect(node);
+    for (const track of stream.getAudioTracks()) track.onended = () => this.emit('lost', null);
+    return node;
   }
 
   closeMicrophone() {
+    this.#closes += 1;
     this.#capture?.port.postMessage({ stop: true });
     this.#capture?.disconnect();
     this.#capture = null;
-    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    if (this.#stream) release(this.#stream);
     this.#stream = null;
   }
 
@@ -2286,10 +2760,15 @@ class Sound extends Emitter {
     for (const off of this.#offs) off();
     this.closeMicrophone();
     this.#playback?.port.postMessage({ stop: true });
-    await this.#context?.close();
+    const context = this.#context;
     this.#context = null;
     this.#playback = null;
+    await context?.close();
   }
+}
+
+function release(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 export { BACKOFF, Backoff, Sound, Timers, Voxhall, VoxhallError, decode, encode, roomSeq, sessionRate };

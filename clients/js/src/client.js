@@ -4,7 +4,7 @@ import { httpAddress } from './dialer.js';
 import { Link } from './link.js';
 import { VoxhallError } from './reasons.js';
 import { Timers } from './timers.js';
-import { fromBase64, toBase64 } from './wire.js';
+import { fromBase64, snapshot, toBase64 } from './wire.js';
 
 // Of no use when it comes late: sent now or not at all.
 const FLEETING = new Set(['input_audio_buffer.append', 'ping']);
@@ -39,6 +39,7 @@ export class Voxhall extends Link {
     super({
       timers: new Timers(),
       random: Math.random,
+      now: () => performance.now(),
       fetch: (...request) => fetch(...request),
       ...DEFAULTS,
       ...options,
@@ -77,7 +78,8 @@ export class Voxhall extends Link {
   }
 
   /// Sends an event, now or as soon as there is a connection, once. Returns its number. Throws `queue_full` when too many
-  /// wait. What is of no use later (`ping`, audio) is dropped when there is no connection: then the number is 0.
+  /// wait, and a RangeError or TypeError for what can't be sent at all. What is of no use later (`ping`, audio) is dropped
+  /// when there is no connection, or something waits before it: then the number is 0.
   send(event) {
     if (typeof event?.type !== 'string') throw new TypeError('an event has a type');
     if (this.state === 'closed') throw new VoxhallError('closed', 'the client is closed');
@@ -87,21 +89,26 @@ export class Voxhall extends Link {
       this.flush();
       return seq;
     }
-    if (!this.isOpen) return 0;
-    this.transmit([event.type === 'ping' ? event : this.outgoing.number(event)]);
+    if (!this.isFree) return 0;
+    this.transmit([event.type === 'ping' ? snapshot(event) : this.outgoing.number(event)]);
     return this.outgoing.last;
+  }
+
+  /// Bytes of audio have no number, and overtake what waits; as words they have one, and must not.
+  get canSendAudio() {
+    return this.isOpen && this.backlogBytes <= AUDIO_BACKLOG_BYTES_MAX && (this.takesBinary ? !this.uplink.isSpent : this.isFree);
   }
 
   /// Appends audio to the member's input: bytes of the session's format. Whether it was sent; audio never waits.
   sendAudio(audio) {
     const bytes = audio instanceof ArrayBuffer ? new Uint8Array(audio) : new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength);
-    if (!this.isOpen || this.backlogBytes > AUDIO_BACKLOG_BYTES_MAX) {
+    if (!this.canSendAudio) {
       this.counts.framesDropped += 1;
       return false;
     }
     this.counts.framesSent += 1;
     if (this.takesBinary) {
-      this.transmitAudio(bytes);
+      this.uplink.transmitAudio(bytes);
       return true;
     }
     this.#sound.push(bytes.slice());
@@ -137,16 +144,21 @@ export class Voxhall extends Link {
     return this.send({ type: 'session.update', state });
   }
 
-  /// Calls `handler(message)` for each message of a channel. Whoever says `after` (the `id` of a message) gets first what came since, while that is kept. After every cut the client subscribes again from
-  /// where it was. Returns what ends it.
+  /// Calls `handler(message)` for each message of a channel. Whoever says `after` (the `id` of a message) gets first what came
+  /// since, while that is kept. After every cut the client subscribes again from where it was. Returns what ends it, for this
+  /// handler alone.
   subscribe(channel, { after } = {}, handler = undefined) {
-    const { subscription, fresh } = this.subscriptions.add(channel, after, handler);
-    if (fresh && this.isOpen) this.transmit([subscription.request]);
-    return () => this.unsubscribe(channel, handler);
+    const listener = this.listen(channel, after ?? undefined, handler);
+    return () => this.#unsubscribe(channel, { listener });
   }
 
+  /// No longer calls this handler, or any.
   unsubscribe(channel, handler = undefined) {
-    if (this.subscriptions.remove(channel, handler) && this.isOpen) this.transmit([{ type: 'channel.unsubscribe', channel }]);
+    this.#unsubscribe(channel, { handler });
+  }
+
+  #unsubscribe(channel, who) {
+    if (this.subscriptions.remove(channel, who) && this.isOpen) this.transmit([{ type: 'channel.unsubscribe', channel }]);
   }
 
   publish(channel, data, options = {}) {
@@ -170,7 +182,7 @@ export class Voxhall extends Link {
     }
     this.#sound = [];
     this.#soundBytes = 0;
-    if (this.isOpen) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
+    if (this.isFree) this.transmit([this.outgoing.number({ type: 'input_audio_buffer.append', audio: toBase64(whole) })]);
   }
 
   #changed({ state, code, message, close }) {

@@ -42,7 +42,9 @@ export class Dialer {
 
   #address(kind, resume, after) {
     const { url, session, engine, format, rate } = this.#options;
-    const address = new URL(`${kind}/${encodeURIComponent(session)}`, url);
+    // A colon and an `@` may stand in a path as they are, and are frequent in names of rooms.
+    const room = encodeURIComponent(session).replaceAll('%3A', ':').replaceAll('%40', '@');
+    const address = new URL(`${kind}/${room}`, url);
     const query = { engine, format, rate, resume, after: resume ? after : null };
     for (const [key, value] of Object.entries(query)) {
       if (value !== undefined && value !== null) address.searchParams.set(key, value);

@@ -39,6 +39,11 @@ export class Emitter {
     this.#call(this.#handlers.get('*'), event, event.type);
   }
 
+  /// The same only to these.
+  emitTo(event, handlers) {
+    this.#call(handlers, event, event.type);
+  }
+
   #call(handlers = [], event, type) {
     for (const handler of handlers) {
       try {
@@ -65,7 +70,8 @@ export class Emitter {
       else waiting.push(event);
       wake();
     };
-    offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
+    if (this.state === 'closed') end('closed');
+    else offs.push(this.on(type, take), this.on('state', ({ state }) => state === 'closed' && end('closed')));
     async function* iterate() {
       try {
         for (;;) {

@@ -5,20 +5,19 @@ import { Backoff } from './backoff.js';
 import { Subscriptions } from './channels.js';
 import { Dialer, tokenEndsAt } from './dialer.js';
 import { Emitter } from './emitter.js';
-import { Outgoing } from './outgoing.js';
 import { Position, roomSeq } from './position.js';
-import { VoxhallError, afterClose, afterStatus } from './reasons.js';
+import { LEAVING_DRAINED, LEAVING_SILENT, VoxhallError, afterClose, afterStatus } from './reasons.js';
+import { Uplink } from './uplink.js';
 
 // Events held back while what was dropped is asked for again; more are given to the user, with the gap.
 const HELD_MAX = 1024;
-// A client of its own accord: between 4000 and 4999.
-const LEAVING_DRAINED = 4001;
-const LEAVING_SILENT = 4003;
+// How many connections in a row may end because of what can't be read; after them it is passed over.
+const UNREADABLE_ENDS_MAX = 3;
 const REFILL_MS = 250;
 const REFRESH_BEFORE_MS = 30_000;
 // What the client tells its user where the server has no answer.
 const UNANSWERED = { type: 'session.restored', recovered: false, reason: 'unanswered' };
-const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token'];
+const LATER = ['connect', 'stable', 'ping', 'silence', 'confirm', 'draining', 'hold', 'backoff', 'token', 'pace'];
 
 export class Link extends Emitter {
   #options;
@@ -26,6 +25,7 @@ export class Link extends Emitter {
   #dialer;
   #backoff;
   #position = new Position();
+  uplink;
   #line = null;
   #attempt = 0;
   /// `idle`, `dialling`, `welcomed` (the answer to a resume token is still to come), `open`, `waiting`, `closed`.
@@ -33,7 +33,6 @@ export class Link extends Emitter {
   #asked = false;
   #resume = null;
   #triedFreshToken = false;
-  #pings = [];
   /// What is asked for again: `{after, held, again}`.
   #filling = null;
   /// What is being told again: everything up to `at` has come, and live events are those after `until`.
@@ -41,10 +40,10 @@ export class Link extends Emitter {
   #askedAfter = 0;
   #fills = 0;
   #notBefore = 0;
+  #unreadableEnds = 0;
   /// Whether this client has been in the room before, and would miss something that is not told again.
   #known = false;
 
-  outgoing;
   subscriptions = new Subscriptions();
   state = 'idle';
   session = null;
@@ -55,8 +54,8 @@ export class Link extends Emitter {
     this.#options = options;
     this.#timers = options.timers;
     this.#dialer = new Dialer(options);
+    this.uplink = new Uplink(this, options);
     this.#backoff = new Backoff({ ...options.backoff, random: options.random });
-    this.outgoing = new Outgoing({ eventsMax: options.queueEvents, bytesMax: options.queueBytes });
   }
 
   get isOpen() {
@@ -73,6 +72,15 @@ export class Link extends Emitter {
 
   get backlogBytes() {
     return this.#line?.backlogBytes ?? 0;
+  }
+
+  get outgoing() {
+    return this.uplink.outgoing;
+  }
+
+  /// Whether there is a connection that something can be sent on at once, without overtaking what waits.
+  get isFree() {
+    return this.isOpen && this.uplink.isFree;
   }
 
   get takesBinary() {
@@ -97,38 +105,18 @@ export class Link extends Emitter {
     this.#finish({ code: 'left', message: 'the client has left', close: 1000 });
   }
 
-  /// Sends what was accepted, as far as there is a connection for it.
   flush() {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const { size } = this.outgoing;
-    if (size > 0 && !this.#timers.has('confirm')) this.#timers.set('confirm', this.#options.confirmMs, () => this.ping());
-    // Who sends much learns in time what has arrived.
-    if (size * 4 > this.#options.queueEvents && this.#pings.length === 0) this.ping();
+    this.uplink.flush();
   }
 
-  /// Sends events as they are. They are told to those who keep a log, without secrets.
+  /// Sends events as they are.
   transmit(events) {
-    if (events.length === 0) return;
-    this.#line.send(events);
-    for (const event of events) this.emit('sent', event.token ? { ...event, token: '…' } : event);
+    this.uplink.transmit(events);
   }
 
-  transmitAudio(bytes) {
-    this.#line.sendAudio(bytes);
-  }
-
-  /// Asks for a sign of life, which also says what has arrived: its `t` is the last number that was sent before.
+  /// Asks for a sign of life, which has to come within the time that is given.
   ping(patienceMs = undefined) {
-    if (!this.isOpen) return;
-    this.transmit(this.outgoing.takeUnsent());
-    const t = this.outgoing.last;
-    this.#pings.push({ t, at: performance.now() });
-    if (patienceMs !== undefined || !this.#timers.has('silence')) {
-      const wait = patienceMs ?? this.#options.silenceMs;
-      this.#timers.set('silence', wait, () => this.#leave(LEAVING_SILENT, 'nothing came for too long'));
-    }
-    this.transmit([{ type: 'ping', t }]);
+    this.uplink.ping(patienceMs);
   }
 
   /// A hint that the network may have come back, or gone.
@@ -153,7 +141,7 @@ export class Link extends Emitter {
     this.#attempt += 1;
     const attempt = this.#attempt;
     this.#phase = 'dialling';
-    this.#timers.set('connect', this.#options.connectMs, () => this.#leave(LEAVING_SILENT, 'no welcome came in time'));
+    this.#timers.set('connect', this.#options.connectMs, () => this.leave(LEAVING_SILENT, 'no welcome came in time'));
     try {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
@@ -184,16 +172,16 @@ export class Link extends Emitter {
   }
 
   #listener(attempt) {
-    const mine = (run) => (value) => {
-      if (attempt === this.#attempt) run(value);
-    };
+    const mine = (run) => (value) => (attempt === this.#attempt ? run(value) : undefined);
     return {
       event: mine((event) => this.#take(event)),
       audio: mine((frame) => {
         this.#heard();
         this.emit('audio', frame);
       }),
-      taken: mine((seq) => this.outgoing.taken(seq)),
+      unreadable: mine(() => this.#passesOver()),
+      taken: mine((seq) => this.uplink.taken(seq)),
+      refused: mine((event) => this.#tellUnconfirmed(this.outgoing.refused(event.client_seq), 'too_big')),
       close: mine((ending) => this.#lost(ending)),
     };
   }
@@ -214,6 +202,18 @@ export class Link extends Emitter {
       if (this.#phase === 'welcomed') this.#restored(UNANSWERED);
       this.#hold(event);
     }
+  }
+
+  /// Whether what can't be read is passed over. It is a cut at first, after which it may come whole; where it comes again as
+  /// it was, everything behind it would never come.
+  #passesOver() {
+    if (this.#unreadableEnds < UNREADABLE_ENDS_MAX) {
+      this.#unreadableEnds += 1;
+      return false;
+    }
+    this.#heard();
+    this.emit('gap', { channel: null, after: this.#position.seq, reason: 'unreadable' });
+    return true;
   }
 
   #welcomed(event) {
@@ -285,18 +285,27 @@ export class Link extends Emitter {
 
   /// What was on its way when nobody knows any more what arrived is not sent twice: its sender decides.
   #abandonSent() {
-    const events = this.outgoing.abandonSent();
-    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events });
+    this.#tellUnconfirmed(this.outgoing.abandonSent(), 'unknown');
+  }
+
+  #tellUnconfirmed(events, reason) {
+    if (events.length > 0) this.emitToAll({ type: 'client.unconfirmed', events, reason });
   }
 
   #opened() {
     this.#phase = 'open';
-    this.#timers.set('stable', this.#options.stableMs, () => this.#backoff.reset());
+    this.uplink.begin(this.#line, this.session.limits);
+    this.#timers.set('stable', this.#options.stableMs, () => this.#stands());
     this.transmit(this.subscriptions.requests);
     for (const channel of this.subscriptions.withoutPosition) this.emit('gap', { channel, after: null, reason: 'several_streams' });
     this.#heard();
     this.#tellState('open');
     this.flush();
+  }
+
+  #stands() {
+    this.#backoff.reset();
+    this.#unreadableEnds = 0;
   }
 
   /// While what was dropped is asked for again, numbered events wait, so that everything is given in its order.
@@ -312,16 +321,35 @@ export class Link extends Emitter {
 
   #deliver(event) {
     const { type } = event;
-    const handlers = type === 'channel.message' ? this.subscriptions.take(event) : [];
     this.#follow(roomSeq(event));
-    if (handlers === null || !this.#position.take(event)) return;
-    if (type === 'pong') this.#pong(event);
+    const { fresh, handlers } = type === 'channel.message' ? this.subscriptions.take(event) : { fresh: this.#position.take(event), handlers: [] };
+    if (!fresh) {
+      this.emitTo(event, handlers);
+      return;
+    }
+    if (type === 'pong') this.uplink.pong(event);
     else if (type === 'session.updated') this.#updated(event);
     else if (type === 'session.draining') this.#draining(event);
-    else if (type === 'channel.subscribed') this.subscriptions.begun(event);
-    else if (type === 'error' && this.#filling && event.error?.event_id === this.#filling.name && this.#notFilled(event.error)) return;
+    else if (type === 'error' && this.#isMine(event.error ?? {})) return;
     this.emitToAll(event, handlers);
     if (type === 'outbox.dropped') this.#dropped(event);
+    else if (type === 'channel.subscribed') this.#ask(this.subscriptions.begun(event));
+    else if (type === 'channel.unsubscribed') this.subscriptions.ended(event);
+    else if (type === 'error' && roomSeq(event) === null && event.error?.code === 'rate_limit_exceeded') this.uplink.tooFast();
+  }
+
+  /// What a channel needs is asked for, and what is lost of it is told.
+  #ask({ request, gap }) {
+    if (request && this.isOpen) this.transmit([request]);
+    if (gap) this.emit('gap', gap);
+  }
+
+  /// Whether an error answers what only the client has asked.
+  #isMine(error) {
+    if (this.#filling && error.event_id === this.#filling.name) return this.#notFilled(error);
+    const gap = this.subscriptions.refused(error);
+    if (gap) this.emit('gap', gap);
+    return gap !== null;
   }
 
   /// What is told again comes in order: a connection that ends in the middle goes on from there, whatever came before.
@@ -329,16 +357,6 @@ export class Link extends Emitter {
     if (this.#replay === null || seq === null) return;
     if (seq > this.#replay.until) this.#replay = null;
     else this.#replay.at = seq;
-  }
-
-  #pong({ t }) {
-    const at = this.#pings.findIndex((ping) => ping.t === t);
-    if (at < 0) return;
-    const [ping] = this.#pings.splice(0, at + 1).slice(-1);
-    this.outgoing.taken(ping.t);
-    this.#timers.clear('confirm');
-    if (this.outgoing.size > 0) this.flush();
-    this.emit('rtt', performance.now() - ping.at);
   }
 
   #updated({ session }) {
@@ -368,6 +386,13 @@ export class Link extends Emitter {
     else if (first - 1 < this.#filling.after) this.#filling.again = first - 1;
   }
 
+  /// Calls the handler of a subscription, which has to be asked for if it is the first one, or wants what came before.
+  listen(channel, after, handler) {
+    const { listener, request, gap } = this.subscriptions.add(channel, after, handler);
+    this.#ask({ request, gap });
+    return listener;
+  }
+
   #fill(after) {
     if (!this.isOpen) return;
     this.#fills += 1;
@@ -392,7 +417,7 @@ export class Link extends Emitter {
     this.#attempt += 1;
     this.#timers.clear(...LATER);
     this.#filling = null;
-    this.#pings = [];
+    this.uplink.end();
     const line = this.#line;
     this.#line = null;
     this.#phase = 'waiting';
@@ -403,7 +428,8 @@ export class Link extends Emitter {
     return this.#phase === 'open' || this.#phase === 'welcomed';
   }
 
-  #leave(code, words) {
+  /// Gives the connection up, and comes back.
+  leave(code, words) {
     const welcomed = this.#wasWelcomed;
     this.#hangUp(code, words);
     this.#comeBack({ again: true, code: 'connection_lost', message: words, close: 1006 }, welcomed, null);

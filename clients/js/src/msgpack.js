@@ -1,9 +1,11 @@
 // MessagePack, as much of it as JSON can say, and bytes. Whole numbers keep their value up to 2^53.
 
-const DEPTH_MAX = 64;
+// A server may be told to take what is nested 512 deep (`limits.json_depth_max`), and tells it inside an event of its own.
+const DEPTH_MAX = 640;
 const TWO_32 = 2 ** 32;
 
-/// The bytes of a value. What JSON leaves out (`undefined`, functions) is left out of maps.
+/// The bytes of a value. What JSON leaves out (`undefined`, functions) is left out of maps, and what it has no number for is
+/// null, as there.
 export function encode(value) {
   const writer = new Writer();
   writer.value(value, 0);
@@ -35,7 +37,7 @@ class Writer {
 
   value(value, depth) {
     if (depth > DEPTH_MAX) throw new RangeError('a value is nested too deeply for MessagePack');
-    if (value === null || value === undefined) this.head(0xc0, 0);
+    if (value === null || isNothing(value)) this.head(0xc0, 0);
     else if (typeof value === 'boolean') this.head(value ? 0xc3 : 0xc2, 0);
     else if (typeof value === 'number') this.number(value);
     else if (typeof value === 'string') this.text(value);
@@ -46,7 +48,8 @@ class Writer {
   }
 
   number(value) {
-    if (!Number.isSafeInteger(value) || Object.is(value, -0)) this.float(value);
+    if (!Number.isFinite(value)) this.head(0xc0, 0);
+    else if (!Number.isSafeInteger(value) || Object.is(value, -0)) this.float(value);
     else if (value >= 0) this.positive(value);
     else this.negative(value);
   }
@@ -116,7 +119,7 @@ class Writer {
       this.value(plain, depth + 1);
       return;
     }
-    const entries = Object.entries(plain).filter(([, value]) => value !== undefined && typeof value !== 'function');
+    const entries = Object.entries(plain).filter(([, value]) => !isNothing(value));
     this.count(entries.length, 0x80, 0xde);
     for (const [key, value] of entries) {
       this.text(key);
@@ -129,6 +132,11 @@ class Writer {
     else if (length < 0x10000) this.head(long, 2, length);
     else this.head(long + 1, 4, length);
   }
+}
+
+/// What JSON does not have at all.
+function isNothing(value) {
+  return value === undefined || typeof value === 'function' || typeof value === 'symbol';
 }
 
 /// Every value that lies in these bytes, one after the other. Throws when the last one is not whole.

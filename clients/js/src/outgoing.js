@@ -1,6 +1,7 @@
 // The client's events in the order of their numbers (`client_seq`), each until the server is known to have taken it.
 
 import { VoxhallError } from './reasons.js';
+import { snapshot } from './wire.js';
 
 export const OUTGOING = { eventsMax: 256, bytesMax: 1_048_576 };
 // What was sent, and is not yet known to have been taken, may be so many times as much.
@@ -10,6 +11,7 @@ export class Outgoing {
   #entries = [];
   #bytes = 0;
   #last = 0;
+  #lastSent = 0;
   #unsent = 0;
 
   constructor({ eventsMax = OUTGOING.eventsMax, bytesMax = OUTGOING.bytesMax } = {}) {
@@ -22,15 +24,30 @@ export class Outgoing {
     return this.#entries.length;
   }
 
+  /// How many wait to be sent.
+  get unsent() {
+    return this.#unsent;
+  }
+
+  /// How many were sent, and are not known to have been taken.
+  get onTheWay() {
+    return this.size - this.#unsent;
+  }
+
+  /// The last number that was sent on this connection.
+  get lastSent() {
+    return this.#lastSent;
+  }
+
   /// The last number given out.
   get last() {
     return this.#last;
   }
 
   /// Numbers an event and keeps it. Throws `queue_full` when there is no room: nothing that was accepted is ever pushed
-  /// out by what comes later.
+  /// out by what comes later. What can't be sent is refused here, and has no number.
   push(event) {
-    const whole = { ...event, client_seq: this.#last + 1 };
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     const bytes = JSON.stringify(whole).length;
     const full = this.#unsent >= this.eventsMax || this.size >= this.eventsMax * SENT_TIMES;
     if (full || this.#bytes + bytes > this.bytesMax) {
@@ -43,17 +60,22 @@ export class Outgoing {
     return this.#last;
   }
 
-  /// Numbers an event that is of no use later.
+  /// Numbers an event that is of no use later. It may not overtake those that wait: the server takes no number below the last.
   number(event) {
+    const whole = snapshot({ ...event, client_seq: this.#last + 1 });
     this.#last += 1;
-    return { ...event, client_seq: this.#last };
+    this.#lastSent = this.#last;
+    return whole;
   }
 
-  /// What has not been sent on this connection, in order; from now on it has.
-  takeUnsent() {
-    const unsent = this.#entries.filter((entry) => !entry.sent);
-    for (const entry of unsent) entry.sent = true;
-    this.#unsent = 0;
+  /// What has not been sent on this connection, in order and so many of it; from now on it has.
+  takeUnsent(most = Infinity) {
+    const unsent = this.#entries.slice(this.onTheWay).slice(0, most);
+    for (const entry of unsent) {
+      entry.sent = true;
+      this.#lastSent = entry.seq;
+    }
+    this.#unsent -= unsent.length;
     return unsent.map((entry) => entry.event);
   }
 
@@ -67,6 +89,7 @@ export class Outgoing {
   settle(seq) {
     this.taken(seq);
     this.#last = seq;
+    this.#lastSent = seq;
     for (const entry of this.#entries) {
       this.#last += 1;
       entry.seq = this.#last;
@@ -74,6 +97,11 @@ export class Outgoing {
       entry.sent = false;
     }
     this.#unsent = this.size;
+  }
+
+  /// Gives up what the server will never take; those with this number.
+  refused(seq) {
+    return this.#drop((entry) => entry.seq === seq);
   }
 
   /// Gives up what was sent and may or may not have been taken.

@@ -1,5 +1,11 @@
 // Why a connection ended, and whether it makes sense to come back.
 
+// Codes of a client that leaves of its own accord: between 4000 and 4999.
+export const LEAVING_DRAINED = 4001;
+export const LEAVING_UNREADABLE = 4002;
+export const LEAVING_SILENT = 4003;
+export const LEAVING_TOO_FAST = 4004;
+
 export class VoxhallError extends Error {
   /// `code` is for programs, the message for people; `close` is the close code or HTTP status where there was one.
   constructor(code, message, close = null) {

@@ -18,6 +18,9 @@ export class Sound extends Emitter {
   #playback = null;
   #capture = null;
   #stream = null;
+  #starting = null;
+  #opening = null;
+  #closes = 0;
   #offs = [];
   #worklet;
   #frameMs;
@@ -45,36 +48,71 @@ export class Sound extends Emitter {
     return this.#capture !== null;
   }
 
-  /// The loudspeaker; once started, further calls just wake it.
+  /// The loudspeaker; once started, further calls just wake it. One that failed may be made again.
   async start() {
-    if (this.#context) {
+    if (this.#playback) {
       await this.#context.resume();
       return;
     }
+    this.#starting ??= this.#startPlayback().finally(() => {
+      this.#starting = null;
+    });
+    await this.#starting;
+  }
+
+  async #startPlayback() {
     const context = new AudioContext({ latencyHint: 'interactive' });
     this.#context = context;
-    const woken = context.resume();
-    await context.audioWorklet.addModule(this.#worklet);
-    await woken;
-    this.#playback = new AudioWorkletNode(context, 'voxhall-playback', {
-      numberOfInputs: 0,
-      outputChannelCount: [2],
-      processorOptions: { rate: this.rate },
-    });
-    this.#playback.port.onmessage = ({ data }) => this.emit('speaker', data);
-    this.#playback.connect(context.destination);
+    try {
+      await Promise.all([context.resume(), context.audioWorklet.addModule(this.#worklet)]);
+      if (this.#context !== context) throw new DOMException('stopped before it had begun', 'AbortError');
+      const node = new AudioWorkletNode(context, 'voxhall-playback', {
+        numberOfInputs: 0,
+        outputChannelCount: [2],
+        processorOptions: { rate: this.rate },
+      });
+      node.port.onmessage = ({ data }) => this.emit('speaker', data);
+      node.connect(context.destination);
+      this.#playback = node;
+    } catch (error) {
+      if (this.#context === context) {
+        this.#context = null;
+        await context.close();
+      }
+      throw error;
+    }
   }
 
   /// Rejects with the browser's error when there is no microphone, or it is refused. `raw` is for those who wear
   /// headphones: no echo cancelling, no noise suppression, no gain control.
-  async openMicrophone({ raw = false } = {}) {
+  async openMicrophone(options = {}) {
     if (this.#capture) return;
+    this.#opening ??= this.#openCapture(options).finally(() => {
+      this.#opening = null;
+    });
+    await this.#opening;
+  }
+
+  async #openCapture({ raw = false }) {
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException('no microphone here', 'SecurityError');
+    if (!this.#context) throw new DOMException('start() comes first', 'InvalidStateError');
+    const closes = this.#closes;
     const clean = !raw;
-    this.#stream = await navigator.mediaDevices.getUserMedia({
+    const stream = await navigator.mediaDevices.getUserMedia({
       audio: { channelCount: 1, echoCancellation: clean, noiseSuppression: clean, autoGainControl: clean },
     });
-    for (const track of this.#stream.getAudioTracks()) track.onended = () => this.emit('lost', null);
+    try {
+      if (closes !== this.#closes) throw new DOMException('closed before it was open', 'AbortError');
+      this.#capture = this.#capturing(stream);
+      this.#stream = stream;
+    } catch (error) {
+      // Nobody is to be recorded for nothing.
+      release(stream);
+      throw error;
+    }
+  }
+
+  #capturing(stream) {
     const node = new AudioWorkletNode(this.#context, 'voxhall-capture', {
       numberOfOutputs: 0,
       channelCount: 1,
@@ -85,15 +123,17 @@ export class Sound extends Emitter {
       this.emit('microphone', { level: data.level });
       this.#client.sendAudio(data.frame);
     };
-    this.#context.createMediaStreamSource(this.#stream).connect(node);
-    this.#capture = node;
+    this.#context.createMediaStreamSource(stream).connect(node);
+    for (const track of stream.getAudioTracks()) track.onended = () => this.emit('lost', null);
+    return node;
   }
 
   closeMicrophone() {
+    this.#closes += 1;
     this.#capture?.port.postMessage({ stop: true });
     this.#capture?.disconnect();
     this.#capture = null;
-    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    if (this.#stream) release(this.#stream);
     this.#stream = null;
   }
 
@@ -125,8 +165,13 @@ export class Sound extends Emitter {
     for (const off of this.#offs) off();
     this.closeMicrophone();
     this.#playback?.port.postMessage({ stop: true });
-    await this.#context?.close();
+    const context = this.#context;
     this.#context = null;
     this.#playback = null;
+    await context?.close();
   }
+}
+
+function release(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }

@@ -2,9 +2,13 @@
 // as requests of their own, one after the other, so that they arrive in their order.
 
 import { retryAfterMs } from './backoff.js';
+import { LEAVING_UNREADABLE } from './reasons.js';
+import { UNREADABLE, readLines } from './wire.js';
 
-// Events of one request.
+// Events of one request, and their bytes: far below what a server takes. A single event may be longer.
 const POST_EVENTS_MAX = 64;
+const POST_BYTES_MAX = 262_144;
+const TOO_LARGE = 413;
 // How often a request that failed on the way is made again before the whole connection is given up.
 const POST_ATTEMPTS = 3;
 
@@ -18,8 +22,10 @@ export class SseLine {
   #unsent = [];
   #posting = false;
   #connection = null;
+  #most = POST_EVENTS_MAX;
 
-  /// `on` is as a WebSocket's, and has taken(seq) besides: everything up to this number has arrived.
+  /// `on` is as a WebSocket's, and has besides: taken(seq), when everything up to this number has arrived, and
+  /// refused(event), when the server will never take it.
   constructor({ url, token, fetch, on }) {
     this.#url = url;
     this.#token = token;
@@ -83,10 +89,17 @@ export class SseLine {
   }
 
   #take({ type, data }) {
-    const event = JSON.parse(data);
-    if (event === null || typeof event !== 'object') throw new TypeError('the server sent what is no event');
     // The last one says what a close code would.
-    if (type === 'close') this.#end({ close: event.code ?? 1006, words: event.reason ?? '', opened: true });
+    if (type === 'close') {
+      const { code = 1006, reason = '' } = JSON.parse(data);
+      this.#end({ close: code, words: reason, opened: true });
+      return;
+    }
+    const [event = UNREADABLE] = readLines(data.replaceAll('\n', ' '));
+    if (event === UNREADABLE) {
+      if (this.#on?.unreadable() === false) this.#end({ close: LEAVING_UNREADABLE, words: 'the server sent what is no event', opened: true });
+      return;
+    }
     if (event.type === 'session.created') this.#connection = event.session?.id ?? null;
     this.#on?.event(event);
   }
@@ -95,22 +108,57 @@ export class SseLine {
     if (this.#posting) return;
     this.#posting = true;
     while (this.#unsent.length > 0 && this.#on) {
-      const events = this.#unsent.slice(0, POST_EVENTS_MAX);
-      const ending = await this.#deliver(events);
+      const { events, body } = this.#portion();
+      const ending = await this.#deliver(body);
+      if (ending?.status === TOO_LARGE) {
+        this.#tooLarge(events);
+        continue;
+      }
       if (ending) {
         this.#end(ending);
         return;
       }
       this.#unsent.splice(0, events.length);
+      // A token that was brought in band is that of the requests to come; the one before may end sooner.
+      this.#token = events.findLast(({ type, token }) => type === 'session.update' && token)?.token ?? this.#token;
       const numbers = events.map((event) => event.client_seq).filter((seq) => seq !== undefined);
       if (numbers.length > 0) this.#on?.taken(numbers.at(-1));
     }
     this.#posting = false;
   }
 
+  /// As many of the events that wait as one request may have.
+  #portion() {
+    const encoder = new TextEncoder();
+    const events = [];
+    const texts = [];
+    let bytes = 0;
+    for (const event of this.#unsent.slice(0, this.#most)) {
+      const text = JSON.stringify(event);
+      bytes += encoder.encode(text).length + 1;
+      if (events.length > 0 && bytes > POST_BYTES_MAX) break;
+      events.push(event);
+      texts.push(text);
+    }
+    return { events, body: texts.length === 1 ? texts[0] : `[${texts.join(',')}]` };
+  }
+
+  /// Half as much may be taken; a single event never will be. Its number is used up by something that does nothing, so that
+  /// those behind it need not wait.
+  #tooLarge(events) {
+    if (events.length > 1) {
+      this.#most = Math.ceil(events.length / 2);
+      return;
+    }
+    const [event] = events;
+    const { client_seq: seq } = event;
+    this.#unsent.splice(0, 1, ...(seq === undefined ? [] : [{ type: 'ping', client_seq: seq }]));
+    this.#on?.refused(event);
+  }
+
   /// Nothing when the server has them, otherwise how the connection ends. What is sent twice has the same numbers, so
   /// the server takes it once.
-  async #deliver(events) {
+  async #deliver(body) {
     const url = new URL(this.#url);
     url.search = '';
     if (this.#connection) url.searchParams.set('id', this.#connection);
@@ -119,12 +167,13 @@ export class SseLine {
         const answer = await this.#fetch(url.href, {
           method: 'POST',
           headers: this.#headers({ 'content-type': 'application/json' }),
-          body: JSON.stringify(events.length === 1 ? events[0] : events),
+          body,
           signal: this.#abort.signal,
         });
         if (answer.ok) return null;
         // The uplink alone was refused: what it was refused for is told where the connection is made anew.
-        const { close, words, retryAfterMs: wait } = await refusal(answer);
+        const { status, close, words, retryAfterMs: wait } = await refusal(answer);
+        if (status === TOO_LARGE) return { status };
         return { close: 1006, words: `the uplink was refused with ${close}: ${words}`, retryAfterMs: wait, opened: true };
       } catch (error) {
         if (attempt === POST_ATTEMPTS || !this.#on) return { close: 1006, words: String(error?.message ?? error), opened: true };

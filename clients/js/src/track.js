@@ -17,6 +17,7 @@ export class Track {
     this.playing = false;
     this.startAt = 0;
     this.ended = true;
+    this.heardAt = 0;
   }
 
   get targetMs() {
@@ -33,12 +34,18 @@ export class Track {
     this.chunks.push(Float32Array.from(output));
     this.queued += output.length;
     this.ended = last;
+    this.heardAt = currentTime;
     while (this.queued > this.most && this.chunks.length > 1) this.#dropOldest();
   }
 
   #dropOldest() {
     this.queued -= this.chunks.shift().length - this.offset;
     this.offset = 0;
+  }
+
+  /// Whether nothing waits, and nothing came for so long.
+  isSilent(currentTime, seconds) {
+    return this.queued === 0 && currentTime - this.heardAt > seconds;
   }
 
   /// Playback starts once enough is queued, or so long after the first frame came, whichever is sooner.

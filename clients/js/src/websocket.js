@@ -1,12 +1,11 @@
 // A connection over WebSocket. A line carries events and audio both ways and says once that it has ended; it knows
 // nothing of what the events mean, and does not come back.
 
-import { KIND_AUDIO, KIND_EVENTS, SUBPROTOCOL, SUBPROTOCOL_MSGPACK, readBinary, readLines, readPacked, writeBinary, writeLines, writePacked } from './wire.js';
+import { LEAVING_UNREADABLE } from './reasons.js';
+import { KIND_AUDIO, KIND_EVENTS, SUBPROTOCOL, SUBPROTOCOL_MSGPACK, UNREADABLE, readBinary, readLines, readPacked, writeBinary, writeLines, writePacked } from './wire.js';
 
 // What a subprotocol may be made of (RFC 9110, 5.6.2): a token of other letters travels in the query.
 const SUBPROTOCOL_LETTERS = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
-// Code of a close by a client that could not read what came.
-const UNREADABLE = 4002;
 
 export class SocketLine {
   /// Audio goes as it is.
@@ -16,7 +15,7 @@ export class SocketLine {
   #opened = false;
   #began = Date.now();
 
-  /// `on` has event(event), audio(frame) and close({close, words, opened}).
+  /// `on` has event(event), audio(frame), close({close, words, opened}), and unreadable(): whether to go on all the same.
   constructor({ url, subprotocols, token, WebSocket, on }) {
     this.#on = on;
     const offered = [...subprotocols];
@@ -66,12 +65,12 @@ export class SocketLine {
     if (!this.#on) return;
     const events = typeof data === 'string' ? this.#text(data) : this.#binary(data);
     for (const event of events) {
-      if (event.type === 'unreadable') {
-        this.#socket.close(UNREADABLE, 'unreadable');
-        this.#end(UNREADABLE, 'the server sent what is no event');
+      if (event !== UNREADABLE) this.#on?.event(event);
+      else if (this.#on?.unreadable() === false) {
+        this.#socket.close(LEAVING_UNREADABLE, 'unreadable');
+        this.#end(LEAVING_UNREADABLE, 'the server sent what is no event');
         return;
       }
-      this.#on?.event(event);
     }
   }
 
@@ -85,7 +84,7 @@ export class SocketLine {
       return [];
     }
     const message = readBinary(buffer);
-    if (message === null) return [{ type: 'unreadable' }];
+    if (message === null) return [UNREADABLE];
     if (message.kind === KIND_EVENTS) return readPacked(message.payload);
     if (message.kind === KIND_AUDIO) this.#on.audio(message);
     return [];

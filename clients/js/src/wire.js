@@ -1,6 +1,6 @@
 // What goes over the wire and how: batches of JSON lines, MessagePack, and the header before binary payloads.
 
-import { decodeAll, encode } from './msgpack.js';
+import { decode, decodeAll, encode } from './msgpack.js';
 
 export const HEADER_BYTES = 8;
 export const KIND_AUDIO = 1;
@@ -37,10 +37,11 @@ export function writeBinary(kind, payload, { timestampMs = 0 } = {}) {
   return message;
 }
 
-const unreadable = (text) => ({ type: 'unreadable', text: String(text).slice(0, 200) });
+/// Stands for what came and is no event.
+export const UNREADABLE = Symbol('unreadable');
 const isEvent = (event) => typeof event === 'object' && event !== null && typeof event.type === 'string';
 
-/// The events of a text message. What is none becomes an event of the type `unreadable`.
+/// The events of a text message. What is none becomes `UNREADABLE`.
 export function readLines(text) {
   return text
     .split('\n')
@@ -48,9 +49,9 @@ export function readLines(text) {
     .map((line) => {
       try {
         const event = JSON.parse(line);
-        return isEvent(event) ? event : unreadable(line);
+        return isEvent(event) ? event : UNREADABLE;
       } catch {
-        return unreadable(line);
+        return UNREADABLE;
       }
     });
 }
@@ -76,14 +77,20 @@ export function writeLines(events) {
 
 export function readPacked(payload) {
   try {
-    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : unreadable('')));
-  } catch (error) {
-    return [unreadable(error.message)];
+    return decodeAll(new Uint8Array(payload)).map((event) => (isEvent(event) ? event : UNREADABLE));
+  } catch {
+    return [UNREADABLE];
   }
 }
 
 export function writePacked(event) {
   return writeBinary(KIND_EVENTS, encode(event));
+}
+
+/// The event as it is now, in what every form of the wire can say; what its maker does to it later is no part of it. Throws
+/// where it can't be said, so that nothing is kept that could not be sent.
+export function snapshot(event) {
+  return decode(encode(event));
 }
 
 export function toBase64(bytes) {

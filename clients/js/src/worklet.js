@@ -9,6 +9,8 @@ const REPORT_EVERY_S = 0.05;
 // An engine may answer faster than real time, so its track may run far ahead; a live speaker's must not.
 const ENGINE_BACKLOG_S = 60;
 const LIVE_BACKLOG_S = 0.8;
+// Who has been silent for so long may have left; what was learnt of their network is forgotten.
+const SILENT_TRACK_S = 30;
 
 function registerProcessors() {
   class Capture extends AudioWorkletProcessor {
@@ -91,7 +93,8 @@ function registerProcessors() {
     report() {
       let queued = 0;
       let targetMs = 0;
-      for (const track of this.tracks.values()) {
+      for (const [number, track] of this.tracks) {
+        if (track.isSilent(currentTime, SILENT_TRACK_S)) this.tracks.delete(number);
         queued = Math.max(queued, track.queued);
         targetMs = Math.max(targetMs, track.targetMs);
       }

@@ -79,6 +79,7 @@ class Server {
 class Player {
   events = [];
   heard = [];
+  gaps = [];
   ended = null;
   #cursor = 0;
   #wake = () => {};
@@ -101,6 +102,7 @@ class Player {
       ...(tokens ? { getToken: () => tokens[Math.min(asked++, tokens.length - 1)] } : {}),
     });
     this.client.on('*', (event) => this.#tell(event));
+    this.client.on('gap', (gap) => this.gaps.push(gap));
     this.client.on('audio', ({ payload, first, last, track, timestampMs }) => {
       this.heard.push({ hex: hex(payload), flags: (first ? 1 : 0) | (last ? 2 : 0), track, timestamp_ms: timestampMs });
       this.#wake();
@@ -187,6 +189,7 @@ async function play(name) {
     const fault =
       differs(expand(given.sees ?? []), player.events.filter(({ type }) => !NOT_TOLD.has(type)), 'sees') ??
       (given.hears ? differs(given.hears, player.heard, 'hears') : null) ??
+      (given.gaps ? differs(given.gaps, player.gaps, 'gaps') : null) ??
       (given.delays_ms ? differs(given.delays_ms, player.clock.waits('backoff'), 'delays_ms') : null) ??
       (given.state ? differs(given.state, roomState ?? undefined, 'state') : null) ??
       differs(given.ends?.code ?? given.ends?.status ?? null, player.ended, 'ends');

@@ -1,6 +1,6 @@
 // A WebSocket whose other end is the test.
 
-import { Voxhall } from '../voxhall.js';
+import { Voxhall, decode, encode } from '../voxhall.js';
 import { Clock } from './clock.js';
 
 export class FakeSocket {
@@ -22,6 +22,16 @@ export class FakeSocket {
 
   close(code, reason) {
     this.closed = { code, reason };
+  }
+
+  /// The same as MessagePack, behind its header.
+  saysPacked(event) {
+    const packed = Uint8Array.of(2, 0, 0, 0, 0, 0, 0, 0, ...encode(event));
+    this.onmessage({ data: packed.buffer });
+  }
+
+  get sentPacked() {
+    return this.sent.map((message) => decode(message.subarray(8)));
   }
 
   says(...events) {

@@ -136,6 +136,72 @@ describe('a gap', () => {
   });
 });
 
+describe('what can not be read', () => {
+  const gone = async (clock, socket) => {
+    assert.equal(socket.closed.code, 4002);
+    await settled();
+    await clock.fire('backoff');
+    return settled();
+  };
+
+  it('is passed over after a few times, and told', async () => {
+    const { client, clock, told } = fakeClient();
+    const gaps = [];
+    client.on('gap', (gap) => gaps.push(gap));
+    client.connect();
+    let socket = await settled();
+    socket.welcomes();
+    socket.says({ type: 'room.message', seq: 1 });
+    for (let times = 0; times < 3; times += 1) {
+      socket.onmessage({ data: '{"type":' });
+      socket = await gone(clock, socket);
+      socket.welcomes();
+      socket.says({ type: 'session.restored', recovered: true, last_seq: 3 });
+    }
+    assert.deepEqual(gaps, []);
+    socket.onmessage({ data: '{"type":' });
+    socket.says({ type: 'room.message', seq: 3 });
+    assert.equal(socket.closed, null);
+    assert.deepEqual(gaps, [{ channel: null, after: 1, reason: 'unreadable' }]);
+    assert.equal(told.at(-1).seq, 3);
+    await clock.fire('stable');
+    socket.onmessage({ data: '[]' });
+    assert.equal(socket.closed.code, 4002, 'a connection that stood is as good as the first');
+    client.close();
+  });
+
+  it('is not what is merely deep, and what is too deep is not sent', async () => {
+    const { client, told } = fakeClient({ messagepack: true });
+    const nested = (depth) => (depth === 0 ? 1 : [nested(depth - 1)]);
+    client.sendToRoom('one');
+    assert.throws(() => client.sendToRoom(nested(700)), RangeError);
+    client.sendToRoom('two');
+    client.connect();
+    const socket = await settled();
+    socket.protocol = 'voxhall.v1.msgpack';
+    socket.onopen();
+    socket.saysPacked({ type: 'session.created', session: { id: 'conn' } });
+    assert.deepEqual(socket.sentPacked.map(({ data, client_seq: seq }) => [data, seq]), [['one', 1], ['two', 2]]);
+    assert.throws(() => client.sendToRoom(nested(700)), RangeError);
+    assert.throws(() => client.send({ type: 'ping', t: nested(700) }), RangeError);
+    socket.saysPacked({ type: 'channel.message', channel: 'user:1:x', id: 'u-1', data: nested(512) });
+    assert.equal(told.at(-1).id, 'u-1');
+    assert.equal(client.outgoing.size, 2);
+    client.close();
+  });
+});
+
+describe('a room', () => {
+  it('may be called whatever the server takes', async () => {
+    for (const [session, path] of [['user:1@home', '/ws/user:1@home'], ['a b?c/d', '/ws/a%20b%3Fc%2Fd'], ['%3A', '/ws/%253A']]) {
+      const { client } = fakeClient({ session });
+      client.connect();
+      assert.equal((await settled()).url.pathname, path);
+      client.close();
+    }
+  });
+});
+
 describe('coming back', () => {
   it('waits as long as the server asks, by its readiness where a refusal is hidden', async () => {
     const { client, clock } = fakeClient({ fetch: async () => new Response('', { status: 503, headers: { 'retry-after': '9' } }) });
@@ -229,6 +295,139 @@ describe('sending', () => {
     }
     const said = socket.sent.filter(({ type }) => type === 'room.send');
     assert.deepEqual(said.map(({ client_seq: seq }) => seq), Array.from({ length: 200 }, (_, at) => at + 1));
+    client.close();
+  });
+
+  /// A client that a server tells its limits, and whose clock the test moves.
+  async function limited(options = {}) {
+    const time = { ms: 0 };
+    const made = fakeClient({ now: () => time.ms, ...options });
+    const limits = { messages_per_s: 200, messages_burst: 400 };
+    made.client.connect();
+    (await settled()).welcomes({ limits });
+    return { ...made, time, limits };
+  }
+
+  const numbers = (socket) => socket.sent.filter(({ type }) => type === 'room.send').map(({ client_seq: seq }) => seq);
+  const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
+
+  it('goes in portions that the server takes, after whatever stall', async () => {
+    const { client, clock, time, limits } = await limited();
+    const stalled = await settled();
+    for (let n = 1; n <= 1024; n += 1) {
+      client.sendToRoom(n);
+      // The user has its time; the network swallows everything.
+      time.ms += 10;
+      if (stalled.sent.length < 200 && clock.has('pace')) await clock.fire('pace');
+      if (client.outgoing.unsent === 256) break;
+    }
+    assert.deepEqual(numbers(stalled), range(1, 200), 'no more than half of the burst is on its way');
+    assert.throws(() => client.sendToRoom('one too many'), { code: 'queue_full' });
+    stalled.ends();
+    await settled();
+    await clock.fire('backoff');
+    const socket = await settled();
+    socket.welcomes({ limits });
+    socket.says({ type: 'session.restored', recovered: true, client_seq: 0 });
+    // The server's own account.
+    let debt = 0;
+    let [seen, before] = [0, time.ms];
+    while (client.outgoing.size > 0) {
+      debt = Math.max(0, debt - (time.ms - before) * 0.2);
+      before = time.ms;
+      const came = socket.sent.slice(seen);
+      seen = socket.sent.length;
+      debt += came.length;
+      assert.ok(debt <= 300, `${debt} messages at once`);
+      for (const { type, t } of came) if (type === 'ping') socket.says({ type: 'pong', t });
+      time.ms += 50;
+      if (socket.sent.length === seen && client.outgoing.size > 0) await clock.fire(clock.has('pace') ? 'pace' : 'confirm');
+    }
+    assert.deepEqual(numbers(socket), range(1, 456), 'everything, once and in order');
+    client.close();
+  });
+
+  it('that was refused for its haste goes again on a new connection, which says what has arrived', async () => {
+    const { client, clock, told } = await limited();
+    const first = await settled();
+    for (let n = 1; n <= 50; n += 1) client.sendToRoom(n);
+    const ping = first.sent.findLast(({ type }) => type === 'ping');
+    first.says({ type: 'error', error: { type: 'rate_limit_error', code: 'rate_limit_exceeded', retryable: true } });
+    assert.equal(first.closed.code, 4004);
+    assert.equal(ping, undefined);
+    await settled();
+    await clock.fire('backoff');
+    const second = await settled();
+    second.welcomes();
+    second.says({ type: 'session.restored', recovered: true, client_seq: 20 });
+    assert.deepEqual(numbers(second), range(21, 50));
+    assert.deepEqual(types(told).filter((type) => type === 'client.unconfirmed'), []);
+    second.says({ type: 'error', seq: 1, error: { code: 'rate_limit_exceeded' } });
+    assert.equal(second.closed, null, 'an engine may have limits of its own');
+    client.close();
+  });
+
+  it('is not overtaken by what has a number and can not wait', async () => {
+    const { client, clock, time } = await limited();
+    const socket = await settled();
+    for (let n = 1; n <= 150; n += 1) client.sendToRoom(n);
+    assert.ok(client.outgoing.unsent > 0);
+    assert.equal(client.send({ type: 'input_audio_buffer.append', audio: 'AAAA' }), 0);
+    time.ms += 5000;
+    await clock.fire('pace');
+    assert.ok(client.send({ type: 'input_audio_buffer.append', audio: 'AAAA' }) > 150);
+    const seqs = socket.sent.map(({ client_seq: seq }) => seq).filter(Boolean);
+    assert.deepEqual(seqs, seqs.toSorted((a, b) => a - b));
+    client.close();
+  });
+
+  /// A server of streams: what it was asked by POST, and what it answers by the body.
+  async function streamed(answer) {
+    const bodies = [];
+    let stream;
+    const made = fakeClient({
+      transport: 'sse',
+      queueEvents: 400,
+      fetch: async (_, { method, body } = {}) => {
+        if (method !== 'POST') {
+          const created = { type: 'session.created', session: { id: 'conn', resume: { token: 't', epoch: 1, seq: 0 } } };
+          stream = new ReadableStream({ start: (one) => one.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(created)}\n\n`)) });
+          return new Response(stream);
+        }
+        bodies.push(body);
+        return answer(body);
+      },
+    });
+    return { ...made, bodies };
+  }
+
+  it('goes in requests of a bounded size', async () => {
+    const { client, bodies } = await streamed(() => new Response('{}'));
+    for (let n = 0; n < 40; n += 1) client.sendToRoom('é'.repeat(10_000));
+    client.sendToRoom('é'.repeat(150_000));
+    client.sendToRoom('end');
+    const end = new Promise((resolve) => client.on('sent', ({ data }) => data === 'end' && resolve()));
+    await client.connect();
+    await end;
+    while (client.outgoing.size > 0) await settled();
+    const sizes = bodies.map((body) => Buffer.byteLength(body));
+    assert.ok(sizes.every((size) => size <= 262_144 || size > 300_000), `${sizes}`);
+    const seqs = bodies.flatMap((body) => JSON.parse(body)).map(({ client_seq: seq }) => seq).filter(Boolean);
+    assert.deepEqual(seqs, range(1, 42));
+    client.close();
+  });
+
+  it('gives up what is too big for the server, and nothing else', async () => {
+    const { client, bodies, told } = await streamed((body) => new Response('{}', { status: body.length > 500 ? 413 : 200 }));
+    for (let n = 1; n <= 20; n += 1) client.sendToRoom(n === 7 ? 'x'.repeat(1000) : 'y'.repeat(90));
+    await client.connect();
+    while (client.outgoing.size > 0) await settled();
+    const taken = bodies.filter((body) => body.length <= 500).flatMap((body) => JSON.parse(body)).filter(({ client_seq: seq }) => seq);
+    assert.deepEqual(taken.map(({ client_seq: seq }) => seq), range(1, 20), 'nobody waits for a number that never comes');
+    assert.equal(taken[6].type, 'ping');
+    const lost = told.filter(({ type }) => type === 'client.unconfirmed');
+    assert.deepEqual(lost.map(({ events, reason }) => [events.map(({ client_seq: seq }) => seq), reason]), [[[7], 'too_big']]);
+    assert.equal(client.state, 'open');
     client.close();
   });
 

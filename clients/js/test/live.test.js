@@ -13,7 +13,7 @@ const WAYS = {
   'voxhall.v1.msgpack': { messagepack: true },
   'server-sent events': { transport: 'sse' },
 };
-const fresh = () => `room-${randomUUID()}`;
+const fresh = () => `room:${randomUUID()}@here`;
 const clients = [];
 
 after(() => clients.forEach((client) => client.close()));
@@ -113,6 +113,25 @@ for (const [way, options] of Object.entries(WAYS)) {
       await told(listener, 'room.message', ({ data }) => data === 'end');
       assert.deepEqual(messages(listener), [...Array(60).keys(), 'end']);
       assert.ok(!speaker.told.some(({ type }) => type === 'client.unconfirmed'));
+      listener.close();
+      speaker.close();
+      await network.close();
+    });
+
+    it('says everything that piled up, however much it is, and is not sent away for it', async () => {
+      const room = fresh();
+      const network = await cuttable();
+      const listener = await join(room);
+      const speaker = await join(room, { url: `ws://127.0.0.1:${network.port}`, queueEvents: 1200, ...options });
+      const wanted = [...Array(1000).keys()];
+      network.swallow();
+      for (const n of wanted) speaker.sendToRoom(n);
+      await network.mend();
+      await cut(network);
+      await told(listener, 'room.message', ({ data }) => data === wanted.at(-1));
+      assert.deepEqual(messages(listener), wanted);
+      assert.ok(!speaker.told.some(({ type }) => type === 'client.unconfirmed' || type === 'error'));
+      assert.equal(speaker.state, 'open');
       listener.close();
       speaker.close();
       await network.close();

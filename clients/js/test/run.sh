@@ -1,6 +1,6 @@
 #!/bin/sh
 # Tests the client: `run.sh parts` its types, its parts, its package and the shared table of cases; `run.sh live` plays against the
-# server at VOXHALL_URL. The client is for Node 22: where there is an older one, another is installed beside the tests.
+# server at VOXHALL_URL, `run.sh tokens` against one that knows tokens signed with VOXHALL_SECRET. The client is for Node 22: where there is an older one, another is installed beside the tests.
 set -eu
 cd "$(dirname "$0")"
 . ../../../tests/tools.sh
@@ -17,10 +17,14 @@ parts)
     need python3 python3
     "$node" ../build.js --check
     "$node" node_modules/typescript/bin/tsc --project types/tsconfig.json
-    exec "$node" --test "$@" units.test.js link.test.js cases.test.js package.test.js examples.test.js
+    exec "$node" --test "$@" units.test.js link.test.js sound.test.js cases.test.js package.test.js examples.test.js
     ;;
 live)
     : "${VOXHALL_URL:?set it to a running server, such as ws://127.0.0.1:8080}"
     exec "$node" --test "$@" live.test.js examples.test.js
+    ;;
+tokens)
+    : "${VOXHALL_URL:?}" "${VOXHALL_ADMIN:?}" "${VOXHALL_SECRET:?}"
+    exec "$node" --test "$@" tokens.test.js
     ;;
 esac

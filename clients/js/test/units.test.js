@@ -15,7 +15,7 @@ import { afterClose, afterStatus } from '../src/reasons.js';
 import { Resampler } from '../src/resampler.js';
 import { EventStream } from '../src/sse.js';
 import { Track } from '../src/track.js';
-import { fromBase64, readBinary, readLines, toBase64, writeBinary, writeLines } from '../src/wire.js';
+import { UNREADABLE, fromBase64, readBinary, readLines, toBase64, writeBinary, writeLines } from '../src/wire.js';
 
 const hex = (bytes) => Buffer.from(bytes).toString('hex');
 
@@ -76,6 +76,23 @@ describe('the outgoing queue', () => {
     const small = new Outgoing({ bytesMax: 60 });
     assert.throws(() => small.push({ type: 'room.send', data: 'x'.repeat(60) }), { code: 'queue_full' });
     assert.equal(small.push({ type: 'room.send' }), 1);
+  });
+
+  it('refuses what can not be sent, and keeps nothing of it', () => {
+    const queue = new Outgoing();
+    let deep = 1;
+    for (let depth = 0; depth < 700; depth += 1) deep = [deep];
+    const round = {};
+    round.round = round;
+    for (const data of [deep, round, 1n]) {
+      assert.throws(() => queue.push({ type: 'room.send', data }));
+      assert.throws(() => queue.number({ type: 'input_audio_buffer.append', data }));
+    }
+    assert.deepEqual([queue.size, queue.last], [0, 0]);
+    const data = { page: 1 };
+    assert.equal(queue.push({ type: 'room.send', data }), 1);
+    data.page = round;
+    assert.deepEqual(queue.takeUnsent(), [{ type: 'room.send', data: { page: 1 }, client_seq: 1 }], 'as it was when it was said');
   });
 
   it('gives up what may have arrived, and only that', () => {
@@ -169,6 +186,18 @@ describe('MessagePack', () => {
     assert.equal(Object.getPrototypeOf(decode(encode(JSON.parse('{"__proto__": {"a": 1}}')))), Object.prototype);
   });
 
+  it('says null for what JSON has no number and no word for', () => {
+    const event = { type: 'room.send', data: [NaN, -Infinity, () => 1, Symbol('x'), undefined, { at: NaN, run() {} }] };
+    assert.deepEqual(decode(encode(event)), JSON.parse(JSON.stringify(event)));
+  });
+
+  it('goes as deep as any server, and a little further', () => {
+    let data = 1;
+    for (let depth = 0; depth < 512; depth += 1) data = [data];
+    const event = { type: 'channel.message', channel: 'user:1:x', data };
+    assert.deepEqual(decode(encode(event)), event);
+  });
+
   it('refuses what is not whole, at every length', () => {
     const whole = encode({ type: 'x', list: [1, 300, -70_000, 1.5, 'é'.repeat(40), null], bytes: new Uint8Array(300) });
     for (let length = 1; length < whole.length; length += 1) assert.throws(() => decode(whole.subarray(0, length)));
@@ -188,7 +217,7 @@ describe('the wire', () => {
 
   it('splits batches and cuts them before they are too long', () => {
     assert.deepEqual(readLines('{"type":"a"}\n\n{"type":"b"}\n'), [{ type: 'a' }, { type: 'b' }]);
-    assert.equal(readLines('{"type":')[0].type, 'unreadable');
+    assert.deepEqual(readLines('{"type":\n[1]\n{"type":"c"}'), [UNREADABLE, UNREADABLE, { type: 'c' }]);
     const events = Array.from({ length: 100 }, (_, at) => ({ type: 'room.send', data: 'x'.repeat(2000), at }));
     const batches = writeLines(events);
     assert.ok(batches.length > 1 && batches.every((batch) => batch.length <= 65_536));
@@ -230,14 +259,19 @@ describe('channels', () => {
   it('remember where they are, and drop what comes twice', () => {
     const all = new Subscriptions();
     const heard = [];
-    all.add('a:*', undefined, (message) => heard.push(message.id));
-    assert.deepEqual(all.requests, [{ type: 'channel.subscribe', channel: 'a:*' }]);
-    for (const id of ['m1', 'm2', 'm1']) for (const handler of all.take({ channel: 'a:b', id }) ?? []) handler({ id });
+    const says = (id, channel = 'a:b') => {
+      const { fresh, handlers } = all.take({ channel, id });
+      for (const handler of handlers) handler({ id });
+      return fresh;
+    };
+    assert.deepEqual(all.add('a:*', undefined, (message) => heard.push(message.id)).request, { type: 'channel.subscribe', channel: 'a:*' });
+    for (const id of ['m1', 'm2', 'm1']) says(id);
     assert.deepEqual(heard, ['m1', 'm2']);
     assert.deepEqual(all.requests, [{ type: 'channel.subscribe', channel: 'a:*', after: 'm2' }]);
-    assert.equal(all.take({ channel: 'a:b', id: 'm2' }), null);
-    assert.deepEqual(all.take({ channel: 'other', id: 'm2' }), [], 'what the server subscribed to is the user’s');
-    all.begun({ channel: 'a:*', id: 'm5' });
+    assert.equal(says('m2'), false);
+    assert.equal(says('m2', 'a:c'), true, 'another stream may have the same');
+    assert.deepEqual(all.take({ channel: 'other', id: 'm2' }), { fresh: true, handlers: [] }, 'what the server subscribed to is the user’s');
+    all.begun({ channel: 'a:*', id: 'm5', recovered: true, missed: 0 });
     assert.equal(all.requests[0].after, 'm5', 'nothing before it is missed');
     all.begun({ channel: 'a:*', id: 'm9', recovered: true, missed: 2 });
     assert.equal(all.requests[0].after, 'm5', 'two messages before it are still to come');
@@ -246,6 +280,80 @@ describe('channels', () => {
     assert.deepEqual(all.withoutPosition, ['a:*']);
     assert.ok(all.remove('a:*'));
     assert.deepEqual(all.requests, []);
+  });
+
+  it('say what is lost of them, and ask the history for what was lost on its way', () => {
+    const all = new Subscriptions();
+    all.add('a:*', 'm1');
+    assert.deepEqual(all.begun({ channel: 'a:*', id: 'n4', recovered: false, reason: 'epoch' }).gap, { channel: 'a:*', after: 'm1', reason: 'epoch' });
+    all.take({ channel: 'a:b', id: 'n5' });
+    const { request } = all.begun({ channel: 'a:*', id: 'n6', recovered: false, reason: 'overloaded' });
+    assert.equal(request.after, 'n5');
+    all.take({ channel: 'a:b', id: 'n7' });
+    assert.equal(all.requests[0].after, 'n5', 'until there is an answer');
+    all.begun({ channel: 'a:*', id: 'n7', recovered: true, missed: 2 });
+    assert.equal(all.take({ channel: 'a:b', id: 'n6' }).fresh, true);
+    assert.equal(all.take({ channel: 'a:b', id: 'n7' }).fresh, false);
+    assert.equal(all.requests[0].after, 'n7');
+    all.begun({ channel: 'a:*', id: 'n9', recovered: true, missed: 0 });
+    const again = all.begun({ channel: 'a:*', id: 'n9', recovered: false, reason: 'overloaded' });
+    assert.deepEqual(all.refused({ code: 'too_many_subscriptions', event_id: again.request.event_id }), { channel: 'a:*', after: 'n9', reason: 'too_many_subscriptions' });
+    assert.equal(all.refused({ code: 'invalid_value', event_id: 'of the user' }), null);
+    all.add('b:*');
+    all.begun({ channel: 'b:*' });
+    assert.deepEqual(all.begun({ channel: 'b:*', recovered: false, reason: 'overloaded' }).gap, { channel: 'b:*', after: null, reason: 'overloaded' });
+  });
+
+  it('begin by a token, and go on from where they were all the same', () => {
+    const all = new Subscriptions();
+    assert.deepEqual(all.begun({ channel: 'a:*', id: 'm1' }), { gap: undefined });
+    all.take({ channel: 'a:b', id: 'm2' });
+    assert.deepEqual(all.requests, [], 'the server begins them by itself');
+    assert.deepEqual(all.begun({ channel: 'a:*', id: 'm2' }), { gap: undefined }, 'nothing was missed');
+    all.take({ channel: 'a:b', id: 'm3' });
+    assert.deepEqual(all.requests, []);
+    const { request } = all.begun({ channel: 'a:*', id: 'm5' });
+    assert.equal(request.after, 'm3');
+    all.take({ channel: 'a:b', id: 'm6' });
+    all.begun({ channel: 'a:*', id: 'm6', recovered: true, missed: 3 });
+    assert.deepEqual(['m4', 'm5', 'm6'].map((id) => all.take({ channel: 'a:b', id }).fresh), [true, true, false]);
+    assert.ok(all.remove('a:*'), 'the user may end them');
+    all.begun({ channel: 'c:*', id: 'm1' });
+    all.ended({ channel: 'c:*', reason: 'forbidden' });
+    assert.deepEqual(all.begun({ channel: 'c:*', id: 'm9' }), { gap: undefined });
+    all.add('d:*');
+    all.remove('d:*');
+    all.begun({ channel: 'd:*', id: 'm1' });
+    assert.equal(all.remove('d:*'), false, 'the late answer to what was taken back is none');
+  });
+
+  it('have listeners of their own', () => {
+    const all = new Subscriptions();
+    const heard = { first: [], second: [] };
+    const says = (id) => {
+      const { fresh, handlers } = all.take({ channel: 'a:b', id });
+      for (const handler of handlers) handler({ id });
+      return fresh;
+    };
+    const first = all.add('a:*', undefined, ({ id }) => heard.first.push(id));
+    const silent = all.add('a:*', undefined, undefined);
+    all.begun({ channel: 'a:*', id: 'm0' });
+    for (const id of ['m1', 'm2']) says(id);
+    const second = all.add('a:*', 'm0', ({ id }) => heard.second.push(id));
+    assert.deepEqual(second.request, { type: 'channel.subscribe', channel: 'a:*', after: 'm0' });
+    all.begun({ channel: 'a:*', id: 'm2', recovered: true, missed: 2 });
+    assert.deepEqual(['m1', 'm2', 'm3', 'm3'].map(says), [false, false, true, false]);
+    assert.deepEqual(heard, { first: ['m1', 'm2', 'm3'], second: ['m1', 'm2', 'm3'] });
+    assert.equal(all.remove('a:*', { listener: silent.listener }), false);
+    assert.equal(all.remove('a:*', { listener: silent.listener }), false, 'once');
+    assert.equal(all.remove('a:*', { listener: first.listener }), false);
+    says('m4');
+    assert.deepEqual([heard.first.at(-1), heard.second.at(-1)], ['m3', 'm4']);
+    assert.equal(all.remove('a:*', { handler: () => {} }), false);
+    assert.equal(all.remove('a:*', { listener: second.listener }), true);
+    all.add('b:*');
+    all.begun({ channel: 'b:*' });
+    assert.deepEqual(all.add('b:*', 'm1').gap, { channel: 'b:*', after: null, reason: 'several_streams' });
   });
 });
 
@@ -304,6 +412,14 @@ describe('the emitter', () => {
     const numbers = [];
     for await (const { n } of events) numbers.push(n);
     assert.deepEqual(numbers, [1, 3]);
+  });
+});
+
+describe('a client that is closed', () => {
+  it('has no events to come', async () => {
+    const emitter = new Emitter();
+    emitter.state = 'closed';
+    for await (const event of emitter.events()) assert.fail(event.type);
   });
 });
 
