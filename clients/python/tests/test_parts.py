@@ -4,8 +4,10 @@ import asyncio
 import errno
 import json
 import socket
+from typing import Any
 
 import pytest
+import websockets
 
 import voxhall
 from voxhall.backoff import Backoff
@@ -160,6 +162,39 @@ def test_who_closes_may_be_cancelled() -> None:
         assert closing.cancelled()
         let_go.set()
         await client.close()
+
+    asyncio.run(scene())
+
+
+def test_who_waits_to_send_hears_that_the_connection_is_gone() -> None:
+    async def scene() -> None:
+        limits = {"messages_per_s": 1, "messages_burst": 1}
+        welcome = {"type": "session.created", "session": {"id": "c", "resume": {}, "limits": limits}}
+        full = asyncio.Event()
+
+        async def serve(socket: Any) -> None:
+            await socket.send(json.dumps(welcome))
+            await full.wait()
+            socket.transport.abort()
+
+        async with websockets.serve(serve, "127.0.0.1", 0, subprotocols=["voxhall.v1.plain"]) as server:  # type: ignore[list-item]
+            port = next(iter(server.sockets)).getsockname()[1]
+            client = voxhall.Client(f"ws://127.0.0.1:{port}", "room", subprotocol="voxhall.v1.plain", queue_max=1)
+
+            async def speak(_: object) -> None:
+                # One is on its way, one waits, and there is no room for the next.
+                await client.room_send(1)
+                await client.room_send(2)
+                asyncio.get_running_loop().call_soon(full.set)
+                with pytest.raises(voxhall.QueueFull):
+                    await client.room_send(3)
+                told.set()
+
+            told = asyncio.Event()
+            client.on("session.created", speak)
+            client.start()
+            await asyncio.wait_for(told.wait(), 10)
+            await client.close()
 
     asyncio.run(scene())
 

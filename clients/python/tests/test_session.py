@@ -187,3 +187,20 @@ def test_a_server_that_comes_back_behind_is_given_numbers_that_follow() -> None:
     session.push({"type": "c"})
     sent = [session.pop() for _ in range(4)]
     assert sent == [{"type": kind, "client_seq": at} for kind, at in (("a", 3), ("b", 4), ("c", 5))] + [None]
+
+
+def test_a_channel_that_is_asked_for_twice_keeps_its_place() -> None:
+    session = Session(queue_max=1)
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "t", "seq": 0}}})
+    session.subscribe("user:7:*", None)
+    session.take({"type": "channel.subscribed", "channel": "user:7:*", "id": "u-1", "offset": 1})
+    message = {"type": "channel.message", "channel": "user:7:a", "id": "u-2", "offset": 2}
+    assert session.take(message).events == [message]
+    again = {"type": "channel.subscribe", "channel": "user:7:*", "after": "u-2"}
+    assert session.subscribe("user:7:*", None) == again
+    assert session.take(message).events == []
+    session.lose()
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "u", "seq": 0}}})
+    assert session.take({"type": "session.restored", "recovered": True}).replies == [again]

@@ -72,6 +72,9 @@ class Subscriptions:
     def add(self, channel: str, after: Position | None) -> Event:
         """The request that has to be made for it."""
         self._given_up.discard(channel)
+        if after is None and channel in self._all:
+            # Asked for twice: where it stands is still known.
+            return self._all[channel].request
         self._all[channel] = Subscription(channel, after)
         return self._all[channel].request
 

@@ -235,6 +235,8 @@ class Client:
         try:
             while True:
                 delay_s = await self._attempt()
+                # Who waits for room on a connection hears that there is none.
+                await self._feed.wake()
                 away = {"type": "client.away", "reconnect_in_ms": round(delay_s * 1000)}
                 await self._feed.give({**away, "reason": self._why_away})
                 await self._clock.sleep("backoff", delay_s)

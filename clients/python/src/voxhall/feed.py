@@ -57,14 +57,20 @@ class Feed:
         if self.ended is not None and self.ended.by_user:
             return
         self._late.extend(items)
-        if self._giver is None and self._late:
-            self._giver = asyncio.create_task(self._give_late())
         async with self.changed:
+            while self._giver is None and self._late and self._takes_no_time(self._late[0]):
+                self._put(self._late.popleft())
+            self._begin_giving()
             if self.is_stuffed:
                 self.changed.notify_all()
             await self.changed.wait_for(self._may_read_on)
         if self._fault is not None:
             raise self._fault
+
+    def _takes_no_time(self, item: Item) -> bool:
+        """Whether nobody has to be waited for: most of what comes needs no task."""
+        has_room = isinstance(item, Audio) or len(self.events) < EVENTS_MAX
+        return has_room and not any(self._handlers.get(kind) for kind in _kinds(item))
 
     def _may_read_on(self) -> bool:
         if self._giver is None or (self.ended is not None and self.ended.by_user):
@@ -86,6 +92,10 @@ class Feed:
         finally:
             self._pressed -= 1
 
+    def _begin_giving(self) -> None:
+        if self._giver is None and self._late:
+            self._giver = asyncio.create_task(self._give_late())
+
     async def _give_late(self) -> None:
         try:
             while self._late:
@@ -98,18 +108,18 @@ class Feed:
             await self.wake()
 
     async def _hand_over(self, item: Item) -> None:
-        kinds = ("audio",) if isinstance(item, Audio) else (item["type"], "*")
-        for handler in [handler for kind in kinds for handler in self._handlers.get(kind, ())]:
+        for handler in [handler for kind in _kinds(item) for handler in self._handlers.get(kind, ())]:
             outcome = handler(item)
             if inspect.isawaitable(outcome):
                 await outcome
         async with self.changed:
-            if isinstance(item, Audio):
-                self.audio.append(item)
-            else:
+            if not isinstance(item, Audio):
                 await self._make_room()
-                self.events.append(item)
-            self.changed.notify_all()
+            self._put(item)
+
+    def _put(self, item: Item) -> None:
+        (self.audio if isinstance(item, Audio) else self.events).append(item)
+        self.changed.notify_all()
 
     async def _make_room(self) -> None:
         await self.changed.wait_for(
@@ -151,6 +161,8 @@ class Feed:
     async def end(self, why: Ended) -> None:
         """There will be nothing more. What waits can still be taken."""
         self.ended = self.ended or why
+        if not self.ended.by_user:
+            self._begin_giving()
         await self.wake()
 
     def stop(self) -> None:
@@ -158,3 +170,8 @@ class Feed:
         self._late.clear()
         if self._giver is not None and self._giver is not asyncio.current_task():
             self._giver.cancel()
+
+
+def _kinds(item: Item) -> tuple[str, ...]:
+    """The names under which handlers wait for it."""
+    return ("audio",) if isinstance(item, Audio) else (item["type"], "*")
