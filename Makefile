@@ -40,7 +40,8 @@ MIRI_TESTS = core::frame core::outbox core::spare core::arrivals core::http
 simulate:
 	VOXHALL_SIM_SEEDS=$${VOXHALL_SIM_SEEDS:-10000} $(CARGO) test -p voxhall-shards --profile $(PROFILE) --locked --test simulation --test channels -- --nocapture
 
-# A server with a file store, killed VOXHALL_KILLS times (1,000) at any moment; `make test` does it 20 times.
+# A server with a file store, killed VOXHALL_KILLS times (1,000) at any moment, and what each kill lost; `make test` does it 20
+# times.
 kills:
 	$(CARGO) build --bins --profile $(PROFILE) --locked
 	VOXHALL_KILLS=$${VOXHALL_KILLS:-1000} $(CARGO) test --profile $(PROFILE) --locked --test store kills -- --nocapture

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::core::Gate;
-use shards::rt::{NodeConfig, preflight};
+use shards::rt::{Clock, NodeConfig, preflight};
 use tuning::{Host, Standing};
 
 use crate::Failure;
@@ -33,7 +33,9 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     config.shard.gate = gate.clone().map(|gate| gate as Arc<dyn Gate>);
     let audit = audit::open(&config)?;
     let jobs = config.jobs.as_ref().map(Jobs::new).transpose()?;
-    let opened = config.store.as_ref().map(|store| Stores::open(store, config.cores.len())).transpose()?;
+    let clock = Clock::start();
+    let opened =
+        config.store.as_ref().map(|store| Stores::open(store, config.cores.len(), clock)).transpose()?;
     let kept_key = opened.as_ref().map(|opened| opened.resume_key);
     config.shard.resume_key = config.resume_key.or(kept_key).map_or_else(fresh_key, Ok)?;
     let (stores, voice) = opened.map(|opened| (opened.stores, opened.voice)).unzip();
@@ -47,7 +49,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     let entered = runtime.enter();
     // Before the shards start: from here on a signal ends the node politely.
     let signals = Signals::listen().map_err(broken("signal handling"))?;
-    let (node, mailbox) = shards::rt::start(node_config(&config, log.as_ref()))
+    let (node, mailbox) = shards::rt::start(node_config(&config, log.as_ref(), clock))
         .map_err(|error| Failure::Fault(error.to_string()))?;
     let public = (node.listens_at(), config.wire.tls.is_some());
     let engine = config.shard.room.engine.name();
@@ -79,7 +81,7 @@ pub(crate) fn serve(mut config: Config, host: &Host) -> Result<(), Failure> {
     ended
 }
 
-fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
+fn node_config(config: &Config, audit: Option<&audit::Audit>, clock: Clock) -> NodeConfig {
     let upstream = config.realtime.as_ref().map_or(0, |realtime| realtime.sockets);
     NodeConfig {
         listen: config.listen.clone(),
@@ -90,6 +92,7 @@ fn node_config(config: &Config, audit: Option<&audit::Audit>) -> NodeConfig {
         // Only has to differ from start to start.
         audit: audit.map(audit::Audit::lanes_of_shards).unwrap_or_default(),
         seed: RandomState::new().hash_one(std::process::id()),
+        clock,
     }
 }
 

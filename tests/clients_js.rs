@@ -3,31 +3,20 @@
 
 mod support;
 
-use std::process::Command;
+use support::{Server, repository, run_suite};
 
-use support::{Server, repository};
-
-fn run(suite: &str, environment: &[(&str, String)]) {
-    let script = repository("clients/js/test/run.sh");
-    let status = Command::new("sh")
-        .arg(&script)
-        .arg(suite)
-        .envs(environment.iter().cloned())
-        .status()
-        .expect("a shell");
-    assert!(status.success(), "{} {suite} failed: its report is above", script.display());
-}
+const SCRIPT: &str = "clients/js/test/run.sh";
 
 /// One after the other: both install into the same folder.
 #[test]
 fn it_passes_every_case_of_the_shared_table_and_talks_to_the_server() {
-    run("parts", &[]);
+    run_suite(SCRIPT, "parts", &[]);
     let server = Server::start(&["--shards", "2"]);
     let addresses = [
         ("VOXHALL_URL", format!("ws://{}", server.public)),
         ("VOXHALL_ADMIN", format!("http://{}", server.admin)),
     ];
-    run("live", &addresses);
+    run_suite(SCRIPT, "live", &addresses);
     assert!(server.metric("voxhall_events_replayed_total") > 0.0);
     let secret = "clients-js-0123456789-0123456789";
     let key = format!("auth.hs256_secret={secret}");
@@ -37,7 +26,7 @@ fn it_passes_every_case_of_the_shared_table_and_talks_to_the_server() {
         ("VOXHALL_ADMIN", format!("http://{}", server.admin)),
         ("VOXHALL_SECRET", secret.to_owned()),
     ];
-    run("tokens", &addresses);
+    run_suite(SCRIPT, "tokens", &addresses);
 }
 
 /// What is served is what is packed.

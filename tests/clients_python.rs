@@ -2,26 +2,17 @@
 
 mod support;
 
-use std::process::Command;
+use support::{Server, run_suite};
 
-use support::{Server, repository};
-
-fn run(suite: &str, environment: &[(&str, String)]) {
-    let script = repository("clients/python/tests/run.sh");
-    let status = Command::new("sh")
-        .arg(&script)
-        .arg(suite)
-        .envs(environment.iter().cloned())
-        .status()
-        .expect("a shell");
-    assert!(status.success(), "{} {suite} failed: its report is above", script.display());
-}
+const SCRIPT: &str = "clients/python/tests/run.sh";
 
 /// One after the other: both install into the same folder.
 #[test]
 fn it_passes_every_case_of_the_shared_table_and_talks_to_the_server() {
-    run("cases", &[]);
+    run_suite(SCRIPT, "cases", &[]);
     let server = Server::start(&["--shards", "2"]);
-    run("live", &[("VOXHALL_URL", format!("ws://{}", server.public))]);
+    let program = env!("CARGO_BIN_EXE_voxhall").to_owned();
+    let url = format!("ws://{}", server.public);
+    run_suite(SCRIPT, "live", &[("VOXHALL_URL", url), ("VOXHALL_BIN", program)]);
     assert!(server.metric("voxhall_events_replayed_total") > 0.0);
 }

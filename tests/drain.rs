@@ -6,6 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use support::{Server, ask};
 
 #[test]
@@ -69,6 +70,30 @@ fn a_drain_can_be_asked_for_and_a_signal_cuts_it_short() {
     assert!(ask(server.admin, "POST", "/api/v1/drain", "").starts_with("HTTP/1.1 202"));
     assert!(ask(server.admin, "GET", "/readyz", "").starts_with("HTTP/1.1 503"));
     member.event("session.draining");
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn channels_are_served_until_the_last_client_of_all_shards_has_gone() {
+    let server = Server::start(&["--shards", "2", "--set", "server.drain_s=600"]);
+    let mut member = server.join("kitchen", Some("voxhall.v1.plain"));
+    // Streams of both shards.
+    let channels: Vec<String> = (0..16).map(|user| format!("user:{user}:news")).collect();
+    for channel in &channels {
+        member.send(json!({ "type": "channel.subscribe", "channel": channel }).to_string());
+        member.event("channel.subscribed");
+    }
+    server.signal("TERM");
+    member.event("session.draining");
+    for round in 0..20 {
+        for channel in &channels {
+            member.send(json!({ "type": "channel.publish", "channel": channel, "data": round }).to_string());
+            let heard = member.event("channel.message");
+            assert_eq!((&heard["channel"], &heard["data"]), (&json!(channel), &json!(round)));
+        }
+    }
     server.signal("TERM");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");

@@ -83,6 +83,9 @@ class Server:
             return
         request = Request(head.decode())
         wire = Wire(request, reader, writer)
+        if request.path == "/readyz":
+            await wire.refuse(200 if self.case.get("ready") else 404, {})
+            return
         if request.method == "GET":
             await self._play(wire)
         else:
@@ -95,6 +98,8 @@ class Server:
         if not named.items() & wire.request.query.items():
             self.faults.append(f"a POST asks with {wire.request.query}, instead of one of {named}")
         answer = self.posts.pop(0) if self.posts else {}
+        if "token" in answer and token_of(wire.request) != answer["token"]:
+            self.faults.append(f"a POST has the token {token_of(wire.request)}, instead of {answer['token']}")
         if answer.get("cut"):
             wire.cut(answer["cut"])
         events = events_of_post(body)

@@ -17,7 +17,7 @@ async def misbehave(wire: Wire, verb: str, value: Any, number: int) -> None:
 async def welcome(wire: Wire, value: dict[str, Any], number: int) -> None:
     """`session.created`, with the token `token-<connection>`."""
     resume = {"token": f"token-{number + 1}", "epoch": "e1", "seq": 0, **value}
-    limits = {"members_per_room_max": 64}
+    limits = {"members_per_room_max": 64, **resume.pop("limits", {})}
     session = {"id": f"conn_{number + 1}", "room": "room", "engine": "relay", "member": 1}
     event = {"type": "session.created", "event_id": f"created_{number + 1}"}
     await wire.send([{**event, "session": {**session, "resume": resume, "limits": limits}}])

@@ -22,6 +22,17 @@ pub(crate) type Metrics = BTreeMap<String, f64>;
 
 /// Fetches `/metrics` from an admin address (`http://host:port`).
 pub(crate) fn fetch(admin: &str) -> Result<Metrics, String> {
+    fetch_page(admin).map(|page| parse(&page))
+}
+
+/// Fetches one metric, summed over the rows that are wanted.
+pub(crate) fn fetch_where(admin: &str, name: &str, wanted: impl Fn(&str) -> bool) -> Result<f64, String> {
+    let page = fetch_page(admin)?;
+    let rows: Vec<&str> = page.lines().filter(|row| wanted(row)).collect();
+    Ok(parse(&rows.join("\n")).get(name).copied().unwrap_or(0.0))
+}
+
+fn fetch_page(admin: &str) -> Result<String, String> {
     let authority = authority(admin)?;
     let failed = |error: std::io::Error| format!("--admin {admin}: {error}");
     let mut stream = TcpStream::connect(authority).map_err(failed)?;
@@ -36,7 +47,7 @@ pub(crate) fn fetch(admin: &str) -> Result<Metrics, String> {
         let line = head.lines().next().unwrap_or("nothing");
         return Err(format!("--admin {admin}: /metrics answered {line:?}"));
     }
-    Ok(parse(body))
+    Ok(body.to_owned())
 }
 
 /// The `host:port` of an `http://` address.

@@ -3,11 +3,8 @@
 //! One thread decides; one more per worker only passes its lines on. Workers end when their stdin does, so whatever
 //! way this ends, they end too.
 
-use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdin, Command as Program, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::WORKER;
@@ -16,7 +13,7 @@ use crate::args::Job;
 use crate::clock::{now_us, process_cpu_ns};
 use crate::flood::Flooding;
 use crate::host::{self, Server};
-use crate::ipc::{Command, Notice, Progress};
+use crate::ipc::{Command, Notice, Process, Progress, Role};
 use crate::plan::{Plan, Scenario};
 use crate::progress::Line;
 use crate::report::{RampStep, Report};
@@ -33,8 +30,8 @@ const SETTLED_US: u64 = 150_000;
 /// How long the server's counters have to catch up with what it did.
 const METRICS_US: u64 = 1_000_000;
 
-/// What starts a worker that outranks everything that is not realtime, on its core.
-const CHRT: [&str; 3] = ["chrt", "-f", "10"];
+/// The processes that hold the clients.
+const ROLE: Role = Role { argument: WORKER, name: "a worker process" };
 
 /// Runs a job to its report.
 pub(crate) fn run(job: &Job) -> Result<Report, String> {
@@ -68,7 +65,7 @@ pub(crate) fn run(job: &Job) -> Result<Report, String> {
 struct Coordinator<'a> {
     job: &'a Job,
     shares: Vec<Plan>,
-    children: Vec<(Child, Option<ChildStdin>)>,
+    children: Vec<Process>,
     notices: Receiver<(usize, Notice)>,
     progress: Vec<Progress>,
     connected: Vec<(u64, u64)>,
@@ -86,9 +83,9 @@ impl<'a> Coordinator<'a> {
         let (sender, notices) = channel();
         let mut children = Vec::new();
         for (n, share) in shares.iter().enumerate() {
-            let (child, mut stdin) = start_worker(n, job.realtime, sender.clone())?;
-            send(&mut stdin, &Command::Plan(Box::new(share.clone())))?;
-            children.push((child, Some(stdin)));
+            let mut child = Process::start(n, ROLE, job.realtime, sender.clone(), Notice::Fault)?;
+            child.tell(&Command::Plan(Box::new(share.clone())))?;
+            children.push(child);
         }
         Ok(Self {
             progress: vec![Progress::default(); shares.len()],
@@ -116,7 +113,7 @@ impl<'a> Coordinator<'a> {
             self.connected.clear();
             for n in 0..self.children.len() {
                 let upto = self.share_of_step(n, step);
-                send_to(&mut self.children[n], &Command::Connect { upto })?;
+                self.children[n].tell(&Command::Connect { upto })?;
             }
             self.pump(None, |lead| lead.connected.len() == lead.children.len())?;
             let first = self.connected.iter().map(|span| span.0).min().unwrap_or(0);
@@ -263,7 +260,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn tell(&mut self, command: &Command) -> Result<(), String> {
-        self.children.iter_mut().try_for_each(|child| send_to(child, command))
+        self.children.iter_mut().try_for_each(|child| child.tell(command))
     }
 
     /// Takes notices, samples and draws, until `done` (true) or the deadline (false).
@@ -326,52 +323,5 @@ impl<'a> Coordinator<'a> {
 impl Drop for Coordinator<'_> {
     fn drop(&mut self) {
         self.line.clear();
-        for (child, stdin) in &mut self.children {
-            // A worker that was told to quit says goodbye first; one that was not ends with its stdin.
-            drop(stdin.take());
-            let _ = child.wait();
-        }
     }
-}
-
-fn start_worker(
-    n: usize,
-    realtime: bool,
-    sender: Sender<(usize, Notice)>,
-) -> Result<(Child, ChildStdin), String> {
-    let failed = |error: std::io::Error| format!("can't start a worker process: {error}");
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Program::new(if realtime { OsStr::new(CHRT[0]) } else { program.as_os_str() });
-    if realtime {
-        command.args(&CHRT[1..]).arg(&program);
-    }
-    command.arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("a worker process has no pipes".into());
-    };
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines() {
-            let notice = line
-                .map_err(|error| error.to_string())
-                .and_then(|line| serde_json::from_str(&line).map_err(|error| error.to_string()))
-                .unwrap_or_else(Notice::Fault);
-            if sender.send((n, notice)).is_err() {
-                return;
-            }
-        }
-        // Nobody listens any more once the run is over.
-        let _ = sender.send((n, Notice::Fault("it ended early".into())));
-    });
-    Ok((child, stdin))
-}
-
-fn send_to(child: &mut (Child, Option<ChildStdin>), command: &Command) -> Result<(), String> {
-    child.1.as_mut().map_or(Ok(()), |stdin| send(stdin, command))
-}
-
-fn send(stdin: &mut ChildStdin, command: &Command) -> Result<(), String> {
-    let mut line = serde_json::to_vec(command).map_err(|error| error.to_string())?;
-    line.push(b'\n');
-    stdin.write_all(&line).map_err(|error| format!("a worker process does not listen: {error}"))
 }

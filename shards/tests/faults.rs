@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shards::core::message::{AskId, Fault, Query};
 use shards::core::{Micros, ShardConfig, ShardId, ShardMessage};
-use shards::rt::{ControlLine, DrainOutcome, Listen, Node, NodeConfig, WireConfig, start};
+use shards::rt::{Clock, ControlLine, DrainOutcome, Listen, Node, NodeConfig, WireConfig, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ABORT: i32 = 6;
@@ -19,6 +19,7 @@ const UNATTENDED: &str = "VOXHALL_TEST_UNATTENDED";
 fn node() -> (Node, ControlLine) {
     let config = NodeConfig {
         audit: Vec::new(),
+        clock: Clock::start(),
         listen: Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
         cores: vec![None; 2],
         wire: WireConfig { ring_entries: 256, receive_buffers: 16, ..WireConfig::default() },

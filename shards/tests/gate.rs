@@ -1,13 +1,14 @@
 //! Who a shard lets in, for how long, and how a stay ends: with simulated time and a gate whose tokens say what they
 //! mean.
 
+mod support;
+
 use std::sync::Arc;
 
 use shards::core::engine::EngineKind;
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{
-    ConnKey, Denied, Effect, Effects, Gate, Gather, Input, Micros, Origins, Pass, Role, SendOutcome, Shard,
-    ShardConfig, ShardId,
+    ConnKey, Denied, Effect, Effects, Gate, Input, Micros, Origins, Pass, Role, Shard, ShardConfig, ShardId,
 };
 
 /// Takes tokens such as `ann.1000.class*.echo`: the user, for how many milliseconds, which rooms, which engine; `-`
@@ -80,17 +81,7 @@ impl Rig {
 
     /// A member says something: what it was answered.
     fn say(&mut self, conn: ConnKey, event: &str) -> String {
-        // Masked with zeros.
-        let mut frame = vec![0x81];
-        match event.len() {
-            short @ ..126 => frame.push(0x80 | short as u8),
-            long => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&(long as u16).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(event.as_bytes());
+        let mut frame = support::masked(1, event.as_bytes());
         self.shard.handle(self.now, Input::Received { conn, bytes: &mut frame }, &mut self.fx);
         self.turn()
     }
@@ -109,25 +100,13 @@ impl Rig {
 
     /// Ends a turn; the kernel takes everything. What was sent, close frames included, as text.
     fn turn(&mut self) -> String {
-        self.shard.end_turn(self.now, &mut self.fx);
-        let mut gather = Gather::default();
-        while !self.fx.is_empty() {
-            for effect in std::mem::take(&mut self.fx) {
-                match effect {
-                    Effect::Send(conn) => {
-                        self.shard.gather(conn, &mut gather);
-                        gather.slices().for_each(|slice| self.said.extend_from_slice(slice));
-                        let outcome = SendOutcome::Sent(gather.len());
-                        gather.clear();
-                        self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-                    }
-                    Effect::Answer(_, answer) => self.answers.push(answer),
-                    _ => {}
-                }
-            }
-            self.shard.end_turn(self.now, &mut self.fx);
-        }
-        String::from_utf8_lossy(&std::mem::take(&mut self.said)).into_owned()
+        let Self { shard, now, fx, said, answers, .. } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| match effect {
+            Effect::Send(conn) => support::send(shard, *now, conn, fx, said),
+            Effect::Answer(_, answer) => answers.push(answer),
+            _ => {}
+        });
+        String::from_utf8_lossy(&std::mem::take(said)).into_owned()
     }
 }
 

@@ -79,7 +79,7 @@ fn a_message_of_many_events_ends_where_its_answers_overflow() {
     message.extend(events);
     rig.receive(&mut message);
     let counters = rig.counters();
-    let lane = ShardConfig::default().outbox.messages_max as u64;
+    let lane = 4 * ShardConfig::default().outbox.messages_max as u64;
     assert!(counters.client_errors <= lane + 1, "{} events were looked at", counters.client_errors);
     assert_eq!(counters.close_codes, [(1013, 1)]);
 }

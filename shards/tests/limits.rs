@@ -1,12 +1,12 @@
 //! What becomes of a client that sends more than its limits allow, over the core as the pump drives it.
 
+mod support;
+
 use std::sync::Arc;
 
 use shards::core::counters::{Counters, Refusal};
 use shards::core::message::{Answer, AskId, Query};
-use shards::core::{
-    Caller, ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
-};
+use shards::core::{Caller, ConnKey, Effect, Effects, Input, Micros, Shard, ShardConfig, ShardId};
 
 const KEY: ConnKey = ConnKey { index: 0, generation: 1 };
 const AUDIO: [u8; 7] = [0x82, 0x81, 0, 0, 0, 0, 7];
@@ -64,28 +64,17 @@ impl Rig {
         self.turn();
     }
 
-    /// A text message of less than 126 bytes.
     fn text(&mut self, text: &str) {
-        let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
-        frame.extend_from_slice(text.as_bytes());
-        self.receive(&frame);
+        self.receive(&support::masked(1, text.as_bytes()));
     }
 
     fn turn(&mut self) {
-        self.shard.end_turn(self.now, &mut self.fx);
-        while !self.fx.is_empty() {
-            for effect in std::mem::take(&mut self.fx) {
-                if let Effect::Send(conn) = effect {
-                    let mut gather = Gather::default();
-                    self.shard.gather(conn, &mut gather);
-                    let bytes: Vec<u8> = gather.slices().flatten().copied().collect();
-                    self.sent.extend_from_slice(&bytes);
-                    let outcome = SendOutcome::Sent(bytes.len());
-                    self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-                }
+        let Self { shard, now, fx, sent, .. } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| {
+            if let Effect::Send(conn) = effect {
+                support::send(shard, *now, conn, fx, sent);
             }
-            self.shard.end_turn(self.now, &mut self.fx);
-        }
+        });
     }
 
     fn pass(&mut self, time: Micros) {

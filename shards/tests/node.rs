@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{Micros, ShardConfig, ShardId, ShardMessage};
-use shards::rt::{ControlLine, DrainOutcome, Listen, Node, NodeConfig, StartError, WireConfig, start};
+use shards::rt::{Clock, ControlLine, DrainOutcome, Listen, Node, NodeConfig, StartError, WireConfig, start};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
@@ -36,6 +36,7 @@ fn config(shards: u16) -> NodeConfig {
         descriptors_max: 1_000,
         seed: 7,
         audit: Vec::new(),
+        clock: Clock::start(),
     }
 }
 

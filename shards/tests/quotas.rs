@@ -1,6 +1,8 @@
 //! What a node gives out only so often: connections in all, for each user and each address, and rooms. Two shards of one
 //! node share each bound; here they race for the last place, and give everything back however a connection ends.
 
+mod support;
+
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 
@@ -9,8 +11,8 @@ use shards::core::counters::{Counters, REFUSALS};
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::quota::Out;
 use shards::core::{
-    Caller, Channels, ConnKey, Denied, Effect, Effects, Ended, Gate, Gather, Input, Micros, Pass, Quotas,
-    Role, SendOutcome, SessionId, Shard, ShardConfig, ShardId, route,
+    Caller, Channels, ConnKey, Denied, Effect, Effects, Ended, Gate, Input, Micros, Pass, Quotas, Role,
+    SendOutcome, SessionId, Shard, ShardConfig, ShardId, route,
 };
 
 const SHARDS: u16 = 2;
@@ -138,27 +140,15 @@ impl Rig {
     /// Ends a turn: what was sent.
     fn turn(&mut self) -> String {
         let mut said = Vec::new();
-        self.shard.end_turn(self.now, &mut self.fx);
-        while !self.fx.is_empty() {
-            for effect in std::mem::take(&mut self.fx) {
-                match effect {
-                    Effect::Send(conn) => {
-                        let mut gather = Gather::default();
-                        self.shard.gather(conn, &mut gather);
-                        gather.slices().for_each(|slice| said.extend_from_slice(slice));
-                        let outcome = SendOutcome::Sent(gather.len());
-                        drop(gather);
-                        self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-                    }
-                    Effect::Close(conn, _) | Effect::Move { conn, .. } => {
-                        self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
-                    }
-                    Effect::Answer(_, answer) => self.answers.push(answer),
-                    _ => {}
-                }
+        let Self { shard, now, fx, answers, .. } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| match effect {
+            Effect::Send(conn) => support::send(shard, *now, conn, fx, &mut said),
+            Effect::Close(conn, _) | Effect::Move { conn, .. } => {
+                shard.handle(*now, Input::Closed { conn }, fx);
             }
-            self.shard.end_turn(self.now, &mut self.fx);
-        }
+            Effect::Answer(_, answer) => answers.push(answer),
+            _ => {}
+        });
         String::from_utf8_lossy(&said).into_owned()
     }
 }
@@ -298,8 +288,7 @@ fn everything_is_given_back_however_a_connection_ends() {
         }),
         ("it is refreshed, then expires", |rig, conn| {
             let event = br#"{"type":"session.update","token":"ann.10000"}"#;
-            let frame = [&[0x81, 0x80 | event.len() as u8, 0, 0, 0, 0], &event[..]].concat();
-            assert!(rig.receive(conn, &frame).contains("session.updated"));
+            assert!(rig.receive(conn, &support::masked(1, event)).contains("session.updated"));
             rig.now = rig.now + Micros::from_s(6);
             rig.turn();
             assert_eq!(rig.out().users, 1, "a fresh token keeps the place");

@@ -1,12 +1,13 @@
 //! What a shard does that has more work, or less memory, than it can bear: fed with how late its turns are.
 
+mod support;
+
 use std::sync::Arc;
 
 use shards::core::counters::{Counters, REFUSALS};
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{
-    Caller, ConnKey, Effect, Effects, Gather, Input, Micros, Quotas, SendOutcome, Shard, ShardConfig,
-    ShardId, Shedding,
+    Caller, ConnKey, Effect, Effects, Input, Micros, Quotas, Shard, ShardConfig, ShardId, Shedding,
 };
 
 const AUDIO: [u8; 7] = [0x82, 0x81, 0, 0, 0, 0, 7];
@@ -72,24 +73,12 @@ impl Rig {
 
     fn turn(&mut self) -> Vec<u8> {
         let mut said = Vec::new();
-        self.shard.end_turn(self.now, &mut self.fx);
-        while !self.fx.is_empty() {
-            for effect in std::mem::take(&mut self.fx) {
-                match effect {
-                    Effect::Send(conn) => {
-                        let mut gather = Gather::default();
-                        self.shard.gather(conn, &mut gather);
-                        gather.slices().for_each(|slice| said.extend_from_slice(slice));
-                        let outcome = SendOutcome::Sent(gather.len());
-                        drop(gather);
-                        self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-                    }
-                    Effect::Answer(_, answer) => self.answers.push(answer),
-                    _ => {}
-                }
-            }
-            self.shard.end_turn(self.now, &mut self.fx);
-        }
+        let Self { shard, now, fx, answers, .. } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| match effect {
+            Effect::Send(conn) => support::send(shard, *now, conn, fx, &mut said),
+            Effect::Answer(_, answer) => answers.push(answer),
+            _ => {}
+        });
         said
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shards::core::counters::Counters;
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{Micros, ShardConfig, ShardId, ShardMessage, route};
-use shards::rt::{ControlLine, DrainOutcome, Listen, Node, NodeConfig, StartError, WireConfig, start};
+use shards::rt::{Clock, ControlLine, DrainOutcome, Listen, Node, NodeConfig, StartError, WireConfig, start};
 use tungstenite::{Message, WebSocket};
 
 const SHARDS: u16 = 3;
@@ -32,6 +32,7 @@ impl Place {
         (shard.limits.messages_per_s, shard.limits.bytes_per_s) = (0, 0);
         NodeConfig {
             audit: Vec::new(),
+            clock: Clock::start(),
             listen: Listen::Unix { path: self.0.clone(), mode: 0o600 },
             cores: vec![None; usize::from(SHARDS)],
             wire: WireConfig { ring_entries: 256, receive_buffers: 16, ..WireConfig::default() },

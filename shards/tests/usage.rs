@@ -1,5 +1,7 @@
 //! What responses take and give, and what is reported of a room when it ends, over the core as the pump drives it.
 
+mod support;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,9 +11,7 @@ use shards::core::counters::Counters;
 use shards::core::event::Role;
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::report::{RoomEnd, RoomReport};
-use shards::core::{
-    ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, SessionId, Shard, ShardConfig, ShardId,
-};
+use shards::core::{ConnKey, Effect, Effects, Input, Micros, SessionId, Shard, ShardConfig, ShardId};
 
 const ANN: ConnKey = ConnKey { index: 0, generation: 1 };
 const BEN: ConnKey = ConnKey { index: 1, generation: 1 };
@@ -48,13 +48,7 @@ impl Rig {
 
     /// Sends a message with a mask of zeros.
     fn send(&mut self, conn: ConnKey, opcode: u8, payload: &[u8]) {
-        let mut frame = vec![0x80 | opcode, 0x80 | 126];
-        frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        if payload.len() < 126 {
-            frame = vec![0x80 | opcode, 0x80 | payload.len() as u8];
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(payload);
+        let mut frame = support::masked(opcode, payload);
         self.shard.handle(self.now, Input::Received { conn, bytes: &mut frame }, &mut self.fx);
         self.turn();
     }
@@ -90,28 +84,12 @@ impl Rig {
     }
 
     fn turn(&mut self) {
-        loop {
-            self.shard.end_turn(self.now, &mut self.fx);
-            if self.fx.is_empty() {
-                return;
-            }
-            for effect in std::mem::take(&mut self.fx) {
-                match effect {
-                    Effect::Send(conn) => {
-                        let mut gather = Gather::default();
-                        self.shard.gather(conn, &mut gather);
-                        let bytes: Vec<u8> = gather.slices().flatten().copied().collect();
-                        let outcome = SendOutcome::Sent(bytes.len());
-                        self.sent.entry(conn).or_default().extend(bytes);
-                        self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-                    }
-                    Effect::Close(conn, _) => {
-                        self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let Self { shard, now, fx, sent } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| match effect {
+            Effect::Send(conn) => support::send(shard, *now, conn, fx, sent.entry(conn).or_default()),
+            Effect::Close(conn, _) => shard.handle(*now, Input::Closed { conn }, fx),
+            _ => {}
+        });
     }
 
     /// Every event that was sent to it since the last question.

@@ -1,5 +1,7 @@
 //! What a shard hands to workers and takes from them, over the core as the pump drives it.
 
+mod support;
+
 use std::sync::Arc;
 
 use shards::core::work::{Matter, RequestId, Work, WorkFailure, WorkNews, WorkOrder, Worked};
@@ -50,10 +52,7 @@ impl Rig {
     }
 
     fn text(&mut self, text: &str) {
-        let length = text.len() as u8;
-        let mut frame = if length < 126 { vec![0x81, 0x80 | length] } else { vec![0x81, 0xfe, 0, length] };
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(text.as_bytes());
+        let mut frame = support::masked(1, text.as_bytes());
         self.handle(Input::Received { conn: KEY, bytes: &mut frame });
         self.turn();
     }

@@ -14,6 +14,9 @@ const NAMESPACES_MAX: usize = 64;
 
 const NAMESPACES_NAME: &str = "channels.namespaces";
 
+/// The word that changes what another one says.
+const BURST: &str = "messages_burst";
+
 const NAMESPACES: Key = list(
     NAMESPACES_NAME,
     "Namespaces of channels, each a name and what differs from the defaults: \"news ttl_s=600 class=droppable publish=admin+user\". One of a built-in name changes that one.",
@@ -89,6 +92,16 @@ fn namespaces(described: &[String]) -> Result<Vec<Namespace>, (String, String)> 
             all.push(Namespace::named(name));
             all.len() - 1
         });
+        let mut words: Vec<&str> = words.collect();
+        let key = |word: &str| word.split_once('=').map_or(word, |(key, _)| key).to_owned();
+        if let Some(again) =
+            (1..words.len()).find(|&at| words[..at].iter().any(|word| key(word) == key(words[at])))
+        {
+            let problem = format!("says \"{}\" of {name} twice", key(words[again]));
+            return Err((problem, "leave one of the two out".to_owned()));
+        }
+        // Whatever the order: a rate without a burst has its own.
+        words.sort_by_key(|word| key(word) == BURST);
         for word in words {
             change(&mut all[place], word)
                 .map_err(|remedy| (format!("says \"{word}\" of {name}, which means nothing"), remedy))?;
@@ -117,7 +130,7 @@ fn change(namespace: &mut Namespace, word: &str) -> Result<(), String> {
             let per_s = number(0, 1_000_000)?;
             namespace.rate = (per_s > 0).then_some(Rate { per_s, burst: 2 * per_s });
         }
-        "messages_burst" => {
+        BURST => {
             let burst = number(1, 10_000_000)?;
             let rate = namespace.rate.as_mut().ok_or("leave it out where messages_per_s=0 is no limit")?;
             rate.burst = burst;
@@ -177,6 +190,8 @@ mod tests {
         let all = read(&[
             "news ttl_s=600 class=droppable publish=admin+user messages_per_s=5 subscribe=anyone",
             "user ttl_s=60 messages_per_s=0",
+            "before messages_burst=5 messages_per_s=10",
+            "behind messages_per_s=10 messages_burst=5",
         ])
         .expect("right");
         let find = |name: &str| all.iter().find(|namespace| *namespace.name == *name).expect(name);
@@ -190,7 +205,10 @@ mod tests {
         assert_eq!(*find("news"), news);
         let [user, collection, ..] = Namespace::built_in();
         assert_eq!(*find("user"), Namespace { ttl: Micros::from_s(60), rate: None, ..user });
-        assert_eq!((find("collection"), all.len()), (&collection, 5));
+        assert_eq!((find("collection"), all.len()), (&collection, 7));
+        for name in ["before", "behind"] {
+            assert_eq!(find(name).rate, Some(Rate { per_s: 10, burst: 5 }), "{name}");
+        }
     }
 
     #[test]
@@ -205,6 +223,8 @@ mod tests {
             (&["ttl_s=1"], "does not begin with", "first segment"),
             (&["news", "news"], "describes news twice", "leave one"),
             (&["news messages_per_s=0 messages_burst=5"], "\"messages_burst=5\"", "no limit"),
+            (&["news messages_burst=5 messages_per_s=0"], "\"messages_burst=5\"", "no limit"),
+            (&["news ttl_s=1 class=control ttl_s=1"], "says \"ttl_s\" of news twice", "leave one"),
         ] {
             let (told, mends) = read(described).expect_err("wrong");
             assert!(told.contains(problem) && mends.contains(remedy), "{described:?}: {told}; {mends}");

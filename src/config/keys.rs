@@ -294,7 +294,13 @@ const OF_THE_NODE: &[Key] = &[
         (2, 86_400),
         "A connection that was silent so long, pings unanswered, is closed.",
     ),
-    number("outbox.messages_max", "messages", 512, (8, 65_536), "Messages waiting for one client."),
+    number(
+        "outbox.messages_max",
+        "messages",
+        512,
+        (8, 65_536),
+        "Messages waiting for one client. Four times as many while its socket has refused nothing.",
+    ),
     number(
         "outbox.bytes_max",
         "bytes",

@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_heard_under_a_key_goes_out_when_it_is_tried_again() {
+        with_app(FakeMesh::new(1), &[], |app, mesh| async move {
+            for key in [r#""dedupe":"d""#, r#""idempotency_key":"i""#] {
+                let body =
+                    format!(r#"{{"channel":"user:1:unheard","data":1,"require_subscriber":true,{key}}}"#);
+                publish(&app, &body).await;
+            }
+            mesh.heal();
+            for letter in listed(&app, "").await["dead_letters"].as_array().expect("a list") {
+                assert_eq!((&letter["reason"], letter.get("dedupe")), (&json!("no_subscriber"), None));
+                let retry = format!("{LIST}/{}/retry", letter["id"].as_str().expect("a text"));
+                let (status, answer, _) = ask(&app, Method::POST, &retry, "").await;
+                assert_eq!((status.as_u16(), &answer["duplicate"]), (200, &json!(false)), "{answer}");
+                assert_eq!(answer["subscribers"], 1);
+            }
+            assert_eq!(listed(&app, "").await["total"], 0);
+        });
+    }
+
+    #[test]
     fn a_letter_can_be_removed() {
         with_app(FakeMesh::new(1), &[], |app, _| async move {
             publish(&app, r#"{"channel":"user:1:refused","data":1}"#).await;

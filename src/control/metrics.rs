@@ -30,7 +30,7 @@ use crate::auth::KeyReport;
 use crate::jobs::{Jobs, JobsReport};
 use crate::logging;
 use crate::publish::{self, PublishReport};
-use crate::store::{self, StoreReport, Stores};
+use crate::store::{self, StoreReport};
 use crate::worker::{WorkerReport, Workers, describe};
 
 /// How long a shard may take: well under a scraper's own patience.
@@ -41,8 +41,12 @@ const CLASSES: [&str; 3] = ["control", "audio", "droppable"];
 
 /// Answers a scrape, whatever state the shards are in.
 pub(crate) async fn scrape(State(app): State<App>) -> Response {
+    // The store comes behind the shards: whatever they had told when they answered has reached it by then.
+    let shards = counters_of_all(&app, ANSWER).await;
+    let untold = || shards.iter().map(|counters| counters.as_ref().map(|shard| shard.store.untold_since));
+    let store = app.stores.as_ref().map(|stores| stores.report(untold()));
     let scrape = Scrape {
-        shards: counters_of_all(&app, ANSWER).await,
+        shards,
         process: Process::read(),
         ready: app.lifecycle.phase() == Phase::Ready,
         uptime_s: app.started.elapsed().as_secs_f64(),
@@ -54,7 +58,7 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
         jobs: app.jobs.as_ref().map(Jobs::report).unwrap_or_default(),
         publishing: app.publishing.report(),
         workers: app.workers.as_ref().map(Workers::report),
-        store: app.stores.as_ref().map(Stores::report),
+        store,
         model_server: app.model_server.as_deref().map(Glance::at),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";

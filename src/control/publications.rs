@@ -150,7 +150,11 @@ async fn take_off(
     implied: Option<String>,
     batch: Instant,
 ) -> (InFlight, Instant) {
-    let deadline = batch.min(Instant::now() + ANSWER);
+    let now = Instant::now();
+    if now >= batch {
+        return (InFlight::Over(app.publishing.not_begun()), batch);
+    }
+    let deadline = batch.min(now + ANSWER);
     let begun = match wanted(app, item.get().as_bytes(), None) {
         Ok(mut wanted) => {
             if wanted.key.is_none() {

@@ -125,12 +125,12 @@ table! {
 }
 
 table! {
-    store(StoreCounters), named "store_", without []:
+    store(StoreCounters), named "store_", without [untold_since]:
     Counter, told, "voxhall_store_told", "Changes of rooms, and their ends, that the store was told";
     Counter, recalls, "voxhall_store_asked", "Rooms that the store was asked for";
     Counter, revived, "voxhall_rooms_revived", "Rooms that go on where the store had them";
     Counter, failed, "voxhall_rooms_without_store", "Rooms that began without the store, which failed or took too long";
-    Counter, not_asked, "voxhall_store_not_asked", "Clients for whom the store was not asked, because too many waited for it";
+    Counter, not_asked, "voxhall_store_not_asked", "Clients sent away for a moment, because too many waited for the store";
 }
 
 table! {

@@ -49,6 +49,8 @@ struct Inner {
     published: Vec<(ShardId, Publication)>,
     /// Whether what could not be delivered can be by now.
     healed: bool,
+    /// Keys of what nobody heard.
+    keys: Vec<Box<str>>,
 }
 
 impl FakeMesh {
@@ -66,6 +68,7 @@ impl FakeMesh {
             worked: Vec::new(),
             published: Vec::new(),
             healed: false,
+            keys: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), asked: Arc::new(Notify::new()), bell: Arc::new(bell) }
     }
@@ -190,7 +193,8 @@ impl Inner {
     }
 
     /// Says of a channel whose last segment names a reason that it can't be delivered for that reason. Everything else
-    /// goes to every shard; the others answer before the owner does.
+    /// goes to every shard; the others answer before the owner does. What is said on an `unheard` one nobody hears, and its
+    /// keys are known.
     fn publish(&mut self, owner: ShardId, publication: Publication) -> Answer {
         let last = publication.channel.rsplit(':').next().unwrap_or_default();
         let reason = REASONS.into_iter().find(|reason| reason.name() == last);
@@ -201,6 +205,19 @@ impl Inner {
             return Answer::Published(Err(reason));
         }
         let seq = self.published.len() as u64;
+        if last == "unheard" {
+            let key = publication.dedupe.clone();
+            let duplicate = key.as_ref().is_some_and(|key| self.keys.contains(key));
+            self.keys.extend(key);
+            let subscribers = if self.healed && !duplicate { 1 } else { 0 };
+            return Answer::Published(Ok(Published {
+                id: "m".into(),
+                seq,
+                duplicate,
+                shards: 1,
+                subscribers,
+            }));
+        }
         Answer::Published(Ok(Published {
             id: format!("m{seq}").into(),
             seq,

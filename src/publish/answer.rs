@@ -83,6 +83,13 @@ pub(super) fn is_final(given: &Given) -> bool {
     !matches!(given.status, 429 | 503)
 }
 
+/// A batch has used up its time.
+pub(super) fn not_begun() -> Given {
+    let detail = "its batch has taken too long: this publication was not begun";
+    let reason = Undeliverable::Overloaded.name();
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).because(reason).given()
+}
+
 /// The key was used for something else.
 pub(crate) fn misused() -> Given {
     let detail = "the idempotency key was used for another request";

@@ -80,6 +80,7 @@ fn single(options: &PublishOptions, server: &Server) -> Result<(), Failure> {
     let channel = options.channel.as_deref().unwrap_or_default();
     let (status, body) = server.ask(&publication(options, channel)?)?;
     if status != StatusCode::OK {
+        print_refusal(options, &body)?;
         return Err(Failure::Fault(refused(status, &body)));
     }
     let answer: Value = serde_json::from_str(&body).map_err(|_| nonsense(&server.admin))?;
@@ -120,10 +121,19 @@ fn batch(options: &PublishOptions, server: &Server, file: &Path) -> Result<(), F
         }
     }
     let (mut published, mut failed) = (0, 0);
-    for part in parts(&lines) {
+    let (mut rest, mut most) = (&lines[..], BATCH_ITEMS);
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(together(rest, most));
         let items: Vec<&str> = part.iter().map(|(_, line)| *line).collect();
         let (status, body) = server.ask(&format!("[{}]", items.join(",")))?;
+        if status == StatusCode::PAYLOAD_TOO_LARGE && part.len() > 1 {
+            // This server takes less at once. It has published none of it.
+            most = part.len() / 2;
+            continue;
+        }
+        rest = behind;
         if status != StatusCode::OK {
+            print_refusal(options, &body)?;
             let after = if published + failed > 0 {
                 format!(" after {published} were published")
             } else {
@@ -153,20 +163,20 @@ fn batch(options: &PublishOptions, server: &Server, file: &Path) -> Result<(), F
     }
 }
 
-/// Lines for one request each.
-fn parts<'a, 'l>(lines: &'a [(usize, &'l str)]) -> impl Iterator<Item = &'a [(usize, &'l str)]> {
-    let mut rest = lines;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |(_, line): &&(usize, &str)| {
-            bytes += line.len() + 1;
-            bytes <= BATCH_BYTES
-        };
-        let count = rest.iter().take(BATCH_ITEMS).take_while(fits).count().max(1);
-        let (part, behind) = rest.split_at_checked(count)?;
-        rest = behind;
-        Some(part)
-    })
+/// How many lines, of at most so many, go into one request.
+fn together(lines: &[(usize, &str)], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, line): &&(usize, &str)| {
+        bytes += line.len() + 1;
+        bytes <= BATCH_BYTES
+    };
+    lines.iter().take(most).take_while(fits).count().max(1)
+}
+
+/// Prints what a server has against a request, for programs.
+fn print_refusal(options: &PublishOptions, body: &str) -> Result<(), Failure> {
+    let problem = serde_json::from_str::<Value>(body).ok().filter(|_| options.json);
+    Ok(problem.map_or(Ok(()), |problem| out::print(&format!("{problem}\n")))?)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -186,14 +196,16 @@ fn told(channel: &str, answer: &Value) -> String {
         1 => format!("1 {one}"),
         many => format!("{many} {one}s"),
     };
-    let verb = if answer["duplicate"] == true { "had been published" } else { "published" };
+    let id = answer["id"].as_str().unwrap_or("?");
+    if answer["duplicate"] == true {
+        return format!("had been published on {channel}: id {id}");
+    }
     let silent = match answer["late_shards"].as_u64() {
         None => String::new(),
         Some(silent) => format!("; {silent} did not say in time who hears it"),
     };
     format!(
-        "{verb} on {channel}: id {}, {} on {}{silent}",
-        answer["id"].as_str().unwrap_or("?"),
+        "published on {channel}: id {id}, {} on {}{silent}",
         count("subscribers", "subscriber"),
         count("shards", "shard"),
     )
@@ -297,7 +309,14 @@ mod tests {
 
     #[test]
     fn a_batch_is_cut_where_a_request_would_be_too_long() {
-        let cut = |lines: &[(usize, &str)]| -> Vec<usize> { parts(lines).map(<[_]>::len).collect() };
+        let cut = |lines: &[(usize, &str)]| {
+            let (mut rest, mut counts) = (lines, Vec::new());
+            while !rest.is_empty() {
+                counts.push(together(rest, BATCH_ITEMS));
+                rest = &rest[counts[counts.len() - 1]..];
+            }
+            counts
+        };
         assert_eq!(cut(&[]), [0; 0]);
         assert_eq!(cut(&vec![(1, "{}"); 1_001]), [500, 500, 1]);
         let long = "x".repeat(200_000);
@@ -310,11 +329,10 @@ mod tests {
     fn what_became_of_it_is_a_sentence() {
         let answer = json!({ "id": "e-1", "offset": 1, "duplicate": false, "shards": 1, "subscribers": 3 });
         assert_eq!(told("a:b", &answer), "published on a:b: id e-1, 3 subscribers on 1 shard");
-        let answer =
-            json!({ "id": "e-1", "duplicate": true, "shards": 2, "subscribers": 1, "late_shards": 1 });
-        assert_eq!(
-            told("a:b", &answer),
-            "had been published on a:b: id e-1, 1 subscriber on 2 shards; 1 did not say in time who hears it"
-        );
+        let answer = json!({ "id": "e-1", "shards": 2, "subscribers": 1, "late_shards": 1 });
+        let late = "published on a:b: id e-1, 1 subscriber on 2 shards; 1 did not say in time who hears it";
+        assert_eq!(told("a:b", &answer), late);
+        let answer = json!({ "id": "e-1", "offset": 1, "duplicate": true, "shards": 0, "subscribers": 0 });
+        assert_eq!(told("a:b", &answer), "had been published on a:b: id e-1");
     }
 }

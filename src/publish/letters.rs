@@ -1,12 +1,12 @@
 //! Dead letters: what could not be delivered, kept for the operator until it is tried again, removed, or pushed out by
-//! newer ones. Bounded in letters and bytes. Shards hand them in; requests look at them. All on the control plane's thread.
+//! newer ones. Bounded in letters and bytes, of which those of clients push nobody else's out. Shards hand them in; requests look at them. All on the control plane's thread.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use shards::core::channel::{DeadLetter, Publication, UNDELIVERABLES, Undeliverable};
+use shards::core::channel::{DeadLetter, Publication, Publisher, UNDELIVERABLES, Undeliverable};
 
 /// What a letter costs beside its texts.
 const LETTER_BYTES: usize = 256;
@@ -18,8 +18,6 @@ pub(crate) struct Letters(Arc<Mutex<Kept>>);
 /// A kept letter.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
-    /// Its number, from 1, never used again while the process lives.
-    number: u64,
     /// When it came.
     pub(crate) at: SystemTime,
     /// What was to be published.
@@ -30,14 +28,21 @@ pub(crate) struct Letter {
     pub(crate) retries: u32,
     /// Whether it is just being tried again.
     pub(crate) retrying: bool,
-    /// Whether a shard has yet to say that it could not be delivered again either: that is this letter, and no new one.
-    echo_due: bool,
+    /// What it costs.
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Kept {
-    letters: VecDeque<Letter>,
+    /// By their numbers, from 1, never used again while the process lives.
+    letters: BTreeMap<u64, Letter>,
     bytes: usize,
+    /// Those that clients published, which push each other out once they take half of the room.
+    of_clients: BTreeSet<u64>,
+    clients_bytes: usize,
+    /// Those tried again of which a shard has yet to say that they could not be delivered again either: that is the
+    /// letter itself, and no new one.
+    echoes: Vec<u64>,
     letters_max: usize,
     bytes_max: usize,
     last: u64,
@@ -79,8 +84,11 @@ impl Letters {
     pub(crate) fn new(letters_max: usize, bytes_max: usize) -> Self {
         let mark = RandomState::new().hash_one(std::process::id()) as u32;
         Self(Arc::new(Mutex::new(Kept {
-            letters: VecDeque::new(),
+            letters: BTreeMap::new(),
             bytes: 0,
+            of_clients: BTreeSet::new(),
+            clients_bytes: 0,
+            echoes: Vec::new(),
             letters_max,
             bytes_max,
             last: 0,
@@ -99,10 +107,11 @@ impl Letters {
     /// The latest first: those of the reason, at most so many, and how many there are of it in all.
     pub(crate) fn list(&self, reason: Option<&str>, limit: usize) -> (Vec<(String, Letter)>, usize) {
         let kept = self.lock();
-        let wanted = |letter: &&Letter| reason.is_none_or(|reason| letter.reason.name() == reason);
+        let wanted =
+            |(_, letter): &(&u64, &Letter)| reason.is_none_or(|reason| letter.reason.name() == reason);
         let all = kept.letters.iter().rev().filter(wanted);
         let total = all.clone().count();
-        (all.take(limit).map(|letter| (kept.id(letter.number), letter.clone())).collect(), total)
+        (all.take(limit).map(|(number, letter)| (kept.id(*number), letter.clone())).collect(), total)
     }
 
     /// Takes a letter out to try it again. It stays in its place until [`Self::tried`].
@@ -111,10 +120,12 @@ impl Letters {
     /// When that can't be done.
     pub(crate) fn begin_retry(&self, id: &str) -> Result<Retry, NoLetter> {
         let mut kept = self.lock();
-        let at = kept.find(id)?;
-        let letter = &mut kept.letters[at];
-        (letter.retrying, letter.echo_due) = (true, true);
-        let (number, publication) = (letter.number, letter.publication.clone());
+        let (number, letter) = kept.find(id)?;
+        letter.retrying = true;
+        let publication = letter.publication.clone();
+        if !kept.echoes.contains(&number) {
+            kept.echoes.push(number);
+        }
         Ok(Retry { letters: self.clone(), number, comes_back: false, publication })
     }
 
@@ -124,8 +135,8 @@ impl Letters {
     /// When that can't be done.
     pub(crate) fn remove(&self, id: &str) -> Result<(), NoLetter> {
         let mut kept = self.lock();
-        let at = kept.find(id)?;
-        kept.remove(at);
+        let (number, _) = kept.find(id)?;
+        kept.remove(number);
         kept.counts.removed += 1;
         Ok(())
     }
@@ -158,11 +169,10 @@ impl Retry {
         self.comes_back = true;
     }
 
-    /// It went out: the letter is gone.
+    /// It went out: the letter is gone, unless a shard has sent it back by now because it did not reach everybody.
     pub(crate) fn went_out(self) {
         let mut kept = self.letters.lock();
-        if let Some(at) = kept.place(self.number) {
-            kept.remove(at);
+        if kept.echoes.contains(&self.number) && kept.remove(self.number) {
             kept.counts.retried += 1;
         }
     }
@@ -171,12 +181,13 @@ impl Retry {
 impl Drop for Retry {
     fn drop(&mut self) {
         let mut kept = self.letters.lock();
-        if let Some(at) = kept.place(self.number) {
-            let letter = &mut kept.letters[at];
+        if let Some(letter) = kept.letters.get_mut(&self.number) {
             letter.retrying = false;
-            letter.echo_due &= self.comes_back;
             letter.retries += 1;
             kept.counts.failed_again += 1;
+            if !self.comes_back {
+                kept.expect_nothing_of(self.number);
+            }
         }
     }
 }
@@ -185,53 +196,68 @@ impl Kept {
     fn take(&mut self, letter: DeadLetter, now: SystemTime) {
         let DeadLetter { publication, reason } = letter;
         self.counts.came[reason as usize] += 1;
-        let again = |kept: &&mut Letter| kept.echo_due && is_same(&kept.publication, &publication);
-        if let Some(kept) = self.letters.iter_mut().find(again) {
-            (kept.reason, kept.at, kept.echo_due) = (reason, now, false);
+        let letters = &mut self.letters;
+        let again =
+            |number: &u64| letters.get(number).is_some_and(|kept| is_again(&kept.publication, &publication));
+        if let Some(at) = self.echoes.iter().position(again) {
+            if let Some(kept) = letters.get_mut(&self.echoes.remove(at)) {
+                // What has got its place in its stream has no key any more.
+                (kept.reason, kept.at, kept.publication.dedupe) = (reason, now, publication.dedupe);
+            }
             return;
         }
         self.last += 1;
-        let letter = Letter {
-            number: self.last,
-            at: now,
-            publication,
-            reason,
-            retries: 0,
-            retrying: false,
-            echo_due: false,
-        };
-        self.bytes += bytes(&letter.publication);
-        self.letters.push_back(letter);
+        let bytes = bytes(&publication);
+        self.bytes += bytes;
+        if matches!(publication.by, Publisher::User(_)) {
+            self.of_clients.insert(self.last);
+            self.clients_bytes += bytes;
+        }
+        let letter = Letter { at: now, publication, reason, retries: 0, retrying: false, bytes };
+        letters.insert(self.last, letter);
         while self.letters.len() > self.letters_max || self.bytes > self.bytes_max {
-            self.remove(0);
+            let Some(number) = self.first_to_go() else { break };
+            self.remove(number);
             self.counts.pushed_out += 1;
         }
+    }
+
+    fn first_to_go(&self) -> Option<u64> {
+        let clients = self.of_clients.len() > self.letters_max / 2 || self.clients_bytes > self.bytes_max / 2;
+        if clients { self.of_clients.first().copied() } else { self.letters.keys().next().copied() }
     }
 
     fn id(&self, number: u64) -> String {
         format!("dl_{:08x}_{number}", self.mark)
     }
 
-    fn place(&self, number: u64) -> Option<usize> {
-        self.letters.binary_search_by_key(&number, |letter| letter.number).ok()
-    }
-
-    fn find(&self, id: &str) -> Result<usize, NoLetter> {
+    fn find(&mut self, id: &str) -> Result<(u64, &mut Letter), NoLetter> {
         let number = id.rsplit('_').next().and_then(|number| number.parse().ok());
         let number = number.filter(|&number| self.id(number) == id).ok_or(NoLetter::Unknown)?;
-        let at = self.place(number).ok_or(NoLetter::Unknown)?;
-        if self.letters[at].retrying { Err(NoLetter::Busy) } else { Ok(at) }
+        let letter = self.letters.get_mut(&number).ok_or(NoLetter::Unknown)?;
+        if letter.retrying { Err(NoLetter::Busy) } else { Ok((number, letter)) }
     }
 
-    fn remove(&mut self, at: usize) {
-        if let Some(letter) = self.letters.remove(at) {
-            self.bytes -= bytes(&letter.publication);
+    /// Forgets a letter; whether it was there.
+    fn remove(&mut self, number: u64) -> bool {
+        let Some(letter) = self.letters.remove(&number) else { return false };
+        self.bytes -= letter.bytes;
+        if self.of_clients.remove(&number) {
+            self.clients_bytes -= letter.bytes;
         }
+        self.expect_nothing_of(number);
+        true
+    }
+
+    fn expect_nothing_of(&mut self, number: u64) {
+        self.echoes.retain(|expected| *expected != number);
     }
 }
 
-fn is_same(a: &Publication, b: &Publication) -> bool {
-    a.channel == b.channel && a.data == b.data && a.dedupe == b.dedupe && a.session == b.session
+/// Whether what came is what is kept, tried again.
+fn is_again(kept: &Publication, came: &Publication) -> bool {
+    let same_key = came.dedupe.is_none() || kept.dedupe == came.dedupe;
+    kept.channel == came.channel && kept.data == came.data && kept.session == came.session && same_key
 }
 
 fn bytes(publication: &Publication) -> usize {
@@ -241,8 +267,6 @@ fn bytes(publication: &Publication) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use shards::core::channel::Publisher;
-
     use super::*;
 
     fn letter(data: &str, reason: Undeliverable) -> DeadLetter {
@@ -304,6 +328,51 @@ mod tests {
         let counts = letters.counts();
         assert_eq!((counts.kept, counts.retried, counts.failed_again), (2, 1, 3));
         assert!(counts.bytes > 0);
+    }
+
+    #[test]
+    fn clients_push_out_what_clients_published() {
+        let letters = Letters::new(4, 100_000);
+        let take = |by: Publisher, data: &str| {
+            let letter = letter(data, Undeliverable::RateLimited);
+            letters.take(DeadLetter { publication: Publication { by, ..letter.publication }, ..letter });
+        };
+        take(Publisher::Admin, "mine");
+        take(Publisher::Server, "too");
+        for n in 0..100 {
+            take(Publisher::User(None), &n.to_string());
+        }
+        assert_eq!(listed(&letters), ["99", "98", "too", "mine"]);
+        take(Publisher::Admin, "another");
+        assert_eq!(listed(&letters), ["another", "99", "98", "too"], "half is theirs");
+        take(Publisher::User(None), &"x".repeat(60_000));
+        take(Publisher::User(None), &"y".repeat(60_000));
+        let list = listed(&letters);
+        assert_eq!((list.len(), &*list[1], &list[0][..1]), (3, "another", "y"));
+        for (id, _) in letters.list(None, 10).0 {
+            assert_eq!(letters.remove(&id), Ok(()));
+        }
+        let kept = letters.lock();
+        assert_eq!((kept.bytes, kept.clients_bytes, kept.of_clients.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_letter_that_went_out_to_some_stays() {
+        let letters = Letters::new(10, 100_000);
+        let mut keyed = letter("1", Undeliverable::RateLimited);
+        keyed.publication.dedupe = Some("k".into());
+        letters.take(keyed);
+        let (id, _) = letters.list(None, 1).0.remove(0);
+        let retry = letters.begin_retry(&id).expect("it is there");
+        letters.take(letter("1", Undeliverable::Overloaded));
+        retry.went_out();
+        let (list, _) = letters.list(None, 10);
+        let [(_, kept)] = &list[..] else { panic!("{list:?}") };
+        assert_eq!((kept.reason, kept.retries, kept.retrying), (Undeliverable::Overloaded, 1, false));
+        assert_eq!(kept.publication.dedupe, None, "it may be published again");
+        letters.begin_retry(&id).expect("it is there").went_out();
+        let counts = letters.counts();
+        assert_eq!((counts.kept, counts.bytes, counts.retried, counts.failed_again), (0, 0, 1, 1));
     }
 
     #[test]

@@ -121,6 +121,12 @@ impl Publishing {
         }
     }
 
+    /// What is answered to a publication whose batch has taken all the time that it may: it is not published.
+    pub(crate) fn not_begun(&self) -> Arc<Given> {
+        self.count(Undeliverable::Overloaded.name());
+        Arc::new(answer::not_begun())
+    }
+
     /// Notes a request that was no publication.
     pub(crate) fn count_invalid(&self) {
         self.count(answer::INVALID);
@@ -141,10 +147,12 @@ impl Publishing {
         outcome: Result<Reach, NotPublished>,
         to_be_heard: Option<Box<Publication>>,
     ) -> Result<Reach, NotPublished> {
-        let (Some(publication), Ok(reach)) = (to_be_heard, &outcome) else { return outcome };
+        let (Some(mut publication), Ok(reach)) = (to_be_heard, &outcome) else { return outcome };
         if reach.silent > 0 || reach.published.duplicate || reach.published.subscribers > 0 {
             return outcome;
         }
+        // Its owner knows the key by now, and would not publish it again.
+        publication.dedupe = None;
         let reason = Undeliverable::NoSubscriber;
         self.letters.take(DeadLetter { publication: *publication, reason });
         Err(NotPublished::Undeliverable(reason))

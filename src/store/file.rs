@@ -4,6 +4,7 @@
 //! A write is one transaction, which is durable when it returns and as a whole or not at all, whatever becomes of the process
 //! or the host. When the disk fails redb refuses further writes until it is opened anew, which is what mending does.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -37,6 +38,8 @@ pub(super) struct FileStore {
     open: Option<Open>,
     /// Whether the process before this one ended in good order.
     clean: bool,
+    /// Rooms of which it has not all there was even then.
+    unclean: HashSet<String>,
     key: [u8; 32],
 }
 
@@ -54,8 +57,8 @@ impl FileStore {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let open = Open::new(path).map_err(|error| refusal(path, &error))?;
-        let mut store =
-            Self { path: path.to_owned(), open: Some(open), clean: false, key: super::random_key() };
+        let (key, unclean) = (super::random_key(), HashSet::new());
+        let mut store = Self { path: path.to_owned(), open: Some(open), clean: false, unclean, key };
         store.clean = store.begin().map_err(|Broken(cause)| {
             format!("store.path = {shown} can't be used: {cause}; see to the disk and to who may write there, or choose another file")
         })?;
@@ -65,7 +68,7 @@ impl FileStore {
     /// Makes what is missing, and says whether the process before ended in good order. From here on this one has not.
     fn begin(&mut self) -> Result<bool, Broken> {
         let key = self.key;
-        let (clean, key) = self.write(|transaction| {
+        let (clean, unclean, key) = self.write(|transaction| {
             let mut own = transaction.open_table(OWN)?;
             let kept = |own: &Table<'_, &'static str, &'static [u8]>,
                         name|
@@ -88,10 +91,13 @@ impl FileStore {
                 }
             };
             let clean = own.remove("clean")?.is_some();
+            let unclean = own.remove("unclean")?.map(|names| names.value().to_vec()).unwrap_or_default();
             transaction.open_table(ROOMS)?;
             transaction.open_table(EVENTS)?;
-            Ok((clean, key))
+            Ok((clean, unclean, key))
         })?;
+        let unclean = String::from_utf8_lossy(&unclean).into_owned();
+        self.unclean = unclean.lines().map(ToOwned::to_owned).collect();
         self.key = key;
         Ok(clean)
     }
@@ -107,6 +113,11 @@ impl FileStore {
         })
     }
 
+    /// Whether the process before this one left all there was of a room.
+    fn is_whole(&self, name: &str) -> bool {
+        self.clean && !self.unclean.contains(name)
+    }
+
     /// The open file, if it still is what lies under its name: otherwise what is written would be lost without an error.
     fn there(&self) -> Result<&Open, Broken> {
         let open = self.open.as_ref().ok_or_else(|| Broken("the file is not open".to_owned()))?;
@@ -119,7 +130,7 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
         self.key
     }
 
@@ -136,7 +147,7 @@ impl Store for FileStore {
     }
 
     fn recall(&mut self, sessions: &[SessionId]) -> Result<Vec<Option<Found>>, Broken> {
-        let (database, clean) = (&self.there()?.database, self.clean);
+        let database = &self.there()?.database;
         guarded(|| {
             let transaction = database.begin_read()?;
             let rooms = transaction.open_table(ROOMS)?;
@@ -150,7 +161,10 @@ impl Store for FileStore {
                 }
                 let portions = portions.iter().map(|(last, bytes)| (*last, bytes.value()));
                 Ok(Some(match form::read(session.clone(), head.value(), portions) {
-                    Ok(memory) => Found::Room(Remembered { memory: Box::new(memory), whole: clean }),
+                    Ok(memory) => Found::Room(Remembered {
+                        memory: Box::new(memory),
+                        whole: self.is_whole(session.as_str()),
+                    }),
                     Err(form::Unreadable) => Found::Unreadable,
                 }))
             };
@@ -196,9 +210,20 @@ impl Store for FileStore {
         Ok(if same { Mended::Whole } else { Mended::Empty })
     }
 
-    fn end(&mut self, _living: &Living) -> Result<(), Broken> {
+    fn end(&mut self, sound: &Living) -> Result<(), Broken> {
         self.write(|transaction| {
-            transaction.open_table(OWN)?.insert("clean", &b"yes"[..])?;
+            let mut unclean = String::new();
+            for room in transaction.open_table(ROOMS)?.iter()? {
+                let name = room?.0.value().to_owned();
+                let is_sound = SessionId::parse(&name).is_ok_and(|session| sound.contains_key(&session));
+                if !is_sound && !self.is_whole(&name) {
+                    unclean.push_str(&name);
+                    unclean.push('\n');
+                }
+            }
+            let mut own = transaction.open_table(OWN)?;
+            own.insert("clean", &b"yes"[..])?;
+            own.insert("unclean", unclean.as_bytes())?;
             Ok(())
         })
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shards::core::engine::{Audience, EngineKind};
 use shards::core::event::{AudioFormat, Class, Modality, ServerVad, SessionSettings};
-use shards::core::memory::{KeptEvent, Memory};
+use shards::core::memory::{Earlier, KeptEvent, Memory};
 use shards::core::{MemberNumber, SessionId};
 
 /// What this release writes, and all that it reads.
@@ -24,7 +24,7 @@ pub(super) struct Unreadable;
 struct Head {
     format: u32,
     epoch: u64,
-    earlier: Vec<(u64, u64)>,
+    earlier: Vec<(u64, u64, u16)>,
     seq: u64,
     last_member: u16,
     last_id: u64,
@@ -70,7 +70,7 @@ pub(super) fn head(memory: &Memory) -> String {
     let head = Head {
         format: FORMAT,
         epoch: memory.epoch,
-        earlier: memory.earlier.clone(),
+        earlier: memory.earlier.iter().map(|of| (of.epoch, of.seq, of.members)).collect(),
         seq: memory.seq,
         last_member: memory.last_member,
         last_id: memory.last_id,
@@ -129,7 +129,11 @@ fn room(session: SessionId, head: &[u8]) -> Result<Memory, Unreadable> {
     Ok(Memory {
         session,
         epoch: head.epoch,
-        earlier: head.earlier,
+        earlier: head
+            .earlier
+            .into_iter()
+            .map(|(epoch, seq, members)| Earlier { epoch, seq, members })
+            .collect(),
         seq: head.seq,
         oldest: head.seq + 1,
         last_member: head.last_member,
@@ -211,7 +215,10 @@ pub(in crate::store) mod tests {
         Memory {
             session: SessionId::parse(session).expect("valid"),
             epoch,
-            earlier: vec![(3, 4), (u64::MAX, 17)],
+            earlier: vec![
+                Earlier { epoch: 3, seq: 4, members: 5 },
+                Earlier { epoch: u64::MAX, seq: 17, members: u16::MAX },
+            ],
             seq,
             oldest: *numbers.start(),
             last_member: 3,

@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shards::core::SessionId;
 use shards::core::memory::{Memory, Remembered};
+use shards::core::{Micros, SessionId};
 
-use super::ledger::{Change, follows};
-use super::{Broken, Desk, Found, Living, Mended, Said, Store, Write};
+use super::ledger::{Change, Ledger, follows, is_whole};
+use super::{Broken, Desk, Found, Living, Mended, Said, Store, Write, span};
 use crate::backoff::Backoff;
 
 /// How often it is looked whether the store is what it was.
-const CHECK: Duration = Duration::from_secs(1);
+const CHECK: Micros = Micros::from_s(1);
 /// Rooms nobody has come back to that are dropped at once.
 const DROPPED_AT_ONCE: usize = 1_024;
 
@@ -24,12 +24,14 @@ pub(super) struct Keeper {
     desk: Arc<Desk>,
     shards: usize,
     living: Living,
+    /// Those that came from a process that was killed, and that nobody has told of since: what they told last is not here.
+    unsound: HashSet<SessionId>,
     /// Rooms of earlier processes.
     leftovers: HashSet<SessionId>,
     /// When those go that nobody has come back to.
-    drop_at: Instant,
-    check_at: Instant,
-    retry_at: Instant,
+    drop_at: Micros,
+    check_at: Micros,
+    retry_at: Micros,
     backoff: Backoff,
 }
 
@@ -42,15 +44,16 @@ impl Keeper {
         linger: Duration,
         broken: Option<Broken>,
     ) -> Self {
-        let now = Instant::now();
+        let now = desk.now();
         let found = broken.map_or_else(|| store.leftovers(), Err);
         let mut keeper = Self {
             store,
             desk,
             shards,
             living: Living::new(),
+            unsound: HashSet::new(),
             leftovers: HashSet::new(),
-            drop_at: now + linger,
+            drop_at: now + span(linger),
             check_at: now + CHECK,
             retry_at: now,
             backoff: Backoff::default(),
@@ -91,50 +94,75 @@ impl Keeper {
     fn wait(&self) -> bool {
         let mut ledger = self.desk.lock();
         loop {
-            let now = Instant::now();
             if ledger.ends() {
                 return true;
             }
-            let due = if ledger.is_broken() { Some(self.retry_at) } else { ledger.due(now) };
-            let leftovers = (!ledger.is_broken() && !self.leftovers.is_empty()).then_some(self.drop_at);
-            let next = [due, leftovers, Some(self.check_at)].into_iter().flatten().min().unwrap_or(now);
-            if ledger.is_asked() || next <= now {
+            let now = self.desk.now();
+            let left = self.next(&ledger, now).since(now);
+            if left == Micros(0) {
                 return false;
             }
-            let woken = self.desk.bell.wait_timeout(ledger, next - now);
+            let woken = self.desk.bell.wait_timeout(ledger, Duration::from_micros(left.0));
             ledger = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn turn(&mut self) {
-        let now = Instant::now();
-        let (broken, due) = {
-            let ledger = self.desk.lock();
-            (ledger.is_broken(), ledger.due(now))
-        };
-        if broken && now >= self.retry_at {
-            self.mend();
-        } else if !broken && due.is_some_and(|due| due <= now) {
-            self.write();
+    /// When there is something to do.
+    pub(super) fn next(&self, ledger: &Ledger, now: Micros) -> Micros {
+        if ledger.is_asked() {
+            return now;
         }
+        let due = if ledger.is_broken() { Some(self.retry_at) } else { ledger.due(now) };
+        let leftovers = (!ledger.is_broken() && !self.leftovers.is_empty()).then_some(self.drop_at);
+        due.into_iter().chain(leftovers).fold(self.check_at, Micros::min)
+    }
+
+    /// Between any two things that take their time it is looked whether a write is due.
+    pub(super) fn turn(&mut self) {
+        if self.desk.lock().is_broken() && self.desk.now() >= self.retry_at {
+            self.mend();
+        }
+        self.write_if_due();
         self.answer();
+        self.write_if_due();
+        let now = self.desk.now();
         if now >= self.check_at {
             self.check_at = now + CHECK;
             self.check();
-        }
-        if now >= self.drop_at {
+        } else if now >= self.drop_at {
             self.drop_leftovers();
         }
         self.ask_again();
+        if self.desk.lock().is_well_again() {
+            self.backoff.reset();
+            self.desk.counts.mended.add(1);
+            tracing::info!("the store works again: everything is written");
+        }
+    }
+
+    fn write_if_due(&mut self) {
+        let (now, ledger) = (self.desk.now(), self.desk.lock());
+        let is_due = !ledger.is_broken() && ledger.due(now).is_some_and(|due| due <= now);
+        drop(ledger);
+        if is_due {
+            self.write();
+        }
     }
 
     /// Writes everything that waits.
     fn write(&mut self) {
-        let changes = self.desk.lock().take_changes();
-        if changes.is_empty() {
-            return;
-        }
-        let began = Instant::now();
+        let changes = {
+            let (mut ledger, now) = (self.desk.lock(), self.desk.now());
+            let (changes, loose): (Vec<_>, Vec<_>) =
+                ledger.take_changes().into_iter().partition(|change| self.can_be_written(change));
+            loose.into_iter().for_each(|change| ledger.put_aside(now, change.session().clone()));
+            if changes.is_empty() {
+                ledger.wrote();
+                return;
+            }
+            changes
+        };
+        let began = self.desk.now();
         let writes: Vec<_> = changes.iter().map(|change| self.as_write(change)).collect();
         let committed = self.in_store(|store, _| store.commit(&writes));
         drop(writes);
@@ -145,13 +173,27 @@ impl Keeper {
             }
             return self.broke(&broken, changes);
         }
-        self.desk.counts.wrote(began.elapsed(), changes.len());
+        let (now, oldest) = (self.desk.now(), self.desk.lock().wrote());
+        let age = now.since(oldest.unwrap_or(began));
+        self.desk.counts.wrote(now.since(began), age, changes.len());
         for change in changes {
             self.leftovers.remove(change.session());
+            self.unsound.remove(change.session());
             match change {
-                Change::Room(memory) => self.written(*memory),
+                Change::Room(memory) => {
+                    let Memory { session, epoch, seq, .. } = *memory;
+                    self.living.insert(session, Some((epoch, seq)));
+                }
                 Change::Forget(session) => drop(self.living.remove(&session)),
             }
+        }
+    }
+
+    /// Whether the store has what this follows, if it has to follow anything.
+    fn can_be_written(&self, change: &Change) -> bool {
+        match change {
+            Change::Room(memory) => is_whole(memory) || self.appends(memory),
+            Change::Forget(_) => true,
         }
     }
 
@@ -165,15 +207,6 @@ impl Keeper {
     fn appends(&self, memory: &Memory) -> bool {
         let base = self.living.get(&memory.session).copied().flatten();
         base.is_some_and(|base| follows(memory, base))
-    }
-
-    fn written(&mut self, memory: Memory) {
-        let told = memory.seq + 1 - memory.events.len() as u64;
-        if memory.oldest < told && !self.appends(&memory) {
-            self.desk.lock().lacks(memory.session.clone());
-        }
-        let Memory { session, epoch, seq, .. } = memory;
-        self.living.insert(session, Some((epoch, seq)));
     }
 
     /// Answers everything that is asked.
@@ -224,7 +257,11 @@ impl Keeper {
     fn recalled(&mut self, Remembered { memory, whole }: Remembered) -> Remembered {
         self.leftovers.remove(&memory.session);
         let before = self.living.insert(memory.session.clone(), Some((memory.epoch, memory.seq)));
-        Remembered { memory, whole: whole && before.is_none() }
+        let whole = whole && before.is_none();
+        if !whole {
+            self.unsound.insert(memory.session.clone());
+        }
+        Remembered { memory, whole }
     }
 
     fn check(&mut self) {
@@ -247,7 +284,7 @@ impl Keeper {
         let mut ledger = self.desk.lock();
         for session in rooms {
             self.living.insert(session.clone(), None);
-            ledger.lacks(session);
+            ledger.lacks(self.desk.now(), session);
         }
     }
 
@@ -278,8 +315,8 @@ impl Keeper {
     fn broke(&mut self, Broken(cause): &Broken, unwritten: Vec<Change>) {
         self.desk.counts.failures.add(1);
         let mut ledger = self.desk.lock();
-        let already = ledger.is_broken();
-        ledger.broke(Instant::now(), unwritten);
+        let already = !ledger.is_well();
+        ledger.broke(self.desk.now(), unwritten);
         drop(ledger);
         if !already {
             tracing::error!(
@@ -287,7 +324,7 @@ impl Keeper {
                 "the store is broken: rooms live on in memory and would not survive a restart; it is tried to mend it"
             );
         }
-        self.retry_at = Instant::now() + self.backoff.next();
+        self.retry_at = self.desk.now() + span(self.backoff.next());
     }
 
     fn mend(&mut self) {
@@ -297,18 +334,11 @@ impl Keeper {
                 self.broke(&broken, Vec::new());
             }
             Ok(mended) => {
-                self.desk.lock().mended();
+                self.desk.lock().try_again();
                 if mended == Mended::Empty {
                     self.lack(self.living.keys().cloned().collect());
                 }
                 self.write();
-                let ledger = self.desk.lock();
-                if !ledger.is_broken() {
-                    self.backoff.reset();
-                    self.desk.counts.mended.add(1);
-                    let rooms = ledger.behind();
-                    tracing::info!(rooms, "the store works again: rooms that have changed are written whole");
-                }
             }
         }
     }
@@ -330,7 +360,8 @@ impl Keeper {
             );
             return;
         }
-        match self.in_store(|store, living| store.end(living)) {
+        self.living.retain(|session, _| !self.unsound.contains(session));
+        match self.in_store(|store, sound| store.end(sound)) {
             Ok(()) => tracing::info!(rooms = self.living.len(), "the store has everything"),
             Err(Broken(cause)) => tracing::warn!(cause, "the store could not be ended in good order"),
         }
@@ -341,7 +372,7 @@ impl Keeper {
         &mut self,
         what: impl FnOnce(&mut dyn Store, &Living) -> Result<T, Broken>,
     ) -> Result<T, Broken> {
-        self.desk.busy.store(self.desk.now_ms(), Ordering::Relaxed);
+        self.desk.busy.store(self.desk.now().0.max(1), Ordering::Relaxed);
         let done = what(&mut *self.store, &self.living);
         self.desk.busy.store(0, Ordering::Relaxed);
         done

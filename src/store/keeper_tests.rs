@@ -1,9 +1,14 @@
 //! The thread that keeps a store, over one that breaks when it is told to.
 
+#![expect(clippy::disallowed_methods, reason = "a test that waits has a clock")]
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Instant;
+
+use shards::core::memory::Remember;
 
 use super::form::tests::memory;
 use super::*;
@@ -16,7 +21,15 @@ struct World {
     /// What it had is gone when it works again.
     forgetful: bool,
     ended: bool,
+    /// The process before was killed.
+    unclean: bool,
+    /// Rooms that the next process may go on with as they are.
+    sound: Vec<String>,
     attempts: u64,
+    /// It opens and reads, and has no room for more.
+    full: bool,
+    /// What happens meanwhile, when something is written.
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 #[derive(Clone, Default)]
@@ -40,7 +53,7 @@ impl Fake {
 }
 
 impl Store for Fake {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
         [1; 32]
     }
 
@@ -52,13 +65,18 @@ impl Store for Fake {
         let world = self.used()?;
         let found = |session: &SessionId| {
             let memory = Box::new(world.rooms.get(session.as_str())?.clone());
-            Some(Found::Room(Remembered { memory, whole: true }))
+            Some(Found::Room(Remembered { memory, whole: !world.unclean }))
         };
         Ok(sessions.iter().map(found).collect())
     }
 
     fn commit(&mut self, writes: &[Write<'_>]) -> Result<(), Broken> {
+        let meanwhile = self.world().meanwhile.take();
+        meanwhile.into_iter().for_each(|happens| happens());
         let mut world = self.used()?;
+        if world.full {
+            return Err(Broken("no room".to_owned()));
+        }
         for write in writes {
             let name = write.session().to_string();
             let Write::Room { memory, appends } = write else {
@@ -85,8 +103,11 @@ impl Store for Fake {
         Ok(if world.forgetful { Mended::Empty } else { Mended::Whole })
     }
 
-    fn end(&mut self, _living: &Living) -> Result<(), Broken> {
-        self.used()?.ended = true;
+    fn end(&mut self, sound: &Living) -> Result<(), Broken> {
+        let mut world = self.used()?;
+        world.ended = true;
+        world.sound = sound.keys().map(ToString::to_string).collect();
+        world.sound.sort();
         Ok(())
     }
 }
@@ -114,7 +135,8 @@ impl Rig {
             queue_bytes_max: 1 << 20,
         };
         let (said, voice) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk::new(&config, said));
+        let clock = Clock::start();
+        let desk = Arc::new(Desk::new(&config, said, move || clock.now()));
         let keeper = Keeper::new(Box::new(fake.clone()), Arc::clone(&desk), 1, linger, None);
         std::thread::spawn(move || keeper.run());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -122,7 +144,11 @@ impl Rig {
     }
 
     fn tell(&self, name: &str, numbers: RangeInclusive<u64>) {
-        self.stores.remember(vec![Remember::Room(Box::new(memory(name, 1, numbers)))]);
+        self.remember(Remember::Room(Box::new(memory(name, 1, numbers))));
+    }
+
+    fn remember(&self, told: Remember) {
+        self.stores.remember(Remembers { since: self.stores.0.now(), all: vec![told] });
     }
 
     fn hear(&mut self) -> Said {
@@ -170,7 +196,7 @@ fn what_is_told_is_written_and_goes_on_where_it_was() {
     let room = rig.recall("a").expect("it can say").expect("a room");
     assert!(!room.whole, "this process has told of it: more may be missing");
     assert_eq!(rig.recall("b"), Ok(None));
-    rig.stores.remember(vec![Remember::Forget(session("a"))]);
+    rig.remember(Remember::Forget(session("a")));
     assert_eq!(rig.recall("a"), Ok(None), "what is asked comes behind what was told");
     rig.end();
     assert!(!rig.fake.world().ended, "the shard has not said that it was all");
@@ -190,7 +216,7 @@ fn a_store_that_breaks_is_mended_and_told_what_it_lacks() {
         rig.until("that is noticed", Rig::is_broken);
         assert_eq!(rig.recall("quiet"), Err(StoreFailed), "nobody waits for it");
         rig.tell("new", 1..=1);
-        rig.stores.remember(vec![Remember::Forget(session("over"))]);
+        rig.remember(Remember::Forget(session("over")));
         rig.fake.world().broken = false;
         let mut lacking = if forgetful { vec!["busy", "new", "quiet"] } else { vec!["busy", "new"] };
         while !lacking.is_empty() {
@@ -205,9 +231,54 @@ fn a_store_that_breaks_is_mended_and_told_what_it_lacks() {
         assert_eq!(rig.fake.has("over"), None);
         let quiet = if forgetful { 1..=6 } else { 1..=3 };
         rig.until("quiet rooms are there", |rig| rig.fake.has("quiet") == Some(quiet.clone()));
-        rig.stores.remember(vec![Remember::Complete(ShardId(0))]);
+        rig.remember(Remember::Complete(ShardId(0)));
         rig.end();
         assert!(rig.fake.world().ended, "everything was told");
+    }
+}
+
+#[test]
+fn a_store_that_opens_and_does_not_write_stays_broken_until_it_has_written_everything() {
+    let mut rig = Rig::start(Fake::default(), LONG);
+    let degraded = |rig: &Rig| !rig.stores.0.lock().is_well();
+    rig.fake.world().full = true;
+    rig.tell("a", 1..=3);
+    rig.tell("b", 1..=3);
+    rig.until("that is noticed", degraded);
+    let tell_again = |rig: &mut Rig| {
+        let Said::Again(session) = rig.hear() else { panic!("nothing was asked") };
+        assert!(degraded(rig), "it has not written anything");
+        rig.tell(session.as_str(), 1..=3);
+    };
+    for _ in 0..5 {
+        tell_again(&mut rig);
+    }
+    rig.fake.world().full = false;
+    while rig.fake.world().rooms.len() < 2 {
+        tell_again(&mut rig);
+        rig.until("it is written or asked for again", |rig| {
+            let ledger = rig.stores.0.lock();
+            ledger.waiting() == (0, 0) || ledger.behind() > 0
+        });
+    }
+    rig.until("it is well", |rig| !degraded(rig));
+}
+
+#[test]
+fn a_room_that_ends_while_something_is_written_does_not_come_back() {
+    let mut rig = Rig::start(Fake::default(), LONG);
+    rig.tell("a", 1..=3);
+    rig.until("it is written", |rig| rig.fake.has("a").is_some());
+    let stores = rig.stores.clone();
+    rig.fake.world().meanwhile = Some(Box::new(move || {
+        let since = stores.0.now();
+        stores.remember(Remembers { since, all: vec![Remember::Forget(session("a"))] });
+        stores.recall(Recall { shard: ShardId(0), session: session("a") });
+    }));
+    rig.tell("other", 1..=1);
+    match rig.hear() {
+        Said::Recalled(_, recalled) => assert_eq!(recalled.memory, Ok(None)),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -217,10 +288,28 @@ fn a_store_that_lacks_something_is_not_ended_as_if_it_had_everything() {
     rig.fake.world().broken = true;
     rig.tell("a", 1..=3);
     rig.until("that is noticed", Rig::is_broken);
-    rig.stores.remember(vec![Remember::Complete(ShardId(0))]);
+    rig.remember(Remember::Complete(ShardId(0)));
     rig.end();
     assert!(!rig.fake.world().ended);
     assert!(rig.stores.0.is_gone());
+}
+
+#[test]
+fn a_room_of_a_killed_process_is_whole_again_only_when_it_was_told() {
+    let fake = Fake::default();
+    fake.world().unclean = true;
+    for name in ["asked", "told"] {
+        fake.world().rooms.insert(name.to_owned(), memory(name, 1, 1..=3));
+    }
+    let mut rig = Rig::start(fake, LONG);
+    for name in ["asked", "told"] {
+        assert!(rig.recall(name).expect("it can say").is_some_and(|room| !room.whole));
+    }
+    rig.tell("told", 4..=4);
+    rig.remember(Remember::Complete(ShardId(0)));
+    rig.end();
+    assert!(rig.fake.world().ended);
+    assert_eq!(rig.fake.world().sound, ["told"]);
 }
 
 #[test]

@@ -2,10 +2,9 @@
 //! the store is behind with. A state machine: it knows neither thread nor store.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
 
 use shards::core::memory::{Memory, Recall, Remember};
-use shards::core::{SessionId, ShardId};
+use shards::core::{Micros, SessionId, ShardId};
 
 use super::form::weight;
 
@@ -26,20 +25,45 @@ pub(super) enum Change {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    commit: Duration,
+    /// How long a shard may gather before it tells.
+    lag: Micros,
+    commit: Micros,
     bytes_max: usize,
     rooms: HashMap<SessionId, Change>,
     bytes: usize,
-    /// When the oldest change came.
-    since: Option<Instant>,
+    /// When what waits is to be written.
+    due: Option<Micros>,
+    /// When the oldest change was made of those that wait.
+    oldest: Option<Micros>,
+    /// Of those that are being written.
+    writing: Option<Micros>,
     recalls: Vec<Recall>,
-    /// Rooms of which the store lacks something that was told: they have to be told whole.
-    behind: HashSet<SessionId>,
-    /// Nothing can be written.
-    broken: bool,
+    /// Rooms of which the store lacks something that was told, and since when: they have to be told whole.
+    behind: HashMap<SessionId, Micros>,
+    /// Those of them that shards have been asked for and have not told yet.
+    asked: HashMap<SessionId, Micros>,
+    health: Health,
     /// Shards that have left, and have told everything.
     complete: HashSet<ShardId>,
     ending: bool,
+}
+
+/// What is known of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// It writes.
+    Well,
+    /// Nothing can be written.
+    Broken,
+    /// It can be reached again. Whether it writes, only writing shows: all that it lacks has to be told, and then written.
+    Trying(Trial),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    Telling,
+    Writing,
+    Written,
 }
 
 /// What the ledger made of what it was told.
@@ -53,31 +77,40 @@ pub(super) enum Taken {
 }
 
 impl Ledger {
-    pub(super) fn new(commit: Duration, bytes_max: usize) -> Self {
+    pub(super) fn new(lag: Micros, commit: Micros, bytes_max: usize) -> Self {
         Self {
+            lag,
             commit,
             bytes_max,
             rooms: HashMap::new(),
             bytes: 0,
-            since: None,
+            due: None,
+            oldest: None,
+            writing: None,
             recalls: Vec::new(),
-            behind: HashSet::new(),
-            broken: false,
+            behind: HashMap::new(),
+            asked: HashMap::new(),
+            health: Health::Well,
             complete: HashSet::new(),
             ending: false,
         }
     }
 
-    /// Takes what a shard tells.
-    pub(super) fn remember(&mut self, now: Instant, told: Remember) -> Taken {
+    /// Takes what a shard tells of changes that were made since this moment.
+    pub(super) fn remember(&mut self, now: Micros, since: Micros, told: Remember) -> Taken {
         match told {
-            Remember::Room(memory) => self.remember_room(now, memory),
+            Remember::Room(memory) => self.remember_room(now, since, memory),
             Remember::Forget(session) => {
                 self.behind.remove(&session);
+                self.asked.remove(&session);
                 if self.rooms.len() >= FORGOTTEN_MAX && !self.rooms.contains_key(&session) {
                     return Taken::Dropped;
                 }
-                self.put(now, Change::Forget(session));
+                self.put(now, since, Change::Forget(session));
+                Taken::Waits
+            }
+            Remember::Nothing(session) => {
+                self.asked.remove(&session);
                 Taken::Waits
             }
             Remember::Complete(shard) => {
@@ -87,12 +120,18 @@ impl Ledger {
         }
     }
 
-    fn remember_room(&mut self, now: Instant, mut memory: Box<Memory>) -> Taken {
-        if self.broken || self.bytes + weight(&memory) > self.bytes_max {
-            self.drop_room(&memory.session);
-            self.behind.insert(memory.session);
+    fn remember_room(&mut self, now: Micros, since: Micros, mut memory: Box<Memory>) -> Taken {
+        let asked = if is_whole(&memory) { self.asked.remove(&memory.session) } else { None };
+        let lacking = asked.map_or(since, |asked| asked.min(since));
+        // One room has to go, however large it is.
+        let full = self.bytes > 0 && self.bytes + weight(&memory) > self.bytes_max;
+        if self.is_broken() || full {
+            // What of it waits is not written either.
+            let lacking = if self.drop_room(&memory.session) { self.oldest_or(lacking) } else { lacking };
+            self.falls_behind(memory.session, lacking);
             return Taken::Dropped;
         }
+        self.note(now, since, lacking);
         if let Some(Change::Room(before)) = self.rooms.get_mut(&memory.session) {
             self.bytes -= weight(before);
             if follows(&memory, (before.epoch, before.seq)) {
@@ -106,22 +145,44 @@ impl Ledger {
             *before = memory;
             return Taken::Waits;
         }
-        self.put(now, Change::Room(memory));
+        self.put(now, since, Change::Room(memory));
         Taken::Waits
     }
 
-    fn put(&mut self, now: Instant, change: Change) {
+    fn put(&mut self, now: Micros, since: Micros, change: Change) {
         let session = change.session().clone();
         self.drop_room(&session);
         self.bytes += change.weight();
         self.rooms.insert(session, change);
-        self.since.get_or_insert(now);
+        self.note(now, since, since);
     }
 
-    fn drop_room(&mut self, session: &SessionId) {
-        if let Some(before) = self.rooms.remove(session) {
-            self.bytes -= before.weight();
-        }
+    /// Something waits that was told now, and of which the store has lacked something since that other moment.
+    fn note(&mut self, now: Micros, since: Micros, lacking: Micros) {
+        earlier(&mut self.oldest, lacking);
+        // What comes later than the lag allows does not wait for others.
+        earlier(&mut self.due, now.min(since + self.lag) + self.commit);
+    }
+
+    fn drop_room(&mut self, session: &SessionId) -> bool {
+        let before = self.rooms.remove(session);
+        self.bytes -= before.as_ref().map_or(0, Change::weight);
+        before.is_some()
+    }
+
+    fn falls_behind(&mut self, session: SessionId, since: Micros) {
+        let known = self.behind.entry(session).or_insert(since);
+        *known = since.min(*known);
+    }
+
+    fn oldest_or(&self, since: Micros) -> Micros {
+        self.oldest.map_or(since, |oldest| oldest.min(since))
+    }
+
+    /// When the oldest change was made that would be lost if the process died now, as far as it has been told, or before.
+    pub(super) fn unsaved_since(&self) -> Option<Micros> {
+        let lacking = self.behind.values().chain(self.asked.values()).copied();
+        lacking.chain(self.oldest).chain(self.writing).min()
     }
 
     /// Takes a question.
@@ -145,21 +206,43 @@ impl Ledger {
     }
 
     /// When what waits is to be written; at once, if somebody asks for it.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn due(&self, now: Micros) -> Option<Micros> {
         let asked = || self.recalls.iter().any(|recall| self.rooms.contains_key(&recall.session));
         let hurry = self.ending || self.bytes > self.bytes_max / 2 || asked();
-        self.since.map(|since| if hurry { now } else { since + self.commit })
+        self.due.map(|due| if hurry { now } else { due })
     }
 
     /// Everything that waits to be written.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
-        (self.since, self.bytes) = (None, 0);
+        if let Health::Trying(_) = self.health {
+            let trial = if self.behind() == 0 { Trial::Writing } else { Trial::Telling };
+            self.health = Health::Trying(trial);
+        }
+        (self.due, self.bytes) = (None, 0);
+        self.writing = self.oldest.take().filter(|_| !self.rooms.is_empty());
         std::mem::take(&mut self.rooms).into_values().collect()
     }
 
-    /// Everything that is asked.
+    /// This one of them can't be: the store lacks what it would follow. It has to be told whole, and until then the store keeps
+    /// what it has.
+    pub(super) fn put_aside(&mut self, now: Micros, session: SessionId) {
+        self.lacks(self.writing.unwrap_or(now), session);
+    }
+
+    /// They are written: when the oldest of them was made.
+    pub(super) fn wrote(&mut self) -> Option<Micros> {
+        if self.health == Health::Trying(Trial::Writing) {
+            self.health = Health::Trying(Trial::Written);
+        }
+        self.writing.take()
+    }
+
+    /// Everything that is asked and can be answered: what waits to be written of a room, such as that it has ended, is written
+    /// first.
     pub(super) fn take_recalls(&mut self) -> Vec<Recall> {
-        std::mem::take(&mut self.recalls)
+        let (broken, rooms) = (self.is_broken(), &self.rooms);
+        let can_be = |recall: &mut Recall| broken || !rooms.contains_key(&recall.session);
+        self.recalls.extract_if(.., can_be).collect()
     }
 
     /// Whether something is asked.
@@ -169,56 +252,80 @@ impl Ledger {
 
     /// These could not be written, nor can anything else. Ended rooms still have to be forgotten; of the others it is
     /// enough to know their names: they are told again, whole, when there is a store.
-    pub(super) fn broke(&mut self, now: Instant, unwritten: Vec<Change>) {
-        self.broken = true;
+    pub(super) fn broke(&mut self, now: Micros, unwritten: Vec<Change>) {
+        let writing = self.wrote().unwrap_or(now);
+        let since = self.oldest_or(writing);
         let waiting = self.take_changes();
+        (self.writing, self.health) = (None, Health::Broken);
         // What came later counts.
         for change in unwritten.into_iter().chain(waiting) {
             match change {
                 Change::Room(memory) => {
                     self.drop_room(&memory.session);
-                    self.behind.insert(memory.session);
+                    self.falls_behind(memory.session, since);
                 }
                 Change::Forget(session) => {
                     self.behind.remove(&session);
-                    self.put(now, Change::Forget(session));
+                    self.put(now, since, Change::Forget(session));
                 }
             }
         }
     }
 
-    /// Something can be written again.
-    pub(super) fn mended(&mut self) {
-        self.broken = false;
+    /// It can be reached again.
+    pub(super) fn try_again(&mut self) {
+        self.health = Health::Trying(Trial::Telling);
+    }
+
+    /// Whether it has just turned out that it writes.
+    pub(super) fn is_well_again(&mut self) -> bool {
+        let proven = match self.health {
+            Health::Trying(trial) => trial == Trial::Written || self.rooms.is_empty(),
+            Health::Well | Health::Broken => false,
+        };
+        let well = proven && self.behind() == 0;
+        if well {
+            self.health = Health::Well;
+        }
+        well
+    }
+
+    /// Whether it is known to write.
+    pub(super) fn is_well(&self) -> bool {
+        self.health == Health::Well
     }
 
     /// Whether nothing can be written.
     pub(super) fn is_broken(&self) -> bool {
-        self.broken
+        self.health == Health::Broken
     }
 
-    /// The store lacks something of this room.
-    pub(super) fn lacks(&mut self, session: SessionId) {
-        if !matches!(self.rooms.get(&session), Some(Change::Forget(_))) {
-            self.behind.insert(session);
+    /// The store lacks something of this room, since this moment.
+    pub(super) fn lacks(&mut self, since: Micros, session: SessionId) {
+        let forgotten = matches!(self.rooms.get(&session), Some(Change::Forget(_)));
+        if !forgotten && !self.asked.contains_key(&session) {
+            self.falls_behind(session, since);
         }
     }
 
     /// Some of the rooms that have to be told whole, if there is room for them.
     pub(super) fn ask_again(&mut self) -> Vec<SessionId> {
-        if self.broken || self.bytes > self.bytes_max / 2 {
+        if self.is_broken() || self.bytes > self.bytes_max / 2 {
             return Vec::new();
         }
-        let some: Vec<_> = self.behind.iter().take(AGAIN_AT_ONCE).cloned().collect();
-        some.iter().for_each(|session| {
-            self.behind.remove(session);
-        });
+        let some: Vec<_> = self.behind.keys().take(AGAIN_AT_ONCE).cloned().collect();
+        for session in &some {
+            if let Some(since) = self.behind.remove(session) {
+                let asked = self.asked.entry(session.clone()).or_insert(since);
+                *asked = since.min(*asked);
+            }
+        }
         some
     }
 
-    /// Rooms that the store is behind with.
+    /// Rooms that the store is behind with, those included that shards have been asked for.
     pub(super) fn behind(&self) -> usize {
-        self.behind.len()
+        self.behind.len() + self.asked.len()
     }
 
     /// Changes that wait, and their bytes.
@@ -244,112 +351,17 @@ impl Change {
     }
 }
 
-/// Whether the events told come right behind what is there, which ends with this number of this numbering.
-pub(super) fn follows(memory: &Memory, (epoch, seq): (u64, u64)) -> bool {
-    let same = memory.epoch == epoch || memory.earlier.contains(&(epoch, seq));
-    same && seq + memory.events.len() as u64 == memory.seq
+fn earlier(known: &mut Option<Micros>, moment: Micros) {
+    *known = Some(known.map_or(moment, |known| known.min(moment)));
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::form::tests::memory;
-    use super::*;
+/// Whether these are all events that the room remembers.
+pub(super) fn is_whole(memory: &Memory) -> bool {
+    memory.oldest + memory.events.len() as u64 == memory.seq + 1
+}
 
-    const COMMIT: Duration = Duration::from_millis(100);
-
-    fn room(session: &str, numbers: std::ops::RangeInclusive<u64>) -> Remember {
-        Remember::Room(Box::new(memory(session, 1, numbers)))
-    }
-
-    fn session(name: &str) -> SessionId {
-        SessionId::parse(name).expect("valid")
-    }
-
-    fn forget(name: &str) -> Remember {
-        Remember::Forget(session(name))
-    }
-
-    fn only(ledger: &mut Ledger) -> Box<Memory> {
-        match ledger.take_changes().pop() {
-            Some(Change::Room(memory)) => memory,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_is_told_of_a_room_grows_together_while_it_waits_and_keeps_to_what_the_room_keeps() {
-        let (mut ledger, now) = (Ledger::new(COMMIT, 1 << 20), Instant::now());
-        assert_eq!(ledger.remember(now, room("a", 1..=3)), Taken::Waits);
-        let mut second = memory("a", 1, 4..=5);
-        second.oldest = 1;
-        assert_eq!(ledger.remember(now + COMMIT, Remember::Room(Box::new(second))), Taken::Waits);
-        assert_eq!(ledger.due(now), Some(now + COMMIT), "counted from the first");
-        let mut third = memory("a", 1, 6..=6);
-        third.oldest = 3;
-        assert_eq!(ledger.remember(now, Remember::Room(Box::new(third))), Taken::Waits);
-        let whole = only(&mut ledger);
-        assert_eq!((whole.events.len(), whole.seq, whole.oldest), (4, 6, 3));
-        assert_eq!(ledger.waiting(), (0, 0));
-        assert_eq!(ledger.due(now), None);
-    }
-
-    #[test]
-    fn what_does_not_follow_takes_the_place_of_what_waits() {
-        let (mut ledger, now) = (Ledger::new(COMMIT, 1 << 20), Instant::now());
-        for numbers in [1..=3, 5..=6] {
-            assert_eq!(ledger.remember(now, room("a", numbers)), Taken::Waits);
-        }
-        assert_eq!(only(&mut ledger).events.len(), 2);
-        assert_eq!(ledger.remember(now, room("a", 1..=3)), Taken::Waits);
-        assert_eq!(ledger.remember(now, forget("a")), Taken::Waits);
-        assert_eq!(ledger.take_changes(), [Change::Forget(session("a"))]);
-    }
-
-    #[test]
-    fn what_is_too_much_is_asked_for_again_when_there_is_room() {
-        let bytes_max = weight(&memory("a", 1, 1..=3)) * 5 / 2;
-        let (mut ledger, now) = (Ledger::new(COMMIT, bytes_max), Instant::now());
-        let taken: Vec<_> = ["a", "b", "c"].map(|name| ledger.remember(now, room(name, 1..=3))).into();
-        assert_eq!(taken, [Taken::Waits, Taken::Waits, Taken::Dropped]);
-        assert_eq!(ledger.due(now), Some(now), "it is time to write");
-        assert_eq!((ledger.behind(), ledger.ask_again()), (1, Vec::new()));
-        assert_eq!(ledger.take_changes().len(), 2);
-        assert_eq!(ledger.ask_again(), [session("c")]);
-        assert_eq!(ledger.behind(), 0);
-    }
-
-    #[test]
-    fn a_store_that_breaks_leaves_names_and_what_is_to_be_forgotten() {
-        let (mut ledger, now) = (Ledger::new(COMMIT, 1 << 20), Instant::now());
-        let unwritten = vec![Change::Room(Box::new(memory("a", 1, 1..=3))), Change::Forget(session("b"))];
-        for told in [room("c", 1..=1), room("b", 1..=1), forget("a")] {
-            assert_eq!(ledger.remember(now, told), Taken::Waits);
-        }
-        ledger.broke(now, unwritten);
-        assert_eq!(ledger.remember(now, room("d", 1..=1)), Taken::Dropped);
-        assert_eq!(ledger.remember(now, forget("d")), Taken::Waits);
-        assert_eq!(ledger.ask_again(), [], "there is nowhere to write it");
-        ledger.mended();
-        let mut again = ledger.ask_again();
-        again.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        assert_eq!(again, [session("b"), session("c")]);
-        let mut forgotten: Vec<_> =
-            ledger.take_changes().iter().map(|change| change.session().to_string()).collect();
-        forgotten.sort();
-        assert_eq!(forgotten, ["a", "d"]);
-    }
-
-    #[test]
-    fn a_question_about_what_waits_hurries_the_writing() {
-        let (mut ledger, now) = (Ledger::new(COMMIT, 1 << 20), Instant::now());
-        let ask = |name: &str| Recall { shard: ShardId(0), session: session(name) };
-        assert_eq!(ledger.remember(now, room("a", 1..=1)), Taken::Waits);
-        ledger.recall(ask("b"));
-        assert_eq!(ledger.due(now), Some(now + COMMIT));
-        ledger.recall(ask("a"));
-        assert_eq!(ledger.due(now), Some(now));
-        assert_eq!(ledger.take_recalls().len(), 2);
-        assert_eq!(ledger.remember(now, Remember::Complete(ShardId(1))), Taken::Waits);
-        assert_eq!((ledger.complete(), ledger.ends()), (1, false));
-    }
+/// Whether the events told come right behind what is there, which ends with this number of this numbering.
+pub(super) fn follows(memory: &Memory, (epoch, seq): (u64, u64)) -> bool {
+    let same = memory.epoch == epoch || memory.goes_on_from(epoch, seq);
+    same && seq + memory.events.len() as u64 == memory.seq
 }

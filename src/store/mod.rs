@@ -2,13 +2,12 @@
 //!
 //! Shards tell what has changed and ask for rooms that come back, through the mesh, and never wait. Here what they tell goes
 //! into a [`ledger`], and a thread of the store's own ([`keeper`]) takes everything that waits and writes it at once. So what a
-//! crash can lose is bounded: `store.lag_ms`, in which a shard gathers, `store.commit_ms`, in which the ledger does, and the time
-//! that one write takes.
+//! crash can lose is bounded: `store.lag_ms`, in which a shard gathers, `store.commit_ms`, in which the ledger does, or the write
+//! before if that takes longer, and the time of the write itself. Every change has its moment by the node's clock until it is saved:
+//! how old the oldest is that is not can be asked at any time.
 //!
 //! A store that breaks stops nobody. Rooms live on in memory, the ledger remembers the names of those that have changed, and
 //! the thread tries to mend the store; then shards are asked for these rooms again, whole.
-
-#![expect(clippy::disallowed_methods, reason = "the store's thread has a clock; it is no shard")]
 
 mod file;
 mod form;
@@ -16,22 +15,28 @@ mod keeper;
 #[cfg(test)]
 mod keeper_tests;
 mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 mod redis;
 mod report;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shards::core::memory::{Memory, Recall, Recalled, Remember, Remembered, StoreFailed};
-use shards::core::{SessionId, ShardId, ShardMessage, route};
+use shards::core::memory::{Memory, Recall, Recalled, Remembered, Remembers, StoreFailed};
+use shards::core::{Micros, SessionId, ShardId, ShardMessage, route};
+use shards::rt::Clock;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout_at;
 
@@ -53,7 +58,7 @@ const RETRY: Duration = Duration::from_millis(5);
 trait Store: Send {
     /// The key that signs resume tokens: the same for everybody who uses the store, and after every restart. Of a store that
     /// has not been reached yet, the one that it will be given if it has none.
-    fn resume_key(&self) -> [u8; 32];
+    fn resume_key(&mut self) -> [u8; 32];
     /// Rooms of earlier processes that don't go by themselves.
     fn leftovers(&mut self) -> Result<Vec<SessionId>, Broken>;
     /// What it has of these rooms, in their order.
@@ -64,8 +69,9 @@ trait Store: Send {
     fn check(&mut self, living: &Living) -> Result<Vec<SessionId>, Broken>;
     /// Makes it work again.
     fn mend(&mut self) -> Result<Mended, Broken>;
-    /// Everything has been written: whoever comes next goes on where this process ends.
-    fn end(&mut self, living: &Living) -> Result<(), Broken>;
+    /// Everything has been written: whoever comes next goes on where this process ends, with these rooms. Of others it has what
+    /// it had before.
+    fn end(&mut self, sound: &Living) -> Result<(), Broken>;
 }
 
 /// Why a store does not work, for the log.
@@ -130,7 +136,11 @@ pub(crate) struct Opened {
 
 /// What a store says to shards.
 #[derive(Debug)]
-pub(crate) struct Voice(mpsc::UnboundedReceiver<Said>);
+pub(crate) struct Voice {
+    said: mpsc::UnboundedReceiver<Said>,
+    /// How long shards wait for an answer.
+    patience: Duration,
+}
 
 #[derive(Debug)]
 enum Said {
@@ -147,13 +157,22 @@ struct Desk {
     voice: mpsc::UnboundedSender<Said>,
     counts: Counts,
     /// How long a question may wait for a store that does not come back from what it does.
-    patience: Duration,
-    began: Instant,
-    /// When the store's thread began what it does, in milliseconds since then; 0 while it does nothing.
+    patience: Micros,
+    time: Time,
+    /// When the store's thread began what it does; 0 while it does nothing.
     busy: AtomicU64,
     /// The thread has ended.
     gone: AtomicBool,
     ended: Notify,
+}
+
+/// The node's clock, or one that a test sets.
+struct Time(Box<dyn Fn() -> Micros + Send + Sync>);
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.0)().fmt(f)
+    }
 }
 
 impl Stores {
@@ -161,8 +180,8 @@ impl Stores {
     ///
     /// # Errors
     /// When a file can't be used. A Redis that is away is waited for in the background.
-    pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, Failure> {
-        let (store, broken): (Box<dyn Store>, _) = match &config.place {
+    pub(crate) fn open(config: &StoreConfig, shards: usize, clock: Clock) -> Result<Opened, Failure> {
+        let (mut store, broken): (Box<dyn Store>, _) = match &config.place {
             StorePlace::File(path) => (Box::new(FileStore::open(path).map_err(Failure::Fault)?), None),
             StorePlace::Redis { url, prefix, ttl } => {
                 let mut store = RedisStore::new(url, prefix, *ttl).map_err(Failure::Fault)?;
@@ -172,21 +191,21 @@ impl Stores {
         };
         let resume_key = store.resume_key();
         let (voice, heard) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk::new(config, voice));
+        let desk = Arc::new(Desk::new(config, voice, move || clock.now()));
         let keeper = Keeper::new(store, Arc::clone(&desk), shards, config.linger, broken);
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || keeper.run())
             .map_err(|error| Failure::Fault(format!("the store's thread can't be started: {error}")))?;
-        Ok(Opened { stores: Self(desk), resume_key, voice: Voice(heard) })
+        Ok(Opened { stores: Self(desk), resume_key, voice: Voice { said: heard, patience: config.recall } })
     }
 
     /// Takes what a shard tells.
-    pub(crate) fn remember(&self, told: Vec<Remember>) {
-        let now = Instant::now();
+    pub(crate) fn remember(&self, told: Remembers) {
+        let (now, Remembers { since, all }) = (self.0.now(), told);
         let mut ledger = self.0.lock();
-        for told in told {
-            if ledger.remember(now, told) == Taken::Dropped {
+        for told in all {
+            if ledger.remember(now, since, told) == Taken::Dropped {
                 self.0.counts.dropped.add(1);
             }
         }
@@ -220,14 +239,19 @@ impl Stores {
         }
     }
 
-    /// How it stands, for metrics.
-    pub(crate) fn report(&self) -> StoreReport {
+    /// How it stands, for metrics. What the shards had not told when they were asked is theirs to say: when the oldest change
+    /// of it was made, for each. Of one that has not said it, nobody knows.
+    pub(crate) fn report(&self, untold: impl Iterator<Item = Option<Option<Micros>>>) -> StoreReport {
         let desk = &self.0;
+        let untold: Option<Vec<_>> = untold.collect();
         let ledger = desk.lock();
-        let degraded = ledger.is_broken() || desk.is_stuck() || desk.is_gone();
-        let (waiting, behind) = (ledger.waiting(), ledger.behind());
+        let degraded = !ledger.is_well() || desk.is_stuck() || desk.is_gone();
+        let (waiting, behind, unsaved) = (ledger.waiting(), ledger.behind(), ledger.unsaved_since());
         drop(ledger);
-        desk.counts.report(degraded, waiting, behind)
+        let now = desk.now();
+        let oldest = untold.map(|untold| untold.into_iter().flatten().chain(unsaved).min());
+        let age = oldest.map(|oldest| oldest.map_or(Micros(0), |oldest| now.since(oldest)));
+        desk.counts.report(degraded, desk.busy_for(now), waiting, behind, age)
     }
 }
 
@@ -235,11 +259,16 @@ impl Voice {
     /// Brings shards what the store says to them, for ever.
     pub(crate) async fn speak(mut self, line: Line) {
         let shards = line.shards().count() as u16;
-        while let Some(said) = self.0.recv().await {
+        while let Some(said) = self.said.recv().await {
             match said {
-                // A shard that has no room for it goes on without.
+                // Once the shard has lost its patience, the room has begun without.
                 Said::Recalled(shard, recalled) => {
-                    line.tell(shard, ShardMessage::Recalled(recalled)).await;
+                    let until = tokio::time::Instant::now() + self.patience;
+                    while !line.tell(shard, ShardMessage::Recalled(recalled.clone())).await
+                        && tokio::time::Instant::now() < until
+                    {
+                        tokio::time::sleep(RETRY).await;
+                    }
                 }
                 Said::Again(session) => {
                     let shard = route::owner(session.as_str(), shards);
@@ -253,14 +282,19 @@ impl Voice {
 }
 
 impl Desk {
-    fn new(config: &StoreConfig, voice: mpsc::UnboundedSender<Said>) -> Self {
+    fn new(
+        config: &StoreConfig,
+        voice: mpsc::UnboundedSender<Said>,
+        time: impl Fn() -> Micros + Send + Sync + 'static,
+    ) -> Self {
+        let (lag, commit) = (span(config.lag), span(config.commit));
         Self {
-            ledger: Mutex::new(Ledger::new(config.commit, config.queue_bytes_max)),
+            ledger: Mutex::new(Ledger::new(lag, commit, config.queue_bytes_max)),
             bell: Condvar::new(),
             voice,
-            counts: Counts::new(config.lag + config.commit),
-            patience: config.recall,
-            began: Instant::now(),
+            counts: Counts::new(lag, commit),
+            patience: span(config.recall),
+            time: Time(Box::new(time)),
             busy: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             ended: Notify::new(),
@@ -272,14 +306,21 @@ impl Desk {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now_ms(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64 + 1
+    fn now(&self) -> Micros {
+        (self.time.0)()
     }
 
-    /// Whether the thread has not come back from the store for too long.
+    /// For how long the thread has not come back from the store.
+    fn busy_for(&self, now: Micros) -> Micros {
+        match self.busy.load(Ordering::Relaxed) {
+            0 => Micros(0),
+            since => now.since(Micros(since)),
+        }
+    }
+
+    /// Whether that is too long.
     fn is_stuck(&self) -> bool {
-        let since = self.busy.load(Ordering::Relaxed);
-        since > 0 && self.now_ms().saturating_sub(since) > self.patience.as_millis() as u64
+        self.busy_for(self.now()) > self.patience
     }
 
     fn is_gone(&self) -> bool {
@@ -296,6 +337,10 @@ impl Desk {
         self.counts.recalls_failed.add(1);
         self.answer(recall, Err(StoreFailed));
     }
+}
+
+fn span(duration: Duration) -> Micros {
+    Micros(duration.as_micros() as u64)
 }
 
 /// A key that nobody can guess.

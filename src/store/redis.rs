@@ -4,6 +4,11 @@
 //! Lives on the store's thread with a runtime of its own; every wait has an end. Redis may have forgotten everything, or a part,
 //! whenever the connection was lost; so after that every room is written whole again.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long ago rooms were looked after is nobody else's concern"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -34,6 +39,8 @@ pub(super) struct RedisStore {
     ttl: Duration,
     connection: Option<MultiplexedConnection>,
     key: [u8; 32],
+    /// Tokens are signed with it.
+    handed_out: bool,
     /// When rooms were last told to live on.
     touched: Instant,
 }
@@ -56,6 +63,7 @@ impl RedisStore {
             ttl,
             connection: None,
             key: super::random_key(),
+            handed_out: false,
             touched: Instant::now(),
         })
     }
@@ -82,6 +90,12 @@ impl RedisStore {
         questions.cmd("SET").arg(&name).arg(&self.key[..]).arg("NX").cmd("GET").arg(&name);
         let (set, kept): (Option<String>, Vec<u8>) = self.ask(&questions)?;
         let key = kept.try_into().map_err(|_| Broken(format!("{name} has another length")))?;
+        if self.handed_out && key != self.key {
+            tracing::error!(
+                "Redis was away at the start and has another key for resume tokens than this process signs with: unless \
+                 auth.resume_key is set, the tokens of this run end with it; restart soon, or set the key"
+            );
+        }
         if set.is_none() {
             self.key = key;
         }
@@ -130,7 +144,8 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    fn resume_key(&self) -> [u8; 32] {
+    fn resume_key(&mut self) -> [u8; 32] {
+        self.handed_out = true;
         self.key
     }
 
@@ -194,8 +209,8 @@ impl Store for RedisStore {
         Ok(Mended::Empty)
     }
 
-    fn end(&mut self, living: &Living) -> Result<(), Broken> {
-        let sessions: Vec<&SessionId> = living.keys().collect();
+    fn end(&mut self, sound: &Living) -> Result<(), Broken> {
+        let sessions: Vec<&SessionId> = sound.keys().collect();
         for some in sessions.chunks(AT_ONCE) {
             let mut marks = pipe();
             for session in some {

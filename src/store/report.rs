@@ -2,10 +2,16 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use shards::core::Micros;
+use shards::core::counters::Histogram;
+
+/// Upper bounds of `voxhall_store_save_seconds`, in microseconds: around what the defaults make of it, and beyond.
+const SAVE_BOUNDS_US: [u64; 10] =
+    [50_000, 100_000, 250_000, 500_000, 600_000, 700_000, 1_000_000, 2_500_000, 10_000_000, 60_000_000];
 
 /// A number that anybody adds to and a scrape reads.
 #[derive(Debug, Default)]
@@ -22,12 +28,16 @@ impl Count {
 }
 
 /// Every number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
-    /// What a crash may lose besides the time of a write, in microseconds.
-    window: u64,
-    /// The time of the slowest write of late.
+    /// How long shards gather.
+    lag: Micros,
+    /// How long the store does.
+    commit: Micros,
+    /// The time of the slowest write of late, in microseconds.
     slowest: AtomicU64,
+    /// From a change to its being saved: the oldest of each write.
+    saves: Mutex<Histogram<10>>,
     commits: Count,
     commit_us: Count,
     written: Count,
@@ -43,30 +53,63 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn new(window: Duration) -> Self {
-        Self { window: window.as_micros() as u64, ..Self::default() }
+    pub(super) fn new(lag: Micros, commit: Micros) -> Self {
+        Self {
+            lag,
+            commit,
+            slowest: AtomicU64::new(0),
+            saves: Mutex::new(Histogram::new(SAVE_BOUNDS_US)),
+            commits: Count::default(),
+            commit_us: Count::default(),
+            written: Count::default(),
+            failures: Count::default(),
+            mended: Count::default(),
+            dropped: Count::default(),
+            lost: Count::default(),
+            asked_again: Count::default(),
+            expired: Count::default(),
+            recalls_found: Count::default(),
+            recalls_absent: Count::default(),
+            recalls_failed: Count::default(),
+        }
     }
 
-    /// So many rooms are written, and it took so long. The slowest write is forgotten little by little.
-    pub(super) fn wrote(&self, took: Duration, rooms: usize) {
-        let took = took.as_micros() as u64;
+    /// So many rooms are written, and it took so long; so old was the oldest change. The slowest write is forgotten little by
+    /// little.
+    pub(super) fn wrote(&self, took: Micros, age: Micros, rooms: usize) {
         let before = self.slowest.load(Ordering::Relaxed);
-        self.slowest.store(took.max(before - before / 256), Ordering::Relaxed);
+        self.slowest.store(took.0.max(before - before / 256), Ordering::Relaxed);
+        self.saves.lock().unwrap_or_else(PoisonError::into_inner).observe(age.0);
         self.commits.add(1);
-        self.commit_us.add(took);
+        self.commit_us.add(took.0);
         self.written.add(rooms as u64);
     }
 
-    pub(super) fn report(&self, degraded: bool, waiting: (usize, usize), behind: usize) -> StoreReport {
-        let seconds = |us: u64| us as f64 / 1e6;
+    /// What a crash may lose when nobody is late: what a shard gathers, what comes while the store gathers or still writes what
+    /// came before, and what is being written.
+    fn window(&self, busy_for: Micros) -> Micros {
+        let slowest = busy_for.max(Micros(self.slowest.load(Ordering::Relaxed)));
+        self.lag + self.commit.max(slowest) + slowest
+    }
+
+    pub(super) fn report(
+        &self,
+        degraded: bool,
+        busy_for: Micros,
+        waiting: (usize, usize),
+        behind: usize,
+        unsaved: Option<Micros>,
+    ) -> StoreReport {
         StoreReport {
             gauges: [
                 f64::from(u8::from(degraded)),
-                seconds(self.window + self.slowest.load(Ordering::Relaxed)),
+                seconds(self.window(busy_for).0),
                 waiting.0 as f64,
                 waiting.1 as f64,
                 behind as f64,
             ],
+            unsaved: unsaved.map(|age| seconds(age.0)),
+            saves: self.saves.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             commit_seconds: seconds(self.commit_us.get()),
             counters: [
                 self.commits.get(),
@@ -83,10 +126,17 @@ impl Counts {
     }
 }
 
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
 /// The numbers at one moment, in the order of the tables below.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StoreReport {
-    gauges: [f64; 5],
+    pub(super) gauges: [f64; 5],
+    /// The age of the oldest change that is not saved; nothing when a shard has not said what it has.
+    pub(super) unsaved: Option<f64>,
+    saves: Histogram<10>,
     commit_seconds: f64,
     counters: [u64; 8],
     recalls: [u64; 3],
@@ -96,7 +146,7 @@ const GAUGES: [(&str, &str); 5] = [
     ("voxhall_store_degraded", "Whether the store does not work: rooms live in memory alone"),
     (
         "voxhall_store_loss_window_seconds",
-        "What a crash may lose: the lag of shards, the commit interval, and the slowest write of late",
+        "What a crash may lose as configured: the lag of shards, the commit interval or the slowest write, and that write",
     ),
     ("voxhall_store_waiting_rooms", "Changed rooms that wait to be written"),
     ("voxhall_store_waiting_bytes", "Bytes of changed rooms that wait to be written"),
@@ -121,6 +171,18 @@ pub(crate) fn describe(report: &StoreReport, out: &mut DescriptorEncoder<'_>) ->
     for ((name, help), value) in GAUGES.iter().zip(report.gauges) {
         out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
     }
+    if let Some(age) = report.unsaved {
+        let help = "Age of the oldest change that is not saved, and that a crash would lose now; 0 when there is none";
+        out.encode_descriptor("voxhall_store_unsaved_seconds", help, None, MetricType::Gauge)?
+            .encode_gauge(&age)?;
+    }
+    let help = "From a change to its being saved, of the oldest change in each write";
+    let mut metric =
+        out.encode_descriptor("voxhall_store_save_seconds", help, None, MetricType::Histogram)?;
+    let saves = &report.saves;
+    let bounds = saves.buckets().map(|(bound, count)| (seconds(bound), count));
+    let buckets: Vec<(f64, u64)> = bounds.chain([(f64::INFINITY, saves.above())]).collect();
+    metric.encode_histogram::<NoLabelSet>(seconds(saves.sum()), saves.count(), &buckets, None)?;
     let help = "Time that writes took, in all";
     let mut metric =
         out.encode_descriptor("voxhall_store_commit_seconds", help, None, MetricType::Counter)?;

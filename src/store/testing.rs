@@ -1,5 +1,7 @@
 //! A Redis of a test's own.
 
+#![expect(clippy::disallowed_methods, reason = "a test that waits has a clock")]
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -98,8 +98,29 @@ fn a_file_that_is_opened_again_has_what_was_written_its_key_and_how_it_ended() {
         assert_eq!(store.leftovers(), Ok(vec![session("a")]));
         assert_eq!(get(&mut store, "a").map(|room| room.whole), Some(clean));
         if !clean {
-            store.end(&Living::new()).expect("ended");
+            store.end(&Living::from([(session("a"), None)])).expect("ended");
         }
+    }
+}
+
+#[test]
+fn a_room_of_a_process_that_was_killed_stays_one_however_the_next_ends() {
+    let folder = Folder::new("unclean");
+    let mut store = FileStore::open(&folder.file()).expect("a store");
+    put(&mut store, "lost", 1..=3, 1, false);
+    drop(store);
+    let mut store = FileStore::open(&folder.file()).expect("a store");
+    put(&mut store, "sound", 1..=3, 1, false);
+    store.end(&Living::from([(session("sound"), None)])).expect("ended");
+    drop(store);
+    // The next time nobody asks for any of them; the time after that, the lost one has been told of.
+    for (sound, whole) in
+        [(Living::new(), false), (Living::from([(session("lost"), None)]), false), (Living::new(), true)]
+    {
+        let mut store = FileStore::open(&folder.file()).expect("a store");
+        let is_whole = |store: &mut FileStore, name| get(store, name).map(|room| room.whole);
+        assert_eq!((is_whole(&mut store, "lost"), is_whole(&mut store, "sound")), (Some(whole), Some(true)));
+        store.end(&sound).expect("ended");
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
 /// A proxy, ended with its test.
 pub(crate) struct Proxy {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Proxy {
@@ -70,6 +70,33 @@ pub(crate) fn haproxy(folder: &Folder, configuration: &str, address: SocketAddr)
     let file = folder.path("haproxy.cfg");
     fs::write(&file, format!("{configuration}\n")).expect("a file");
     Proxy::start(daemon("haproxy").arg("-f").arg(&file).arg("-db"), address)
+}
+
+/// A server at a socket file, behind HAProxy as it is documented.
+pub(crate) fn behind_haproxy(folder: &Folder) -> (Server, Proxy) {
+    let (socket, address) = (folder.path("public.sock"), free_address());
+    let server =
+        Server::start(&["--shards", "2", "--listen", &unix(&socket), "--set", "server.proxy_protocol=true"]);
+    let configuration = adapted(
+        &documented("# haproxy.cfg"),
+        &[(DOCUMENTED, &socket.display().to_string()), ("bind :80\n", &format!("bind {address}\n"))],
+    );
+    let proxy = haproxy(folder, &configuration, address);
+    (server, proxy)
+}
+
+/// A server at a socket file, behind nginx as it is documented.
+pub(crate) fn behind_nginx(folder: &Folder) -> (Server, Proxy) {
+    let (socket, address) = (folder.path("public.sock"), free_address());
+    // For whoever nginx runs as here; in earnest it joins the group.
+    let server =
+        Server::start(&["--shards", "2", "--listen", &unix(&socket), "--set", "server.unix_mode=0666"]);
+    let site = adapted(
+        &documented("# nginx, conf.d/voxhall.conf"),
+        &[(DOCUMENTED, &socket.display().to_string()), ("listen 80;", &format!("listen {address};"))],
+    );
+    let proxy = nginx(folder, &site, address);
+    (server, proxy)
 }
 
 /// A daemon: Debian keeps those where only root looks.
@@ -114,14 +141,7 @@ fn talk_through(server: &Server, proxy: &Proxy, session: &str) -> SocketAddr {
 #[test]
 fn haproxy_names_the_client_over_a_socket_file() {
     let folder = Folder::new("haproxy");
-    let (socket, address) = (folder.path("public.sock"), free_address());
-    let server =
-        Server::start(&["--shards", "2", "--listen", &unix(&socket), "--set", "server.proxy_protocol=true"]);
-    let configuration = adapted(
-        &documented("# haproxy.cfg"),
-        &[(DOCUMENTED, &socket.display().to_string()), ("bind :80\n", &format!("bind {address}\n"))],
-    );
-    let proxy = haproxy(&folder, &configuration, address);
+    let (server, proxy) = behind_haproxy(&folder);
     for number in 0..6 {
         let session = format!("through-haproxy-{number}");
         let stream = connect(proxy.address);
@@ -164,15 +184,8 @@ fn haproxy_passes_tls_on_with_the_clients_address_before_it() {
 #[test]
 fn nginx_names_the_client_over_a_socket_file() {
     let folder = Folder::new("nginx");
-    let (socket, address) = (folder.path("public.sock"), free_address());
-    // For whoever nginx runs as here; in earnest it joins the group.
-    let server =
-        Server::start(&["--shards", "2", "--listen", &unix(&socket), "--set", "server.unix_mode=0666"]);
-    let site = adapted(
-        &documented("# nginx, conf.d/voxhall.conf"),
-        &[(DOCUMENTED, &socket.display().to_string()), ("listen 80;", &format!("listen {address};"))],
-    );
-    let proxy = nginx(&folder, &site, address);
+    let (server, proxy) = behind_nginx(&folder);
+    let address = proxy.address;
     talk_through(&server, &proxy, "through-nginx");
     assert!(
         member_of_named(&server, &proxy, "forged").starts_with("127.0.0.1:"),

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::Folder;
 use super::listener::{Listener, Poster};
-use super::programs::{DOCUMENTED, adapted, documented, free_address, haproxy, nginx};
+use super::programs::{adapted, behind_haproxy, behind_nginx, documented, free_address, haproxy};
 use super::support::{Server, connect};
-use super::{Folder, unix};
 
 /// Hears, speaks, goes and comes back through the proxy at this address.
 fn come_back_through(server: &Server, proxy: SocketAddr) {
@@ -61,15 +61,8 @@ fn come_back_through(server: &Server, proxy: SocketAddr) {
 #[test]
 fn a_stream_is_recovered_through_haproxy() {
     let folder = Folder::new("haproxy-sse");
-    let (socket, address) = (folder.path("public.sock"), free_address());
-    let server =
-        Server::start(&["--shards", "2", "--listen", &unix(&socket), "--set", "server.proxy_protocol=true"]);
-    let configuration = adapted(
-        &documented("# haproxy.cfg"),
-        &[(DOCUMENTED, &socket.display().to_string()), ("bind :80\n", &format!("bind {address}\n"))],
-    );
-    let _proxy = haproxy(&folder, &configuration, address);
-    come_back_through(&server, address);
+    let (server, proxy) = behind_haproxy(&folder);
+    come_back_through(&server, proxy.address);
 }
 
 #[test]
@@ -99,13 +92,6 @@ fn a_stream_is_recovered_through_haproxy_that_keeps_connections() {
 #[test]
 fn a_stream_is_recovered_through_nginx() {
     let folder = Folder::new("nginx-sse");
-    let (socket, address) = (folder.path("public.sock"), free_address());
-    let server =
-        Server::start(&["--shards", "2", "--listen", &unix(&socket), "--set", "server.unix_mode=0666"]);
-    let site = adapted(
-        &documented("# nginx, conf.d/voxhall.conf"),
-        &[(DOCUMENTED, &socket.display().to_string()), ("listen 80;", &format!("listen {address};"))],
-    );
-    let _proxy = nginx(&folder, &site, address);
-    come_back_through(&server, address);
+    let (server, proxy) = behind_nginx(&folder);
+    come_back_through(&server, proxy.address);
 }

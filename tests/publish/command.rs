@@ -78,6 +78,14 @@ fn it_says_what_is_wrong_and_ends_with_the_code_for_it() {
         assert_eq!((code, said.as_str()), (Some(expected), ""), "{arguments:?}: {errors}");
         assert!(errors.contains(word), "{arguments:?}: {errors}");
     }
+    for more in [&[][..], &["--batch", "-"]] {
+        let one = ["nowhere:a", "1"];
+        let what = if more.is_empty() { &one[..] } else { &[] };
+        let line = "{\"channel\":\"nowhere:a\",\"data\":3}";
+        let (code, said, errors) = run(&[what, more, &["--json", "--admin", &admin]].concat(), &[], line);
+        let answer: Value = serde_json::from_str(&said).expect("one line of JSON");
+        assert_eq!((code, &answer["reason"]), (Some(1), &"refused".into()), "{errors}");
+    }
     let lines = "{\"channel\":\"nowhere:a\",\"data\":3}\n{\"channel\":\"user:7:a\",\"data\":4}\n";
     let (code, said, errors) = run(&["--batch", "-", "--admin", &admin], &[], lines);
     assert_eq!(code, Some(1));
@@ -98,6 +106,17 @@ fn it_says_what_is_wrong_and_ends_with_the_code_for_it() {
     drop(server);
     let (code, _, errors) = run(&["user:7:a", "1", "--admin", &admin], &[], "");
     assert!(code == Some(1) && errors.contains("no server can be reached at http://"), "{errors}");
+}
+
+#[test]
+fn a_batch_is_cut_to_what_the_server_takes() {
+    let server = server(&["--set", "publish.batch_max=3"]);
+    let mut member = subscriber(&server, "room", "user:7:*");
+    let lines: String = (0..10).map(|n| format!("{{\"channel\":\"user:7:a\",\"data\":{n}}}\n")).collect();
+    let (code, said, errors) = run(&["--batch", "-", "--admin", &server.admin.to_string()], &[], &lines);
+    assert_eq!((code, said.as_str()), (Some(0), "published 10 of 10\n"), "{errors}");
+    let heard: Vec<Value> = (0..10).map(|_| member.event("channel.message")["data"].clone()).collect();
+    assert_eq!(heard, (0..10).map(Value::from).collect::<Vec<_>>(), "each once, in their order");
 }
 
 #[test]

@@ -161,15 +161,22 @@ fn what_nobody_hears_is_a_dead_letter_until_somebody_does() {
 
 #[test]
 fn clients_letters_are_seen_too_and_bad_bodies_do_no_harm() {
-    let server = server(&["--set", "limits.message_bytes_max=65536"]);
+    let few = "channels.namespaces=[\"user messages_per_s=1 messages_burst=1\"]";
+    let server = server(&["--set", "limits.message_bytes_max=65536", "--set", few]);
     let mut member = server.join("room", None);
     member.event("session.created");
-    member.send(r#"{"type":"channel.publish","channel":"system:notice","data":"mine"}"#);
-    member.event("error");
+    for (channel, code, times) in [("system:notice", "forbidden", 1), ("user:9:a", "rate_limited", 20)] {
+        let said = json!({ "type": "channel.publish", "channel": channel, "data": "mine" }).to_string();
+        (0..times).for_each(|_| member.send(said.as_str()));
+        assert_eq!(member.event("error")["error"]["code"], code);
+    }
     // What the client was told is on its way to the control plane by then, and nothing overtakes it.
     let (_, _, list) = manage(&server, "GET", LETTERS, "", "");
     let letter = &list["dead_letters"][0];
-    assert_eq!((&letter["by"], &letter["reason"]), (&json!("user"), &json!("refused")), "{list}");
+    assert_eq!((&letter["by"], &letter["reason"]), (&json!("user"), &json!("rate_limited")), "{list}");
+    let (_, _, list) = manage(&server, "GET", &format!("{LETTERS}?reason=refused"), "", "");
+    assert_eq!(list["total"], 0, "what it may not publish is only counted");
+    assert_eq!(server.metric_where("voxhall_dead_letters_total", "refused"), 1.0);
     let deep = format!(r#"{{"channel":"user:1:a","data":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     let long = format!(r#"{{"channel":"user:1:a","data":"{}"}}"#, "x".repeat(70_000));
     for (body, expected) in [

@@ -59,8 +59,8 @@ fn requests_that_overtake_each_other_are_put_in_order() {
         let lines: Vec<String> = numbers.iter().map(|&number| ping(number).to_string()).collect();
         Poster::new(&server).post("/sse/order", &lines.join("\n")).1
     };
-    assert_eq!(post(&[3, 2, 5]), json!({"accepted": 3, "client_seq": 0}));
-    assert_eq!(post(&[6]), json!({"accepted": 1, "client_seq": 0}));
+    assert_eq!(post(&[3, 2, 5]), json!({"accepted": 0, "client_seq": 0, "waiting": 3}));
+    assert_eq!(post(&[6]), json!({"accepted": 0, "client_seq": 0, "waiting": 1}));
     assert_eq!(post(&[1]), json!({"accepted": 1, "client_seq": 3}));
     assert_eq!(post(&[1, 3, 5, 4, 4]), json!({"accepted": 5, "client_seq": 6}), "once is enough");
     let without = json!({"type": "ping", "t": "no number"}).to_string();
@@ -163,6 +163,7 @@ fn what_can_not_be_taken_is_answered_with_a_sentence() {
     for method in ["PUT", "DELETE", "HEAD"] {
         let answer = exchange(server.public, &format!("{method} /sse/wrong HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("\r\nAllow: GET, POST, OPTIONS\r\n"));
+        assert_eq!(answer.ends_with("\r\n\r\n"), method == "HEAD", "RFC 9110 section 9.3.2: {answer}");
     }
     drop((stream, connect(server.public)));
 }

@@ -72,6 +72,8 @@ pub(crate) struct Client {
     pub(crate) seq: u64,
     /// The numbers of all events heard, and the data of messages.
     pub(crate) heard: Vec<(u64, Value)>,
+    /// When each was heard, at the latest.
+    pub(crate) seen: Vec<(Instant, u64)>,
 }
 
 impl AsRef<Past> for Client {
@@ -112,6 +114,7 @@ impl Client {
             epoch: resume["epoch"].as_u64().expect("a number"),
             seq: resume["seq"].as_u64().expect("a number"),
             heard: Vec::new(),
+            seen: Vec::new(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Client {
                 }
                 assert!(seq > self.seq, "{event} comes behind {}", self.seq);
                 self.seq = seq;
+                self.seen.push((Instant::now(), seq));
                 self.heard.push((seq, event["data"].clone()));
                 return (seq, event["data"].clone());
             }

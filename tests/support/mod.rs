@@ -247,3 +247,14 @@ pub(crate) fn program(name: &str) -> Command {
     assert!(path.exists(), "{} is missing: build the workspace first (`make test` does)", path.display());
     Command::new(path)
 }
+
+/// Runs a suite of a client library by the library's own script.
+pub(crate) fn run_suite(script: &str, suite: &str, environment: &[(&str, String)]) {
+    let status = Command::new("sh")
+        .arg(repository(script))
+        .arg(suite)
+        .envs(environment.iter().cloned())
+        .status()
+        .expect("a shell");
+    assert!(status.success(), "{script} {suite} failed: its report is above");
+}

@@ -1,6 +1,7 @@
 """Plays the client's side of one case of the shared table: clients/cases/README.md says what each step means."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from match import differs, expand  # noqa: E402
 
 TABLE: dict[str, Any] = json.loads((CASES / "table.json").read_text(encoding="utf-8"))
 PATIENCE_S = 30
-UNSEEN = ("session.created", "pong", "client.away")
+UNSEEN = ("session.created", "pong", "client.away", "client.gap")
 
 
 async def play(name: str) -> list[str]:
@@ -33,7 +34,9 @@ async def play(name: str) -> list[str]:
     except AssertionError as error:
         faults.append(f"client: {error}")
     finally:
-        await run.client.close()
+        # What waits for a timer of a case that has failed waits for good.
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(run.client.close(), 5)
     verdict = await server.end()
     return [*verdict["faults"], *faults, *run.differences()]
 
@@ -144,6 +147,8 @@ class Run:
             await self.client.subscribe(value)
         elif verb == "unsubscribe":
             await self.client.unsubscribe(value)
+        elif verb == "refresh":
+            await self.client.refresh_token()
         elif verb == "state":
             await self.client.update_state(value)
         else:
@@ -171,12 +176,14 @@ class Run:
         case, ended = self.case, self.client.ended
         seen = [event for event in self.seen if event["type"] not in UNSEEN]
         end = {} if ended is None or ended.by_user else {"code": ended.code, "status": ended.status}
+        gaps = [event for event in self.seen if event["type"] == "client.gap"]
         found = [
             ("sees", differs(expand(case.get("sees", [])), seen)),
+            ("gaps", "gaps" in case and differs(case["gaps"], gaps)),
             ("hears", differs(case.get("hears", []), self.heard)),
             ("delays_ms", differs(case.get("delays_ms", []), self.clock.delays_ms)),
             ("ends", differs(case.get("ends", {}), end) or ("ends" not in case and end) or None),
             ("state", differs(case.get("state", {}), self.client.state)),
         ]
-        whole = {"sees": seen, "hears": self.heard, "delays_ms": self.clock.delays_ms}
+        whole = {"sees": seen, "gaps": gaps, "hears": self.heard, "delays_ms": self.clock.delays_ms}
         return [f"{key}: {what}: {whole.get(key, '')}" for key, what in found if what]

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the client as its users do, then runs its tests: `run.sh cases` checks types, the parts, and the shared table of cases;
-# `run.sh live` plays against the server at VOXHALL_URL, which VOXHALL_BIN starts anew where a test asks for that.
+# `run.sh live` plays against the server at VOXHALL_URL, and with servers of its own, which VOXHALL_BIN starts and starts anew.
 set -eu
 cd "$(dirname "$0")"
 . ../../../tests/tools.sh
@@ -16,6 +16,7 @@ cases)
     ;;
 live)
     : "${VOXHALL_URL:?set it to a running server, such as ws://127.0.0.1:8080}"
+    : "${VOXHALL_BIN:?set it to the server's program}"
     exec "$python" -m pytest -q -p no:cacheprovider live "$@"
     ;;
 esac

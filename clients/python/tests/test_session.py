@@ -5,7 +5,8 @@ import random
 import pytest
 
 from voxhall import QueueFull
-from voxhall.session import Numbers, Session, matches
+from voxhall.channels import matches
+from voxhall.session import Numbers, Session
 
 ROUNDS = 500
 
@@ -128,18 +129,61 @@ def test_a_number_that_is_too_old_to_tell_is_a_duplicate() -> None:
     assert not numbers.is_new(3) and numbers.is_new(4) and numbers.position == 4
 
 
-def test_the_queue_is_full_only_without_a_connection() -> None:
+def test_the_queue_is_bounded_with_and_without_a_connection() -> None:
     session = Session(queue_max=1)
     session.push({"type": "a"})
     with pytest.raises(QueueFull):
         session.push({"type": "b"})
+    assert not session.is_crowded
     session.begin()
     session.take({"type": "session.created", "session": {}})
-    session.push({"type": "b"})
+    assert session.is_crowded and session.pop() == {"type": "a", "client_seq": 1}
+    # What is on its way counts too, and goes only when the server has it.
+    for n in range(2, 5):
+        session.push({"type": "b"})
+        assert (session.pop() or {})["client_seq"] == n
+    assert session.is_crowded and session.outgoing.is_curious()
+    with pytest.raises(QueueFull):
+        session.push({"type": "c"})
+    assert session.outgoing.ping() == {"type": "ping", "t": 4} and not session.outgoing.is_curious()
+    # A pong of the user's own, whatever it says, is none of ours.
+    session.take({"type": "pong", "t": 1_700_000_000})
     assert session.is_crowded
-    assert [session.pop()["client_seq"], session.pop()["client_seq"], session.pop()] == [1, 2, None]
+    session.take({"type": "pong", "t": 4})
+    assert not session.is_crowded and session.outgoing.is_sure
 
 
 def test_patterns() -> None:
     assert matches("user:7:*", "user:7:operation:1") and matches("a:*:c", "a:b:c") and matches("a:b", "a:b")
     assert not matches("user:7:*", "user:7") and not matches("a:*:c", "a:b:d") and not matches("a", "a:b")
+
+
+def test_what_a_room_has_no_more_is_a_gap() -> None:
+    session = Session(queue_max=1)
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "t", "seq": 7}}})
+    session.lose()
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "u", "seq": 3}}})
+    taken = session.take({"type": "session.restored", "recovered": False, "reason": "room_ended", "last_seq": 3})
+    assert [one["type"] for one in taken.events] == ["session.restored", "client.gap"]
+    assert taken.events[1] == {"type": "client.gap", "channel": None, "after": 7, "reason": "room_ended"}
+
+
+def test_a_server_that_comes_back_behind_is_given_numbers_that_follow() -> None:
+    session = Session(queue_max=8)
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "t", "seq": 0}}})
+    for at in range(1, 6):
+        session.push({"type": "a"})
+        session.pop()
+        if at == 4:
+            session.take({"type": "pong", "t": session.outgoing.ping()["t"]})
+    session.lose()
+    session.push({"type": "b"})
+    session.begin()
+    session.take({"type": "session.created", "session": {"resume": {"token": "u", "seq": 0}}})
+    session.take({"type": "session.restored", "recovered": True, "client_seq": 2})
+    session.push({"type": "c"})
+    sent = [session.pop() for _ in range(4)]
+    assert sent == [{"type": kind, "client_seq": at} for kind, at in (("a", 3), ("b", 4), ("c", 5))] + [None]

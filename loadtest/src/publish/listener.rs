@@ -1,6 +1,6 @@
 //! A process of subscribers: each in a room of its own, subscribed to its stream, with a log of what it heard.
 
-use std::io::{Write as _, stdin, stdout};
+use std::io::stdin;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
@@ -14,6 +14,7 @@ use super::{Audience, Plan};
 use crate::clock::now_us;
 use crate::frame::{OpCode, Scan, masked, scan};
 use crate::host;
+use crate::ipc::{Orders, STRAY, notify};
 use crate::socket::{self, Poll};
 
 /// The poll token of stdin.
@@ -70,44 +71,15 @@ struct Listener {
 
 /// Runs such a process until it has told what it heard, or its stdin ends.
 pub(crate) fn run() -> Result<(), String> {
-    let mut commands = Vec::new();
-    let plan = loop {
-        match take_command(&mut commands)? {
-            Some(Command::Plan(plan)) => break *plan,
-            Some(Command::Finish) => return Err("the plan comes first".into()),
-            None if !read_commands(&mut commands)? => return Err("stdin ended before the plan".into()),
-            None => {}
-        }
-    };
+    let mut orders = Orders::default();
+    let Command::Plan(plan) = orders.first()? else { return Err(STRAY.into()) };
     host::raise_descriptor_limit();
     host::pin(&plan.cores)?;
-    let done = Listener::new(plan).and_then(|listener| listener.work(commands));
+    let done = Listener::new(*plan).and_then(|listener| listener.work(orders));
     if let Err(fault) = &done {
         notify(&Notice::Fault(fault.clone()));
     }
     done
-}
-
-/// Takes what is on stdin; false when it has ended. Read past the standard library's buffer, which poll can't see.
-fn read_commands(commands: &mut Vec<u8>) -> Result<bool, String> {
-    let mut chunk = [0; 4096];
-    let n = rustix::io::read(stdin(), &mut chunk).map_err(|error| format!("stdin: {error}"))?;
-    commands.extend_from_slice(&chunk[..n]);
-    Ok(n > 0)
-}
-
-fn take_command(commands: &mut Vec<u8>) -> Result<Option<Command>, String> {
-    let Some(end) = commands.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
-    let line: Vec<u8> = commands.drain(..=end).collect();
-    serde_json::from_slice(&line).map(Some).map_err(|error| format!("stdin: {error}"))
-}
-
-/// Tells the coordinator. If it is gone, stdin says so too, and that ends the process.
-fn notify(notice: &Notice) {
-    let Ok(mut line) = serde_json::to_vec(notice) else { return };
-    line.push(b'\n');
-    let mut out = stdout().lock();
-    let _ = out.write_all(&line).and_then(|()| out.flush());
 }
 
 impl Listener {
@@ -129,17 +101,17 @@ impl Listener {
         })
     }
 
-    fn work(mut self, mut commands: Vec<u8>) -> Result<(), String> {
+    fn work(mut self, mut orders: Orders) -> Result<(), String> {
         loop {
             self.dial()?;
             let mut ready = Vec::new();
             self.poll.wait(NOTICE_US, &mut ready).map_err(|error| format!("epoll: {error}"))?;
             for (token, flags) in ready {
                 if token == COMMANDS {
-                    if !read_commands(&mut commands)? {
+                    if !orders.read()? {
                         return Ok(());
                     }
-                    if matches!(take_command(&mut commands)?, Some(Command::Finish)) {
+                    if matches!(orders.next()?, Some(Command::Finish)) {
                         self.finish();
                     }
                     continue;

@@ -1,9 +1,6 @@
-//! The processes that hold the subscribers, and what is said between them and the coordinator: one JSON object a line.
-//! A process whose stdin ends exits, so none outlives its coordinator.
+//! The processes that hold the subscribers, and what is said between them and the coordinator.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, Command as Program, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +9,11 @@ use super::Plan;
 use super::ledger::Heard;
 use crate::LISTENER;
 use crate::clock::now_us;
+use crate::ipc::{Process, Role};
 use crate::tally::{Counts, Times};
+
+/// The processes that hold the subscribers.
+const ROLE: Role = Role { argument: LISTENER, name: "a process of subscribers" };
 
 /// From the coordinator.
 #[derive(Debug, Deserialize, Serialize)]
@@ -49,7 +50,7 @@ pub(super) struct Listened {
 
 /// The processes, and what they have said so far.
 pub(super) struct Workers {
-    children: Vec<(Child, Option<ChildStdin>)>,
+    children: Vec<Process>,
     notices: Receiver<(usize, Notice)>,
     ready: usize,
     heard: Vec<u64>,
@@ -68,10 +69,9 @@ impl Workers {
             done: shares.iter().map(|_| None).collect(),
         };
         for (n, share) in shares.into_iter().enumerate() {
-            let (child, mut stdin) = start_one(n, sender.clone())?;
-            let told = send(&mut stdin, &Command::Plan(Box::new(share)));
-            workers.children.push((child, Some(stdin)));
-            told?;
+            let mut process = Process::start(n, ROLE, false, sender.clone(), Notice::Fault)?;
+            process.tell(&Command::Plan(Box::new(share)))?;
+            workers.children.push(process);
         }
         Ok(workers)
     }
@@ -89,9 +89,7 @@ impl Workers {
 
     /// Has everybody hear the rest; gives what was heard, process by process.
     pub(super) fn finish(mut self) -> Result<Vec<Listened>, String> {
-        for (_, stdin) in &mut self.children {
-            stdin.as_mut().map_or(Ok(()), |stdin| send(stdin, &Command::Finish))?;
-        }
+        self.children.iter_mut().try_for_each(|process| process.tell(&Command::Finish))?;
         self.pump(None, |workers| workers.done.iter().all(Option::is_some))?;
         Ok(self.done.iter_mut().filter_map(Option::take).collect())
     }
@@ -122,44 +120,4 @@ impl Workers {
         }
         Ok(())
     }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for (child, stdin) in &mut self.children {
-            drop(stdin.take());
-            let _ = child.wait();
-        }
-    }
-}
-
-fn start_one(n: usize, sender: Sender<(usize, Notice)>) -> Result<(Child, ChildStdin), String> {
-    let failed = |error: std::io::Error| format!("can't start a process of subscribers: {error}");
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Program::new(program);
-    let mut child =
-        command.arg(LISTENER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("a process of subscribers has no pipes".into());
-    };
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines() {
-            let notice = line
-                .map_err(|error| error.to_string())
-                .and_then(|line| serde_json::from_str(&line).map_err(|error| error.to_string()))
-                .unwrap_or_else(Notice::Fault);
-            if sender.send((n, notice)).is_err() {
-                return;
-            }
-        }
-        // Nobody listens any more once the run is over.
-        let _ = sender.send((n, Notice::Fault("it ended early".into())));
-    });
-    Ok((child, stdin))
-}
-
-fn send(stdin: &mut ChildStdin, command: &Command) -> Result<(), String> {
-    let mut line = serde_json::to_vec(command).map_err(|error| error.to_string())?;
-    line.push(b'\n');
-    stdin.write_all(&line).map_err(|error| format!("a process of subscribers does not listen: {error}"))
 }

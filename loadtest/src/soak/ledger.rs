@@ -12,7 +12,7 @@ pub(super) enum Hearing {
 }
 
 /// The messages of one speaker, numbered from 1, as one listener has them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Heard {
     next: u32,
     /// What is missing, without a word so far: first and last.

@@ -6,7 +6,10 @@
 mod crowd;
 mod dice;
 mod events;
+mod gaps;
+mod judge;
 mod ledger;
+mod lines;
 mod member;
 mod tally;
 
@@ -14,11 +17,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
-use clap::Parser;
-use serde_json::json;
-
 use crate::args::parse_url;
 use crate::host;
+use clap::Parser;
 
 use crowd::Crowd;
 use tally::Tally;
@@ -35,9 +36,22 @@ struct Args {
     /// Members of each room
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=64))]
     members: u8,
-    /// Messages a second over all rooms, each to all other members
+    /// Messages and words a second over all rooms, each to all other members
     #[arg(long, default_value_t = 20_000.0)]
     rate: f64,
+    /// Of a hundred of these, so many are words of answers that members of busy rooms ask for: the server may drop them. With more than none
+    /// the run fails unless it has
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(0..=100))]
+    words_percent: u64,
+    /// Rooms where such answers are given; every second member there stops to read again and again [default: one of each two hundred and fifty]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    busy_rooms: Option<u32>,
+    /// How long, at most, these readers stop
+    #[arg(long, default_value_t = 9.0)]
+    doze_s: f64,
+    /// Connections to busy rooms are not cut: then everything that is dropped can be told, and --admin is asked whether it was
+    #[arg(long)]
+    spare_busy: bool,
     #[arg(long, default_value_t = 300.0)]
     duration_s: f64,
     /// Connections cut a second, over all rooms: reset, ended, left standing, closed with a goodbye, or not read for a while [default: one for
@@ -68,6 +82,9 @@ struct Args {
     /// Rooms are called by this and a number
     #[arg(long, default_value = "soak-")]
     prefix: String,
+    /// The server's admin address (http://HOST:PORT), whose count of drops the drops told are held against
+    #[arg(long)]
+    admin: Option<String>,
     /// Write the report as JSON; - is standard output, instead of the lines
     #[arg(long)]
     json: Option<PathBuf>,
@@ -79,7 +96,16 @@ struct Plan {
     target: SocketAddr,
     host: String,
     prefix: String,
+    rooms: u32,
     members: u8,
+    messages_per_s: f64,
+    words_per_s: f64,
+    cuts_per_s: f64,
+    words_percent: u64,
+    /// Every so many rooms there is a busy one.
+    busy_every: u32,
+    doze_us: u64,
+    spare_busy: bool,
     sources: u8,
     seed: u64,
     duration_us: u64,
@@ -96,11 +122,20 @@ impl Plan {
         if !(args.rate > 0.0 && args.duration_s > 0.0) {
             return Err("--rate and --duration-s are more than 0".into());
         }
+        let words_per_s = args.rate * args.words_percent as f64 / 100.0;
         Ok(Self {
             target,
             host,
             prefix: args.prefix.clone(),
+            rooms: args.rooms,
             members: args.members,
+            messages_per_s: args.rate - words_per_s,
+            words_per_s,
+            cuts_per_s: args.cuts.unwrap_or(f64::from(args.rooms) / 20.0),
+            words_percent: args.words_percent,
+            busy_every: args.busy_rooms.map_or(250, |busy| (args.rooms / busy).max(1)),
+            doze_us: micros(args.doze_s),
+            spare_busy: args.spare_busy,
             sources: args.sources,
             seed: args.seed,
             duration_us: micros(args.duration_s),
@@ -111,12 +146,23 @@ impl Plan {
         })
     }
 
+    /// Whether answers are given in a room.
+    fn is_busy(&self, room: u32) -> bool {
+        self.words_percent > 0 && room.is_multiple_of(self.busy_every)
+    }
+
+    /// How many such rooms there are, if there are any.
+    fn busy_rooms(&self) -> u32 {
+        self.rooms.div_ceil(self.busy_every)
+    }
+
     /// The request for a room, for somebody new or somebody who comes back.
     fn request(&self, room: u32, resume: Option<(&str, u64)>) -> String {
         let resume =
             resume.map(|(token, after)| format!("&resume={token}&after={after}")).unwrap_or_default();
+        let engine = if self.is_busy(room) { "parrot" } else { "relay" };
         format!(
-            "GET /ws/{}{room}?engine=relay{resume} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /ws/{}{room}?engine={engine}{resume} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dm94aGFsbC1sb2FkdGVzdA==\r\n\
              Sec-WebSocket-Protocol: voxhall.v1\r\n\r\n",
             self.prefix, self.host
@@ -137,30 +183,32 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<(String, b
             2,
         ));
     }
+    let dropped = || args.admin.as_deref().map(judge::dropped_by).transpose().map_err(|fault| (fault, 1));
+    let before = dropped()?;
     let tally = run(&args, &plan).map_err(|fault| (fault, 1))?;
-    let clean = tally.is_clean();
-    let report = report(&args, &tally);
+    let dropped = dropped()?.zip(before).map(|(after, before)| after - before);
+    let faults = judge::faults(&plan, &tally, dropped);
+    let report = judge::report(&args, &tally, dropped, &faults);
     let text = serde_json::to_string_pretty(&report).map_err(|error| (error.to_string(), 1))?;
+    let (clean, lines) = (faults.is_empty(), judge::lines(&tally, dropped, &faults));
     match &args.json {
         Some(path) if path.as_os_str() != "-" => {
             std::fs::write(path, text + "\n").map_err(|error| (format!("{}: {error}", path.display()), 1))?;
-            Ok((lines(&tally), clean))
+            Ok((lines, clean))
         }
         Some(_) => Ok((text, clean)),
-        None => Ok((lines(&tally), clean)),
+        None => Ok((lines, clean)),
     }
 }
 
 fn run(args: &Args, plan: &Plan) -> Result<Tally, String> {
-    let (rate, rooms) = (args.rate, args.rooms);
-    let cuts = args.cuts.unwrap_or(f64::from(rooms) / 20.0);
+    let rooms = args.rooms;
     let threads = args.threads.min(rooms);
     thread::scope(|scope| {
         let shares = (0..threads).map(|n| {
             let bound = |n: u32| (u64::from(rooms) * u64::from(n) / u64::from(threads)) as u32;
             let (first, count) = (bound(n), bound(n + 1) - bound(n));
-            let share = f64::from(count) / f64::from(rooms);
-            scope.spawn(move || Crowd::new(plan, first, count)?.play(rate * share, cuts * share))
+            scope.spawn(move || Crowd::new(plan, first, count)?.play())
         });
         let shares: Vec<_> = shares.collect();
         let mut whole = Tally::default();
@@ -170,50 +218,4 @@ fn run(args: &Args, plan: &Plan) -> Result<Tally, String> {
         }
         Ok(whole)
     })
-}
-
-fn report(args: &Args, tally: &Tally) -> serde_json::Value {
-    let back = &tally.back_us;
-    let at = |quantile: f64| back.value_at_quantile(quantile);
-    json!({
-        "scenario": "soak",
-        "rooms": args.rooms,
-        "members": args.members,
-        "duration_s": args.duration_s,
-        "rate": args.rate,
-        "clean": tally.is_clean(),
-        "counts": tally,
-        "back_us": { "count": back.len(), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": back.max() },
-    })
-}
-
-fn lines(tally: &Tally) -> String {
-    let ms = |quantile: f64| tally.back_us.value_at_quantile(quantile) as f64 / 1e3;
-    let [not_recovered, recovered] = tally.restorations;
-    format!(
-        "said {}, heard {}, withheld {}\ncuts {:?}\ncloses {:?}\nerrors {:?}\n\
-         came back {}: recovered {recovered}, not {not_recovered}; p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; late by {:.1} ms at most\n\
-         sent again {}, told again {}, news of drops {}, heard twice {}\n\
-         listeners: exact {}, told {} ({} messages), stranded {}; missing without a word: {}",
-        tally.said,
-        tally.heard,
-        tally.withheld,
-        tally.cuts,
-        tally.closes,
-        tally.errors,
-        tally.back_us.len(),
-        ms(0.5),
-        ms(0.99),
-        ms(1.0),
-        tally.late_us_max as f64 / 1e3,
-        tally.repeated,
-        tally.told_again,
-        tally.drops,
-        tally.twice,
-        tally.exact,
-        tally.told,
-        tally.told_messages,
-        tally.stranded,
-        tally.silent,
-    )
 }

@@ -117,7 +117,7 @@ impl Worker {
             storm.beyond.record(now.saturating_sub(conn.dialled_us));
             *away -= 1;
             if *away == 0 {
-                super::notify(&crate::ipc::Notice::Over { at_us: now });
+                crate::ipc::notify(&crate::ipc::Notice::Over { at_us: now });
             }
         }
     }
@@ -219,7 +219,7 @@ impl Worker {
             self.conversations_left -= 1;
             self.connector.push(index);
         } else if self.progress.conversations == self.plan.churn_total {
-            super::notify(&crate::ipc::Notice::Over { at_us: now_us() });
+            crate::ipc::notify(&crate::ipc::Notice::Over { at_us: now_us() });
         }
     }
 }

@@ -13,14 +13,14 @@ mod life;
 mod receive;
 mod send;
 
-use std::io::{Write as _, stdin, stdout};
+use std::io::stdin;
 
 use rustix::event::epoll::EventFlags;
 
 use crate::clock::{self, Voice, Wheel, now_us, process_cpu_ns};
 use crate::frame::Template;
 use crate::host;
-use crate::ipc::{Command, Notice, Progress};
+use crate::ipc::{Command, Notice, Orders, Progress, STRAY, notify};
 use crate::plan::{Plan, Scenario};
 use crate::socket::Poll;
 use crate::tally::{ConverseTally, OthersTally, SlowTally, StormTally, Tally};
@@ -97,26 +97,16 @@ struct Worker {
     quit_by: Option<u64>,
     cpu_at_open_ns: u64,
     noticed_us: u64,
-    commands: Vec<u8>,
+    orders: Orders,
 }
 
 /// Runs a worker process until it is told to quit or its stdin ends.
 pub(crate) fn run() -> Result<(), String> {
-    let mut commands = Vec::new();
-    let line = loop {
-        if let Some(line) = take_line(&mut commands) {
-            break line;
-        }
-        if !read_commands(&mut commands)? {
-            return Err("stdin ended before the plan".into());
-        }
-    };
-    let Ok(Command::Plan(plan)) = serde_json::from_slice(&line) else {
-        return Err("this process is started by voxhall-loadtest itself, with a plan on stdin".into());
-    };
+    let mut orders = Orders::default();
+    let Command::Plan(plan) = orders.first()? else { return Err(STRAY.into()) };
     host::raise_descriptor_limit();
     host::pin(&plan.cores)?;
-    let worker = Worker::new(*plan, commands).map_err(|error| format!("can't make a poll set: {error}"))?;
+    let worker = Worker::new(*plan, orders).map_err(|error| format!("can't make a poll set: {error}"))?;
     let done = worker.work();
     if let Err(fault) = &done {
         notify(&Notice::Fault(fault.clone()));
@@ -124,29 +114,8 @@ pub(crate) fn run() -> Result<(), String> {
     done
 }
 
-/// Takes what is on stdin; false when it has ended. Read past the standard library's buffer, which poll can't see.
-fn read_commands(commands: &mut Vec<u8>) -> Result<bool, String> {
-    let mut chunk = [0; 4096];
-    let n = rustix::io::read(stdin(), &mut chunk).map_err(|error| format!("stdin: {error}"))?;
-    commands.extend_from_slice(&chunk[..n]);
-    Ok(n > 0)
-}
-
-fn take_line(commands: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let end = commands.iter().position(|&byte| byte == b'\n')?;
-    Some(commands.drain(..=end).collect())
-}
-
-/// Tells the coordinator. If it is gone, stdin says so too, and that ends the worker.
-fn notify(notice: &Notice) {
-    let mut line = serde_json::to_vec(notice).expect("notices hold nothing that JSON can't");
-    line.push(b'\n');
-    let _ = stdout().lock().write_all(&line);
-    let _ = stdout().lock().flush();
-}
-
 impl Worker {
-    fn new(plan: Plan, commands: Vec<u8>) -> rustix::io::Result<Self> {
+    fn new(plan: Plan, orders: Orders) -> rustix::io::Result<Self> {
         let poll = Poll::new()?;
         poll.add_pipe(stdin(), COMMANDS)?;
         let conns =
@@ -183,7 +152,7 @@ impl Worker {
             quit_by: None,
             cpu_at_open_ns: 0,
             noticed_us: 0,
-            commands,
+            orders,
             poll,
             plan,
         })
@@ -202,7 +171,7 @@ impl Worker {
             self.poll.wait(sleep_us, &mut ready).map_err(|error| format!("epoll: {error}"))?;
             for &(token, flags) in &ready {
                 if token == COMMANDS {
-                    if !read_commands(&mut self.commands)? {
+                    if !self.orders.read()? {
                         return Ok(());
                     }
                 } else {
@@ -250,8 +219,7 @@ impl Worker {
     }
 
     fn obey_all(&mut self) -> Result<(), String> {
-        while let Some(line) = take_line(&mut self.commands) {
-            let command = serde_json::from_slice(&line).map_err(|error| format!("a command: {error}"))?;
+        while let Some(command) = self.orders.next()? {
             self.obey(command);
         }
         Ok(())

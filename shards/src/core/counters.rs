@@ -127,10 +127,12 @@ pub enum Refusal {
     BodyTooLong,
     /// 408: the body did not arrive in time.
     BodyTimeout,
+    /// 429: the member has as many bodies under way as one may.
+    BodiesFull,
 }
 
 /// The labels of [`Refusal`], in its order.
-pub const REFUSALS: [&str; 16] = [
+pub const REFUSALS: [&str; 17] = [
     "bad_request",
     "head_timeout",
     "head_too_long",
@@ -147,6 +149,7 @@ pub const REFUSALS: [&str; 16] = [
     "wrong_method",
     "body_too_long",
     "body_timeout",
+    "bodies_full",
 ];
 
 /// Why a shard turns new work away. The order is that of [`SHED_CAUSES`].

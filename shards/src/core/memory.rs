@@ -3,6 +3,16 @@
 use super::engine::{Audience, EngineKind};
 use super::event::{Class, SessionSettings};
 use super::ids::{MemberNumber, SessionId, ShardId};
+use super::time::Micros;
+
+/// What a shard tells the store at once.
+#[derive(Debug)]
+pub struct Remembers {
+    /// When the oldest change among them was made, or before.
+    pub since: Micros,
+    /// In order.
+    pub all: Vec<Remember>,
+}
 
 /// Something for the store.
 #[derive(Debug)]
@@ -11,6 +21,8 @@ pub enum Remember {
     Room(Box<Memory>),
     /// A room has ended: nothing of it has to be kept.
     Forget(SessionId),
+    /// The shard was asked for a room that it does not have: there is nothing to tell.
+    Nothing(SessionId),
     /// The shard leaves, and has told everything of all its rooms.
     Complete(ShardId),
 }
@@ -22,9 +34,9 @@ pub struct Memory {
     pub session: SessionId,
     /// Which numbering its events are of.
     pub epoch: u64,
-    /// Earlier numberings, the oldest first, each with the last number that this one shares with it: what was numbered
-    /// later was lost with a process that was killed.
-    pub earlier: Vec<(u64, u64)>,
+    /// Earlier numberings, the oldest first, each with what this one shares with it: what was numbered later was lost with a
+    /// process that was killed.
+    pub earlier: Vec<Earlier>,
     /// Events so far.
     pub seq: u64,
     /// The number of the oldest event that the room still remembers; what is older has no more to be kept. One more than
@@ -51,6 +63,25 @@ pub struct Memory {
     pub events: Vec<KeptEvent>,
 }
 
+impl Memory {
+    /// Whether its numbering agrees with this one up to just that number.
+    #[must_use]
+    pub fn goes_on_from(&self, epoch: u64, seq: u64) -> bool {
+        self.earlier.iter().any(|earlier| (earlier.epoch, earlier.seq) == (epoch, seq))
+    }
+}
+
+/// An earlier numbering, up to where a later one agrees with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its name.
+    pub epoch: u64,
+    /// The last event's number.
+    pub seq: u64,
+    /// The last member's number.
+    pub members: u16,
+}
+
 /// An event as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptEvent {
@@ -72,7 +103,7 @@ pub struct Recall {
 }
 
 /// What a store has of a room.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recalled {
     /// The room.
     pub session: SessionId,

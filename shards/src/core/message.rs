@@ -5,7 +5,7 @@ use ::core::net::{IpAddr, SocketAddr};
 use super::channel::{DeadLetter, Parcel, Publication, Published, Undeliverable};
 use super::gate::Channels;
 use super::ids::{ConnKey, ConnectionId, MemberNumber, SessionId, ShardId};
-use super::memory::{Recall, Recalled, Remember};
+use super::memory::{Recall, Recalled, Remembers};
 use super::report::RoomReport;
 use super::time::Micros;
 use super::work::{Work, Worked};
@@ -46,7 +46,7 @@ pub enum ShardMessage<S> {
     RoomEnded(Box<RoomReport>),
     /// From a shard to the control plane: something for the store. When the queue is full the shard keeps it and tries
     /// again; lost, the store lags until the room changes again.
-    Remember(Vec<Remember>),
+    Remember(Remembers),
     /// From the control plane to the room's shard: the store lacks something of the room and has to be told all of it. When
     /// the queue is full it is tried again.
     RememberAgain(SessionId),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::engine::Audience;
 use super::event::Class;
 use super::ids::MemberNumber;
+use super::memory::Earlier;
 
 /// Members whose `client_seq` is remembered, those that have left included. Who comes back after so many others have
 /// numbered their events is like one that never did.
@@ -22,19 +23,22 @@ const EARLIER_MAX: usize = 16;
 pub(super) struct Past {
     entries: VecDeque<Entry>,
     bytes: VecDeque<u8>,
-    /// The last `client_seq` of each member that numbers its events, who was last heard of longest ago first.
+    /// The last `client_seq` of each member that numbers its events. The first makes room for a new one; who is heard of among
+    /// the older half goes to the end, so that it is somebody who has long been silent.
     client_seqs: Vec<(MemberNumber, u64)>,
     /// What is known of its numbering where it does not follow from the room's place.
     pub(super) numbering: Option<Box<Numbering>>,
 }
 
-/// The numbering of a room that was recalled from a store.
+/// The numbering of a room that was recalled from a store, or has given out all member numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Numbering {
     /// Its name.
     pub(super) epoch: u64,
     /// See [`super::memory::Memory::earlier`].
-    pub(super) earlier: Vec<(u64, u64)>,
+    pub(super) earlier: Vec<Earlier>,
+    /// Whether the room comes from a store.
+    pub(super) recalled: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +120,13 @@ impl Past {
 
     /// Takes note of a member's event. False when it has been seen before.
     pub(super) fn take_client_seq(&mut self, member: MemberNumber, seq: u64) -> bool {
-        let known = self.client_seqs.iter().position(|(of, _)| *of == member);
+        let known = self.client_seqs.iter().rposition(|(of, _)| *of == member);
         match known {
             Some(at) if self.client_seqs[at].1 >= seq => return false,
+            Some(at) if at >= CLIENT_SEQS_MAX / 2 || self.client_seqs.len() <= CLIENT_SEQS_MAX / 2 => {
+                self.client_seqs[at].1 = seq;
+                return true;
+            }
             Some(at) => drop(self.client_seqs.remove(at)),
             None if self.client_seqs.len() >= CLIENT_SEQS_MAX => drop(self.client_seqs.remove(0)),
             None => {}
@@ -131,20 +139,27 @@ impl Past {
     pub(super) fn client_seqs(&self) -> &[(MemberNumber, u64)] {
         &self.client_seqs
     }
+
+    /// Another numbering begins, of this name, in which no member is one of before.
+    pub(super) fn number_anew(&mut self, epoch: u64) {
+        let recalled = self.numbering.as_ref().is_some_and(|numbering| numbering.recalled);
+        self.numbering = Some(Box::new(Numbering { epoch, earlier: Vec::new(), recalled }));
+        self.client_seqs.clear();
+    }
 }
 
 impl Numbering {
-    /// What follows a numbering whose last number is not known, only that of the last event that was saved.
-    pub(super) fn begin(epoch: u64, before: u64, saved: u64, mut earlier: Vec<(u64, u64)>) -> Self {
-        earlier.push((before, saved));
+    /// What follows a numbering in a room that is recalled, of which only that is known which was saved.
+    pub(super) fn begin(epoch: u64, before: Earlier, mut earlier: Vec<Earlier>) -> Self {
+        earlier.push(before);
         let forgotten = earlier.len().saturating_sub(EARLIER_MAX);
         earlier.drain(..forgotten);
-        Self { epoch, earlier }
+        Self { epoch, earlier, recalled: true }
     }
 
-    /// The last number that an earlier numbering shares with this one.
-    pub(super) fn shared_with(&self, epoch: u64) -> Option<u64> {
-        self.earlier.iter().find(|(earlier, _)| *earlier == epoch).map(|&(_, last)| last)
+    /// What an earlier numbering shares with this one.
+    pub(super) fn shared_with(&self, epoch: u64) -> Option<Earlier> {
+        self.earlier.iter().find(|earlier| earlier.epoch == epoch).copied()
     }
 }
 
@@ -207,22 +222,23 @@ mod tests {
         assert!(past.take_client_seq(two, 3), "another member counts for itself");
         assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(6), Some(3)));
         assert_eq!(past.client_seq(MemberNumber(3)), None);
-        assert!(past.take_client_seq(one, 7));
         for number in 0..CLIENT_SEQS_MAX as u16 - 1 {
             assert!(past.take_client_seq(MemberNumber(100 + number), 1));
+            assert!(number != 600 || past.take_client_seq(one, 7));
         }
         assert_eq!(past.client_seqs().len(), CLIENT_SEQS_MAX);
-        assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(7), None), "who was silent longest");
+        assert_eq!((past.client_seq(one), past.client_seq(two)), (Some(7), None), "who was silent long");
     }
 
     #[test]
     fn as_many_earlier_numberings_are_known_as_may_be() {
-        let mut numbering = Numbering::begin(1, 0, 10, Vec::new());
+        let before = |epoch, seq| Earlier { epoch, seq, members: 7 };
+        let mut numbering = Numbering::begin(1, before(0, 10), Vec::new());
         for epoch in 2..40 {
-            numbering = Numbering::begin(epoch, epoch - 1, epoch * 10, numbering.earlier);
+            numbering = Numbering::begin(epoch, before(epoch - 1, epoch * 10), numbering.earlier);
         }
         assert_eq!((numbering.epoch, numbering.earlier.len()), (39, EARLIER_MAX));
-        assert_eq!(numbering.shared_with(38), Some(390));
+        assert_eq!(numbering.shared_with(38), Some(before(38, 390)));
         assert_eq!(numbering.shared_with(39), None);
         assert_eq!(numbering.shared_with(0), None);
     }

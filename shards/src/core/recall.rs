@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::arrivals::Queue;
-use super::memory::{KeptEvent, Memory};
+use super::memory::{Earlier, KeptEvent, Memory};
 use super::past::{Numbering, Past, PastEvent, PastLimits};
 use super::room::{Kept, Room};
 use super::time::Micros;
@@ -65,16 +65,23 @@ impl Room {
         for KeptEvent { to, class, json } in &memory.events {
             past.push(*to, *class, json, limits);
         }
-        for (member, seq) in memory.client_seqs {
-            past.take_client_seq(member, seq);
-        }
         let Memory { epoch, earlier, seq, last_member, .. } = memory;
-        let (numbering, skipped) = match end {
-            LastEnd::Clean => (Numbering { epoch, earlier }, 0),
-            LastEnd::Unclean { epoch: fresh } => {
-                (Numbering::begin(fresh, epoch, seq, earlier), MEMBERS_UNKNOWN)
+        let members = last_member.checked_add(MEMBERS_UNKNOWN);
+        let (numbering, last_member) = match (end, members) {
+            (LastEnd::Clean, _) => (Numbering { epoch, earlier, recalled: true }, last_member),
+            (LastEnd::Unclean { epoch: fresh }, Some(members)) => {
+                (Numbering::begin(fresh, Earlier { epoch, seq, members }, earlier), members)
+            }
+            // All are given out again: nobody is known by one any more.
+            (LastEnd::Unclean { epoch: fresh }, None) => {
+                (Numbering { epoch: fresh, earlier: Vec::new(), recalled: true }, 0)
             }
         };
+        if last_member > 0 {
+            for (member, seq) in memory.client_seqs {
+                past.take_client_seq(member, seq);
+            }
+        }
         past.numbering = Some(Box::new(numbering));
         let Memory { state, extras, model, .. } = memory;
         Self {
@@ -93,7 +100,7 @@ impl Room {
             })),
             members: SmallVec::new(),
             inbound: Queue::default(),
-            last_member: last_member.checked_add(skipped).unwrap_or(skipped),
+            last_member,
             seq,
             audio_seq: 0,
             last_id: memory.last_id,

@@ -14,8 +14,8 @@ pub fn resume_key(secret: &str) -> [u8; KEY_BYTES] {
     blake3::derive_key("voxhall 2026 auth.resume_key", secret.as_bytes())
 }
 
-/// What stands before the signature: a version, the member, and the epoch.
-const SIGNED_BYTES: usize = 1 + 2 + 8;
+/// What stands before the signature: a version, the member, the epoch, and what that goes on from.
+const SIGNED_BYTES: usize = 1 + 2 + 8 + 8 + 8;
 const TOKEN_BYTES: usize = SIGNED_BYTES + blake3::OUT_LEN;
 
 /// The only version there is.
@@ -28,6 +28,9 @@ pub(super) struct ResumeToken {
     pub(super) member: MemberNumber,
     /// By which numbering it knows the room's events.
     pub(super) epoch: u64,
+    /// The numbering before that, and the last number that both share: a store that is not told of the new one before it
+    /// matters knows the old one. Zeros where there was none.
+    pub(super) from: (u64, u64),
 }
 
 /// For which room and whom a token is, which it does not repeat.
@@ -47,7 +50,9 @@ impl ResumeToken {
         let mut bytes = [0; TOKEN_BYTES];
         bytes[0] = VERSION;
         bytes[1..3].copy_from_slice(&self.member.0.to_be_bytes());
-        bytes[3..SIGNED_BYTES].copy_from_slice(&self.epoch.to_be_bytes());
+        for (place, number) in bytes[3..].chunks_exact_mut(8).zip([self.epoch, self.from.0, self.from.1]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
         let signature = bound.signature(&bytes[..SIGNED_BYTES]);
         bytes[SIGNED_BYTES..].copy_from_slice(signature.as_bytes());
         base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes).into()
@@ -64,8 +69,10 @@ impl ResumeToken {
             return None;
         }
         let member = MemberNumber(u16::from_be_bytes([said[1], said[2]]));
-        let epoch = u64::from_be_bytes(said[3..].try_into().ok()?);
-        Some(Self { member, epoch })
+        let mut numbers =
+            said[3..].chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let (epoch, from) = (numbers.next()?, (numbers.next()?, numbers.next()?));
+        Some(Self { member, epoch, from })
     }
 }
 
@@ -92,7 +99,8 @@ mod tests {
         let room = |name: &str| SessionId::parse(name).expect("a name");
         let (a, b) = (room("a"), room("b"));
         let key = [7; KEY_BYTES];
-        let token = ResumeToken { member: MemberNumber(0x1234), epoch: 0x0012_3456_789a_bcde };
+        let token =
+            ResumeToken { member: MemberNumber(0x1234), epoch: 0x0012_3456_789a_bcde, from: (7, u64::MAX) };
         let bound = Bound { key: &key, session: &a, sub: None };
         let text = token.write(bound);
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
@@ -115,7 +123,7 @@ mod tests {
     fn no_bit_of_a_token_can_be_changed_and_no_other_text_is_one() {
         let session = SessionId::parse("a").expect("a name");
         let bound = Bound { key: &[7; KEY_BYTES], session: &session, sub: None };
-        let token = ResumeToken { member: MemberNumber(1), epoch: 5 };
+        let token = ResumeToken { member: MemberNumber(1), epoch: 5, from: (0, 0) };
         let text = token.write(bound);
         let bytes = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(&*text).expect("base64");
         for bit in 0..bytes.len() * 8 {
@@ -124,7 +132,7 @@ mod tests {
             let forged = base64_simd::URL_SAFE_NO_PAD.encode_to_string(forged);
             assert_eq!(ResumeToken::read(&forged, bound), None, "bit {bit}");
         }
-        for bad in ["", "a", "\u{e9}", &text[1..], &format!("{text}A"), &"A".repeat(58), &"A".repeat(9_999)] {
+        for bad in ["", "a", "\u{e9}", &text[1..], &format!("{text}A"), &"A".repeat(79), &"A".repeat(9_999)] {
             assert_eq!(ResumeToken::read(bad, bound), None, "{bad}");
         }
     }

@@ -24,12 +24,28 @@ pub(super) struct Stream {
     pub(super) pinged: Micros,
     /// What its member posts.
     pub(super) uplink: Uplink,
+    /// The bodies of its member's that are being read.
+    pub(super) bodies: Bodies,
+}
+
+/// Bodies that are being read.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    /// How many.
+    pub(super) count: usize,
+    /// What has come of them.
+    pub(super) bytes: usize,
 }
 
 impl Stream {
     /// One that begins now, of a member whose last number was this.
     pub(super) fn new(now: Micros, chunked: bool, taken: u64) -> Self {
-        Self { chunked, pinged: now, uplink: Uplink { taken, ..Uplink::default() } }
+        Self {
+            chunked,
+            pinged: now,
+            uplink: Uplink { taken, ..Uplink::default() },
+            bodies: Bodies::default(),
+        }
     }
 }
 
@@ -53,7 +69,9 @@ pub(super) enum Offer {
     Duplicate,
     /// It waits for earlier ones.
     Waits,
-    /// Too many wait already.
+    /// It does so already.
+    WaitsAlready,
+    /// Too many wait already, or too much.
     Full,
 }
 
@@ -68,16 +86,19 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    /// Takes an event with a number.
-    pub(super) fn offer(&mut self, now: Micros, seq: u64, posted: Posted) -> Offer {
-        if seq <= self.taken || self.waiting.contains_key(&seq) {
+    /// Takes an event with a number; all that wait have so many bytes at most.
+    pub(super) fn offer(&mut self, now: Micros, seq: u64, posted: Posted, bytes_max: usize) -> Offer {
+        if seq <= self.taken {
             return Offer::Duplicate;
+        }
+        if self.waiting.contains_key(&seq) {
+            return Offer::WaitsAlready;
         }
         if seq == self.taken + 1 {
             self.taken = seq;
             return Offer::Now(posted);
         }
-        if self.waiting.len() == WAITING_MAX {
+        if self.waiting.len() == WAITING_MAX || self.bytes() + posted.bytes > bytes_max {
             return Offer::Full;
         }
         if self.waiting.is_empty() {
@@ -164,7 +185,7 @@ mod tests {
         let mut note =
             |posted: Posted| out.push(posted.event.expect_err("a test's").message.parse().expect("a number"));
         for &seq in seqs {
-            if let Offer::Now(first) = uplink.offer(Micros(1), seq, posted(seq)) {
+            if let Offer::Now(first) = uplink.offer(Micros(1), seq, posted(seq), usize::MAX) {
                 note(first);
                 while let Some(next) = uplink.next(Micros(1)) {
                     note(next);
@@ -201,7 +222,15 @@ mod tests {
         let mut uplink = Uplink::default();
         let most = WAITING_MAX as u64;
         assert_eq!(taken(&mut uplink, &(2..most + 2).collect::<Vec<_>>()), [0_u64; 0]);
-        assert!(matches!(uplink.offer(Micros(1), most + 2, posted(0)), Offer::Full));
+        assert!(matches!(uplink.offer(Micros(1), most + 2, posted(0), usize::MAX), Offer::Full));
         assert_eq!(taken(&mut uplink, &[1]).len(), WAITING_MAX + 1);
+        let mut uplink = Uplink::default();
+        let mut offer = |seq| uplink.offer(Micros(1), seq, posted(seq), 25);
+        assert!(matches!(offer(3), Offer::Waits) && matches!(offer(4), Offer::Waits));
+        assert!(matches!(offer(3), Offer::WaitsAlready), "it is not there twice");
+        assert!(
+            matches!(offer(5), Offer::Full) && matches!(offer(1), Offer::Now(_)),
+            "whose turn it is waits for no room"
+        );
     }
 }

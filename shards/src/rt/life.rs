@@ -51,6 +51,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Roll {
     order: AtomicU8,
+    emptied: AtomicUsize,
     ended: AtomicUsize,
     died: AtomicBool,
     shards: Vec<Waker>,
@@ -60,12 +61,25 @@ pub(super) struct Roll {
 impl Roll {
     pub(super) fn new(shards: Vec<Waker>, control: Waker) -> Self {
         let order = AtomicU8::new(Order::Serve as u8);
-        Self { order, ended: AtomicUsize::new(0), died: AtomicBool::new(false), shards, control }
+        let none = || AtomicUsize::new(0);
+        Self { order, emptied: none(), ended: none(), died: AtomicBool::new(false), shards, control }
     }
 
     /// How many shards there are.
     pub(super) fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    /// A shard that drains has no connection left. To be said once.
+    pub(super) fn emptied(&self) {
+        if self.emptied.fetch_add(1, Ordering::AcqRel) + 1 == self.shards() {
+            self.shards.iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether that is so of all.
+    pub(super) fn have_all_emptied(&self) -> bool {
+        self.emptied.load(Ordering::Acquire) >= self.shards()
     }
 
     /// How many have ended, whichever way.

@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Where each shard's audit records go: one for each, or none.
     pub audit: Vec<AuditLane>,
+    /// The shards' clock, which whoever starts them may read too.
+    pub clock: Clock,
 }
 
 /// A running node.
@@ -98,7 +100,7 @@ pub fn start(config: NodeConfig) -> Result<(Node, ControlLine), StartError> {
         config: Arc::new(config.shard),
         wire: config.wire,
         seed: config.seed,
-        clock: Clock::start(),
+        clock: config.clock,
         sockets: SocketCount::new(config.descriptors_max),
         roll: Arc::clone(&node.roll),
     };

@@ -34,7 +34,8 @@ use crate::core::counters::WireCounters;
 #[cfg(debug_assertions)]
 use crate::core::message::{Fault, Query};
 use crate::core::{
-    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, Shard, ShardId, ShardMessage, Shedding,
+    ConnKey, Destination, Effect, Effects, Handoff, Input, Micros, SessionId, Shard, ShardId, ShardMessage,
+    Shedding,
 };
 
 /// Completions handled in one turn: what bounds the wait of a timer or another shard.
@@ -82,6 +83,12 @@ pub(super) struct Pump {
     /// What the node wants of all shards.
     roll: Arc<Roll>,
     evacuated: bool,
+    /// Whether it has said that its connections are gone.
+    emptied: bool,
+    /// Rooms that the store has to be asked for when the mesh has room.
+    unasked: VecDeque<SessionId>,
+    /// Whether it had none for what the store has to be told.
+    store_is_full: bool,
     busy: Micros,
     /// What the last turn took, its system call included unless it slept there.
     spent: Micros,
@@ -124,6 +131,9 @@ impl Pump {
             woke: now,
             roll,
             evacuated: false,
+            emptied: false,
+            unasked: VecDeque::new(),
+            store_is_full: false,
             busy: Micros(0),
             spent: Micros(0),
             counters: WireCounters::default(),

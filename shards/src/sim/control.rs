@@ -31,8 +31,9 @@ impl World {
         message: ShardMessage<SocketId>,
     ) -> Result<(), ShardMessage<SocketId>> {
         let delay = Micros(self.dice.range(0, self.scenario.faults.mesh_delay_max.0));
+        let left = self.nodes.get(to).is_some_and(|node| node.leaving.is_some());
         let queue = &mut self.mesh[to][from];
-        if queue.len() >= self.scenario.faults.mesh_queue_max {
+        if left || queue.len() >= self.scenario.faults.mesh_queue_max {
             return Err(message);
         }
         let before = queue.back().map_or(Micros(0), |(at, _)| *at);
@@ -50,6 +51,8 @@ impl World {
             match message {
                 ShardMessage::Serve(handoff) => self.serve(handoff.socket),
                 ShardMessage::Answer { from, id, answer } => self.answered(from, id, answer),
+                ShardMessage::Remember(told) => self.store_told(told.all),
+                ShardMessage::Recall(recall) => self.store_asked(*recall),
                 other => self.fail(format!("the control plane was sent {other:?}")),
             }
         }
@@ -78,6 +81,8 @@ impl World {
                     self.tell(shard, Input::Drain { window });
                 }
                 ShardMessage::Parcel { from, parcel } => self.tell(shard, Input::Parcel { from, parcel }),
+                ShardMessage::Recalled(recalled) => self.take_recalled(shard, recalled),
+                ShardMessage::RememberAgain(session) => self.tell(shard, Input::RememberAgain(session)),
                 other => self.fail(format!("shard {shard} was sent {other:?}")),
             }
         }
@@ -165,7 +170,7 @@ impl World {
             0 => SessionId::parse("nowhere").ok(),
             rooms => Some(self.control.rooms[self.dice.size(0, rooms - 1)].clone()),
         };
-        if let Some(room) = room {
+        if let Some(room) = room.filter(|_| !self.is_down()) {
             self.ask_about(shard, room);
         }
         if self.now < self.scenario.play {
@@ -211,7 +216,8 @@ impl World {
 
     /// Tells every shard to drain, again and again until it was told.
     pub(super) fn control_drains(&mut self) {
-        let Some((_, window)) = self.scenario.drain else { return };
+        let ending = self.lives.ending.map(|ending| ending.window);
+        let Some(window) = ending.or(self.scenario.drain.map(|(_, window)| window)) else { return };
         let from = self.nodes.len();
         while self.control.told < from {
             if self.mesh_send(from, self.control.told, ShardMessage::Drain { window }).is_err() {

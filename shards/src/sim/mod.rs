@@ -12,13 +12,17 @@ mod client;
 mod control;
 mod dice;
 mod gate;
+mod keeping;
 mod kernel;
+mod lives;
 mod oracle;
 mod pipe;
 mod pump;
 mod recovery;
 mod scenario;
 mod solo;
+mod store;
+mod stored;
 mod trace;
 mod world;
 
@@ -47,6 +51,14 @@ pub struct Report {
     pub restored: u64,
     /// Events told again.
     pub replayed: u64,
+    /// Times that a node crashed.
+    pub crashes: u64,
+    /// Times that a node ended and the store had everything.
+    pub clean_ends: u64,
+    /// Rooms that went on where a store had them.
+    pub revived: u64,
+    /// Times that a client was told that what it had seen last was lost.
+    pub lost: u64,
 }
 
 /// Something happened that may not happen.
@@ -65,6 +77,14 @@ pub struct Violation {
 /// When an invariant did not hold, or the core panicked.
 pub fn run(seed: u64, line: Option<fn(&str)>) -> Result<Report, Violation> {
     play(seed, || world::World::new(seed, line))
+}
+
+/// Runs the world of a seed in which rooms have a store, and nodes crash, end, and begin again.
+///
+/// # Errors
+/// When an invariant did not hold, or the core panicked.
+pub fn run_stored(seed: u64, line: Option<fn(&str)>) -> Result<Report, Violation> {
+    play(seed, || world::World::stored(seed, line))
 }
 
 /// Runs a small world whose conditions and clients follow a script of any bytes: each choice reads on in it, hostile

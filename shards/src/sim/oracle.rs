@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
 use super::gate::USERS;
+use super::keeping::brief;
 use super::pipe::Holder;
 use super::world::World;
 use crate::core::audit::AuditRecord;
@@ -33,6 +34,8 @@ struct Eye {
     /// Connections that were noted as opened and not yet as closed.
     noted: BTreeSet<ConnKey>,
     refusals_noted: u64,
+    /// Times that a shard could not do with the store what it should.
+    excuses: u64,
 }
 
 /// A room, when it was last looked at.
@@ -48,6 +51,10 @@ impl Oracle {
     pub(super) fn new(shards: usize) -> Self {
         Self { eyes: (0..shards).map(|_| Eye::default()).collect() }
     }
+
+    pub(super) fn excuses(&mut self, shard: usize) -> &mut u64 {
+        &mut self.eyes[shard].excuses
+    }
 }
 
 impl World {
@@ -60,14 +67,14 @@ impl World {
         }
     }
 
-    fn counters(&mut self, shard: usize) -> Counters {
+    pub(super) fn counters(&mut self, shard: usize) -> Counters {
         match self.ask(shard, Query::Counters) {
             Answer::Counters(counters) => *counters,
             other => panic!("not counters: {other:?}"),
         }
     }
 
-    fn rooms(&mut self, shard: usize) -> Vec<RoomSummary> {
+    pub(super) fn rooms(&mut self, shard: usize) -> Vec<RoomSummary> {
         match self.ask(shard, Query::Rooms(RoomsQuery { limit: usize::MAX, sort: RoomsSort::Id })) {
             Answer::Rooms(rooms) => rooms,
             other => panic!("not rooms: {other:?}"),
@@ -112,6 +119,8 @@ impl World {
                 None => self.fail(format!("room {} is in the list and can't be found", summary.id)),
             }
         }
+        let names: Vec<String> = rooms.iter().map(|room| room.id.as_str().to_owned()).collect();
+        self.look_at_beginnings(shard, &names);
         self.look_at_members(shard, &details);
         self.look_at_counters(shard, &counters, &details);
         self.look_at_lingering(shard, &counters, &rooms);
@@ -124,9 +133,9 @@ impl World {
     fn look_at_members(&mut self, shard: usize, rooms: &[RoomDetail]) {
         let mut seen = BTreeSet::new();
         let mut limits = self.scenario.config.outbox.clone();
-        // What is told again comes beyond.
+        // While the socket takes everything there may be more for a moment, and what is told again comes beyond.
         let history = &self.scenario.config.room;
-        limits.messages_max += history.history_events_max;
+        limits.messages_max = 4 * limits.messages_max + history.history_events_max;
         limits.bytes_max += history.history_bytes_max + 16 * history.history_events_max;
         let now = self.now;
         for room in rooms {
@@ -271,16 +280,19 @@ impl World {
         let config = self.scenario.config.clone();
         let slack = self.scenario.faults.slack();
         let drained_at = self.nodes[shard].drained_at;
+        let head = config.limits.head + config.store.as_ref().map_or(Micros(0), |store| store.recall);
         let mut wrong = None;
         for slot in &self.nodes[shard].slots {
             let Some(live) = &slot.live else { continue };
-            if live.head && live.closing.is_none() && now.since(live.began) > config.limits.head + slack {
+            if live.head && live.closing.is_none() && now.since(live.began) > head + slack {
                 wrong = Some(format!("a head since {:?}", live.began));
             }
         }
         for member in rooms.iter().flat_map(|room| &room.connections) {
             let Some(live) = self.nodes[shard].live(member.id.key) else { continue };
-            let silent = now.since(live.received_at.max(live.began));
+            // Who waits for the store is not listened to.
+            let here = Micros::from_ms(member.connected_ms + 1);
+            let silent = now.since(live.received_at.max(live.began)).min(here);
             if silent > config.heartbeat.idle + HEARTBEAT_GRAIN + HEARTBEAT_GRAIN + slack {
                 wrong = Some(format!("{member:?} is silent for {silent:?}"));
             }
@@ -332,6 +344,10 @@ impl World {
         for shard in 0..self.nodes.len() {
             let c = self.counters(shard);
             frames += c.frames_received;
+            let waits = self.nodes[shard].shard.left_for_store();
+            if waits != [0; 4] {
+                return Err(format!("shard {shard} keeps {waits:?} of what the store is told and asked"));
+            }
             let kept = c.history.events + c.history.bytes;
             let left =
                 [c.open + kept, c.heads, c.rooms, c.rooms_lingering, c.queued_messages, c.queued_bytes];
@@ -349,8 +365,14 @@ impl World {
         if !self.control.pending.is_empty() {
             return Err(format!("questions without an answer: {:?}", self.control.pending));
         }
+        // One that was asked for and found no place is kept for the next that comes.
+        let kept = self.store.rooms().find(|(name, _)| self.lives.seen.contains(*name));
+        if let Some((name, memory)) = kept {
+            return Err(format!("the store keeps {name}: {}", brief(memory)));
+        }
+        frames += self.lives.before.frames_received;
         let more = frames > self.spoken && !self.babbled;
-        if more || self.scenario.gentle && frames != self.spoken {
+        if more || self.scenario.gentle && self.lives.number == 0 && frames != self.spoken {
             return Err(format!("{} frames were said, {frames} were received", self.spoken));
         }
         Ok(())
@@ -358,21 +380,27 @@ impl World {
 
     /// What there is to say of a world that went well.
     pub(super) fn report(&mut self) -> Report {
+        let before = self.lives.before;
         let mut report = Report {
             hash: self.trace.hash(),
             steps: self.trace.steps(),
             virtual_ms: self.now.as_ms(),
             connections: self.sockets.len() as u64,
             settled: self.settled,
-            slow_closed: 0,
-            dropped: 0,
+            slow_closed: before.slow_closed,
+            dropped: before.dropped,
             restored: self.restored,
-            replayed: 0,
+            replayed: before.replayed,
+            crashes: before.crashes,
+            clean_ends: before.clean_ends,
+            revived: before.revived,
+            lost: before.lost,
         };
         for shard in 0..self.nodes.len() {
             let counters = self.counters(shard);
             report.slow_closed += counters.slow_closed;
             report.replayed += counters.history.replayed;
+            report.revived += counters.store.revived;
             report.dropped += counters.dropped.iter().take(3).flatten().sum::<u64>();
         }
         report

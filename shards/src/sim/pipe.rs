@@ -127,4 +127,6 @@ pub(super) struct Socket {
     pub(super) holder: Holder,
     /// How often it has moved between shards.
     pub(super) moves: u32,
+    /// In which life of the node it was begun.
+    pub(super) life: u32,
 }

@@ -33,6 +33,10 @@ pub(super) struct Node {
     turns_at_once: u32,
     pub(super) turns: u64,
     pub(super) drained_at: Option<(Micros, Micros)>,
+    /// It only tells the store the rest, until then at most.
+    pub(super) leaving: Option<Micros>,
+    /// It has.
+    pub(super) left: bool,
     pub(super) counts: Counts,
 }
 
@@ -119,6 +123,8 @@ impl Node {
             turns_at_once: 0,
             turns: 0,
             drained_at: None,
+            leaving: None,
+            left: false,
             counts: Counts::default(),
         }
     }
@@ -200,6 +206,9 @@ impl World {
             return;
         }
         self.nodes[shard].turn_at = None;
+        if self.nodes[shard].leaving.is_some() {
+            return self.say_the_rest(shard);
+        }
         if self.dice.permille(self.scenario.faults.pause_permille) {
             let until = now + Micros(self.dice.range(1, self.scenario.faults.pause_max.0.max(1)));
             return self.wake_at(shard, until);
@@ -217,6 +226,11 @@ impl World {
         self.look(shard);
         self.submit_sends(shard);
         self.deliver_parcels(shard);
+        self.deliver_remembers(shard);
+        if self.scenario.store.is_some() {
+            self.hear_all();
+            self.go_on_leaving(shard);
+        }
         let node = &mut self.nodes[shard];
         if !node.completions.is_empty() || !node.ready.is_empty() || self.may_accept(shard) {
             self.wake(shard);
@@ -361,7 +375,8 @@ impl World {
             }
             Effect::Answer(id, answer) => self.answer(shard, id, answer),
             Effect::Audit(record) => self.check_record(shard, &record),
-            Effect::Recall(_) | Effect::DeadLetter(_) => {}
+            Effect::Recall(session) => self.ask_store(shard, session),
+            Effect::DeadLetter(_) => {}
             // No simulated room has workers.
             Effect::Work(work) => self.fail(format!("shard {shard} wants workers: {work:?}")),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::dice::Dice;
 use super::gate::NameGate;
+use super::stored::StorePlan;
 use crate::core::Micros;
 use crate::core::config::ShardConfig;
 use crate::core::engine::EngineKind;
@@ -38,6 +39,8 @@ pub(super) struct Scenario {
     pub(super) control_closes: bool,
     /// Turns between two looks of the oracle.
     pub(super) look_every: u64,
+    /// What rooms remember lasts, as this says, if they have a store.
+    pub(super) store: Option<StorePlan>,
 }
 
 /// What the network, the kernel and the scheduler do to everybody.
@@ -99,7 +102,7 @@ impl Scenario {
         scenario
     }
 
-    fn draw(dice: &mut Dice) -> Self {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
         let gentle = dice.permille(250);
         let clients = if dice.permille(150) { dice.size(20, 40) } else { dice.size(2, 14) };
         let play = Micros::from_ms(dice.range(2_000, 15_000));
@@ -118,6 +121,7 @@ impl Scenario {
             control_every: Micros::from_ms(if dice.permille(500) { dice.range(20, 500) } else { 0 }),
             control_closes: !gentle && dice.permille(300),
             look_every: dice.range(1, 6),
+            store: None,
         };
         if !gentle && dice.permille(350) {
             scenario.crowd(dice);

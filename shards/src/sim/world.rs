@@ -9,13 +9,15 @@ use std::sync::Arc;
 use super::client::Client;
 use super::control::ControlPlane;
 use super::dice::Dice;
+use super::lives::Lives;
 use super::oracle::Oracle;
-use super::pipe::{Socket, SocketId};
+use super::pipe::{Holder, Socket, SocketId};
 use super::pump::Node;
 use super::recovery::Annals;
 use super::scenario::Scenario;
+use super::store::Store;
 use super::trace::Trace;
-use crate::core::{ConnKey, Micros, Quotas, Shard, ShardId, ShardMessage};
+use crate::core::{ConnKey, Micros, Quotas, ShardMessage};
 
 /// Steps after which clients stop making new ones, so that no seed takes much longer than others.
 const STEPS_MAX: u64 = 60_000;
@@ -49,6 +51,26 @@ pub(super) enum Event {
     Drain,
     /// A share of the connections is cut.
     Storm,
+    /// The store does something.
+    Store,
+    /// Something happens to the node.
+    Fate(usize),
+    /// A node of this life that drains has no more time.
+    Stop(u32),
+    /// A node of this life may have ended.
+    Ended(u32),
+}
+
+impl Event {
+    /// Whether it happens all the same when the node has ended.
+    pub(super) fn outlives_the_node(self) -> bool {
+        match self {
+            Self::Turn(_) | Self::Receive(..) | Self::Sent(..) | Self::Polled(..) => false,
+            Self::Mesh(_) | Self::Drain | Self::Store | Self::Stop(_) | Self::Ended(_) => false,
+            Self::Arrived(..) | Self::Arrival(_) | Self::ClientWake(..) | Self::ClientRead(..) => true,
+            Self::Control | Self::Storm | Self::Fate(_) => true,
+        }
+    }
 }
 
 impl PartialOrd for SocketId {
@@ -73,7 +95,7 @@ pub(super) struct World {
     pub(super) now: Micros,
     pub(super) dice: Dice,
     pub(super) trace: Trace,
-    agenda: BinaryHeap<Reverse<(Micros, u64, Event)>>,
+    pub(super) agenda: BinaryHeap<Reverse<(Micros, u64, Event)>>,
     scheduled: u64,
     pub(super) nodes: Vec<Node>,
     /// What the shards share.
@@ -96,11 +118,20 @@ pub(super) struct World {
     pub(super) restored: u64,
     /// What rooms have told.
     pub(super) annals: Annals,
+    /// What lasts of rooms, where there is a store.
+    pub(super) store: Store,
+    /// The node's life, and those before.
+    pub(super) lives: Lives,
 }
 
 impl World {
     pub(super) fn new(seed: u64, line: Option<fn(&str)>) -> Self {
         Self::make(seed, Scenario::new(seed), Dice::new(seed), STEPS_MAX, line)
+    }
+
+    /// A world whose rooms have a store, and whose node ends now and then.
+    pub(super) fn stored(seed: u64, line: Option<fn(&str)>) -> Self {
+        Self::make(seed, Scenario::stored(seed), Dice::new(seed), STEPS_MAX, line)
     }
 
     /// A small world whose conditions and clients follow a script. What network, kernel and scheduler do follows from
@@ -113,22 +144,18 @@ impl World {
 
     fn make(seed: u64, scenario: Scenario, mut dice: Dice, steps_max: u64, line: Option<fn(&str)>) -> Self {
         let shards = usize::from(scenario.config.shards);
-        let config = Arc::new(scenario.config.clone());
-        let quotas = Arc::new(Quotas::new(&config, seed));
-        let node = |id: usize| {
-            let (config, quotas) = (Arc::clone(&config), Arc::clone(&quotas));
-            Node::new(Shard::among(ShardId(id as u16), config, quotas, seed))
-        };
+        let quotas = Arc::new(Quotas::new(&scenario.config, seed));
         let trace = Trace::new(line);
         trace.say(Micros(0), format_args!("seed {seed}: {scenario:?}"));
         let clients = (0..scenario.clients).map(|_| Self::new_client(&mut dice)).collect();
+        let store = Store::new(&mut dice.clone());
         let mut world = Self {
             now: Micros(0),
             trace,
             agenda: BinaryHeap::new(),
             scheduled: 0,
-            nodes: (0..shards).map(node).collect(),
-            quotas: Arc::clone(&quotas),
+            nodes: Vec::new(),
+            quotas,
             sockets: Vec::new(),
             clients,
             control: ControlPlane::default(),
@@ -141,6 +168,8 @@ impl World {
             settled: 0,
             restored: 0,
             annals: Annals::default(),
+            store,
+            lives: Lives::new(seed),
             scenario,
             dice: dice.without_script(),
         };
@@ -149,7 +178,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.nodes.iter_mut().for_each(|node| drop(node.shard.overheard()));
+        self.new_shards();
         for client in 0..self.clients.len() {
             let first = Micros(self.dice.range(1, 500_000));
             self.client_wake_in(client, first);
@@ -162,6 +191,11 @@ impl World {
         }
         if self.scenario.control_every.0 > 0 {
             self.schedule(self.scenario.control_every, Event::Control);
+        }
+        let fates = self.scenario.store.iter().flat_map(|plan| &plan.fates);
+        let fates: Vec<Micros> = fates.map(|&(at, _)| at).collect();
+        for (number, at) in fates.into_iter().enumerate() {
+            self.schedule(at, Event::Fate(number));
         }
     }
 
@@ -195,6 +229,10 @@ impl World {
             Event::Control => self.control_acts(),
             Event::Drain => self.control_drains(),
             Event::Storm => self.storm(),
+            Event::Store => self.store_turn(),
+            Event::Fate(number) => self.fate(number),
+            Event::Stop(life) => self.stop(life),
+            Event::Ended(life) => self.ended(life),
         }
     }
 
@@ -228,7 +266,14 @@ impl World {
 
     /// A connection stands in one listener's queue: the kernel's choice.
     fn arrival(&mut self, id: SocketId) {
+        if self.sockets[id.0].holder == Holder::Closed {
+            return;
+        }
         let shard = self.dice.size(0, self.nodes.len() - 1);
+        if self.is_down() || self.nodes[shard].leaving.is_some() {
+            // Nobody listens.
+            return self.cut_off(id);
+        }
         self.nodes[shard].backlog.push_back(id);
         self.wake(shard);
     }

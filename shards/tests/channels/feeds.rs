@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use shards::core::channel::{Publication, Publisher};
+use serde_json::json;
+use shards::core::channel::{ChannelConfig, Publication, Publisher};
 use shards::core::gate::{Channels, Right, Rights};
 use shards::core::{Denied, Gate, Micros, Pass, Role, SessionId, ShardConfig};
 
@@ -92,6 +93,28 @@ fn a_batch_is_one_message_of_lines_where_that_was_agreed_on() {
 }
 
 #[test]
+fn what_a_client_wrote_over_several_lines_is_one_line_of_a_batch() {
+    let mut channels = ChannelConfig::default();
+    let events = channels.namespaces.iter_mut().find(|namespace| &*namespace.name == "events");
+    events.expect("a namespace").publishers.user = true;
+    let mut node = Node::with(ShardConfig { shards: 1, channels, ..ShardConfig::default() });
+    let client = feed(&mut node, 0, "?types=a", "Sec-WebSocket-Protocol: voxhall.v1\r\n");
+    let member = node.client(0);
+    for data in ["{\n  \"n\": 1\n}", "{ }", "[1,\r\n2]"] {
+        let said = format!(r#"{{"type":"channel.publish","channel":"events:a","data":{data}}}"#);
+        node.say(member, &said);
+    }
+    node.now = node.now + Micros::from_ms(30);
+    node.turn(0, shards::core::Effects::new());
+    let heard = heard(&mut node, client);
+    let lines: Vec<serde_json::Value> =
+        heard[0].lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let expected =
+        [json!({"event": "a", "n": 1}), json!({"event": "a"}), json!({"event": "a", "data": [1, 2]})];
+    assert_eq!(lines, expected, "{heard:?}");
+}
+
+#[test]
 fn whoever_comes_back_with_a_position_hears_what_was_missed() {
     let mut node = Node::new(2);
     let client = feed(&mut node, 0, "?positions=true", "");
@@ -152,11 +175,11 @@ fn a_client_of_messagepack_has_its_pong_as_well() {
     let header = |kind| [kind, 0, 0, 0, 0, 0, 0, 0];
     let ping = *b"\x82\xa4type\xa4ping\xa1t\x07";
     let wrong = *b"\x82\xa4type\xaaroom.close\xa8event_id\xa1e";
-    node.send(client, 0x82, &[&header(2)[..], &ping, &wrong].concat());
+    node.send(client, 2, &[&header(2)[..], &ping, &wrong].concat());
     let said = node.said(client);
     let holds = |said: &[u8], text: &[u8]| said.windows(text.len()).any(|part| part == text);
     assert!(holds(&said, b"\xa5event\xa4pong") && holds(&said, b"\xa8event_id\xa1e"), "{said:?}");
-    node.send(client, 0x82, &[&header(1)[..], &[0; 4]].concat());
+    node.send(client, 2, &[&header(1)[..], &[0; 4]].concat());
     assert!(holds(&node.said(client), b"not_supported_on_feed"));
 }
 
@@ -218,6 +241,8 @@ fn a_wish_that_makes_no_sense_is_a_400() {
         "?after=soon",
         "?positions=maybe",
         &format!("?types={}", many.join(",")),
+        // Each would be looked for among all before it.
+        &format!("?types={}", ["a"; 200].join(",")),
     ] {
         let client = feed(&mut node, 0, query, "");
         let answer = String::from_utf8(node.said(client)).expect("text");

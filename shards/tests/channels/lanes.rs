@@ -1,7 +1,7 @@
 //! Messages of channels in lanes that are full.
 
 use serde_json::{Value, json};
-use shards::core::channel::{ChannelConfig, Importance, Namespace, Publication, Publisher};
+use shards::core::channel::{ChannelConfig, Importance, Namespace, Publication, Publisher, Publishers};
 use shards::core::config::Outbox;
 use shards::core::{Micros, ShardConfig};
 
@@ -103,4 +103,48 @@ fn the_highest_goes_ahead_of_what_may_be_lost_and_of_nothing_else() {
     node.turn(0, Vec::new());
     let told: Vec<String> = node.told(client);
     assert_eq!(told, ["0", "1", "3", "5", "2", "4", "6"]);
+}
+
+/// Many messages of one client's in one turn, which it says in one breath.
+fn publish_at_once(node: &mut Node, from: super::rig::Client, count: u64) {
+    let line = |n: u64| json!({ "type": "channel.publish", "channel": "news:a", "data": n }).to_string();
+    let lines: Vec<String> = (0..count).map(line).collect();
+    node.say(from, &lines.join("\n"));
+}
+
+#[test]
+fn a_reader_is_not_sent_away_for_what_comes_at_once_and_one_that_does_not_read_is() {
+    for subprotocol in ["", "Sec-WebSocket-Protocol: voxhall.v1\r\n"] {
+        for reads in [true, false] {
+            let mut channels = ChannelConfig::default();
+            let publishers = Publishers { admin: true, server: true, user: true };
+            channels.namespaces.push(Namespace { rate: None, publishers, ..Namespace::named("news") });
+            let mut config = ShardConfig { channels, ..ShardConfig::default() };
+            config.outbox.messages_max = 64;
+            (config.limits.messages_per_s, config.limits.bytes_per_s) = (0, 0);
+            let mut node = Node::with(config);
+            let speaker = node.client_with(0, "", "Sec-WebSocket-Protocol: voxhall.v1\r\n");
+            let listener = node.client_with(0, "", subprotocol);
+            node.say(listener, r#"{"type":"channel.subscribe","channel":"news:*"}"#);
+            node.now = node.now + Micros::from_ms(100);
+            node.turn(0, Vec::new());
+            node.heard(listener);
+            if !reads {
+                node.stuck.push(listener);
+                publish_at_once(&mut node, speaker, 1);
+                node.now = node.now + Micros::from_ms(100);
+                node.turn(0, Vec::new());
+            }
+            publish_at_once(&mut node, speaker, 200);
+            node.unstick(listener);
+            node.now = node.now + Micros::from_ms(100);
+            node.turn(0, Vec::new());
+            let said = node.said(listener);
+            let close =
+                said.windows(4).position(|bytes| bytes[0] == 0x88 && bytes[2..] == 1013_u16.to_be_bytes());
+            assert_eq!(close.is_none(), reads, "{subprotocol:?}");
+            let told = said.windows(15).filter(|bytes| bytes == b"channel.message").count();
+            assert_eq!(told, if reads { 200 } else { 0 });
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! What becomes of a publication.
 
 use serde_json::json;
-use shards::core::Micros;
-use shards::core::channel::{Publication, Publisher, Undeliverable};
+use shards::core::channel::{ChannelConfig, Publication, Publisher, Undeliverable, owner};
 use shards::core::message::Answer;
+use shards::core::{Micros, ShardConfig};
 
 use super::rig::Node;
 
@@ -82,8 +82,9 @@ fn clients_publish_with_rights_and_hear_what_was_refused() {
             (&json!(code), &json!("e2"))
         );
     }
-    assert_eq!(node.letters.len(), 1, "what could not be published at all is none");
-    assert_eq!(node.letters[0].reason, Undeliverable::Refused);
+    assert!(node.letters.is_empty(), "nobody will try again what a client may not");
+    let refused = node.counters(0).channels.dead_letters[Undeliverable::Refused as usize];
+    assert_eq!(refused, 1, "but it is counted, other than what is no publication at all");
 }
 
 #[test]
@@ -132,4 +133,43 @@ fn what_cannot_be_delivered_is_a_dead_letter_with_its_reason() {
     let counted: u64 =
         (0..2).map(|shard| node.counters(shard).channels.dead_letters.iter().sum::<u64>()).sum();
     assert_eq!(counted, 4);
+}
+
+#[test]
+fn what_has_its_place_can_be_published_again_as_something_new() {
+    let mut channels = ChannelConfig::default();
+    channels.namespaces[0].rate = None;
+    let mut node = Node::with(ShardConfig { shards: 2, channels, ..ShardConfig::default() });
+    let far = node.client(1 - owner("user:7", 2).index());
+    node.say(far, r#"{"type":"channel.subscribe","channel":"user:7:*"}"#);
+    node.settle();
+    let keyed = |n: usize, ttl| Publication {
+        dedupe: Some(format!("k{n}").into()),
+        ttl,
+        ..admin("user:7:a", &n.to_string())
+    };
+    node.publish(keyed(0, Some(Micros::from_s(1)))).expect("taken");
+    node.now = node.now + Micros::from_s(2);
+    node.settle();
+    for n in 1..=4_097 {
+        node.publish(keyed(n, None)).expect("it has its place");
+    }
+    node.settle();
+    node.told(far);
+    let letters = std::mem::take(&mut node.letters);
+    let reasons: Vec<_> = letters.iter().map(|letter| letter.reason).collect();
+    assert_eq!(reasons, [Undeliverable::Expired, Undeliverable::Overloaded]);
+    for letter in letters {
+        let again = Publication { ttl: None, ..letter.publication };
+        assert!(!node.publish(again).expect("taken").duplicate, "its key is known");
+    }
+    node.settle();
+    assert_eq!(node.told(far), ["0", "4097"]);
+    let refused = Publication { ttl: Some(Micros(0)), ..keyed(9_999, None) };
+    node.publish(refused).expect_err("too late");
+    assert_eq!(
+        node.letters[0].publication.dedupe.as_deref(),
+        Some("k9999"),
+        "it has no place: the key is unused"
+    );
 }

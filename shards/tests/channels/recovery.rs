@@ -66,6 +66,27 @@ fn who_asks_for_nothing_is_told_where_the_stream_stands() {
 }
 
 #[test]
+fn an_id_names_one_message_among_those_of_all_streams() {
+    let mut node = Node::new(1);
+    let client = node.client(0);
+    let mut before = Vec::new();
+    for stream in ["user:7:*", "user:8:*", "system:*"] {
+        subscribe(&mut node, client, stream, Value::Null);
+        before.push(node.heard(client)[0]["id"].as_str().expect("a position").to_owned());
+    }
+    let ids = ["user:7:a", "user:8:a", "system:a"].map(|channel| publish(&mut node, channel, 1));
+    for (at, (before, id)) in before.iter().zip(&ids).enumerate() {
+        assert_eq!(before.split('-').next(), id.split('-').next(), "the numbering that it was told before");
+        assert!(!ids[..at].contains(id), "{ids:?}");
+    }
+    for (channel, other) in [("user:7:*", 1), ("user:8:*", 0), ("user:9:*", 0)] {
+        node.heard(client);
+        subscribe(&mut node, client, channel, json!(ids[other]));
+        assert_eq!(node.heard(client)[0]["reason"], "epoch", "a position in another stream");
+    }
+}
+
+#[test]
 fn what_can_not_be_told_any_more_is_said_with_its_reason() {
     let mut channels = ChannelConfig { streams_max: 2, ..ChannelConfig::default() };
     channels.namespaces[0] =

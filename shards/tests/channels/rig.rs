@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use shards::core::channel::{DeadLetter, Parcel, Publication, Published, Undeliverable, owner};
 use shards::core::message::{Answer, AskId, Query};
-use shards::core::{
-    ConnKey, Effect, Effects, Gather, Input, Micros, Quotas, SendOutcome, Shard, ShardConfig, ShardId, route,
-};
+use shards::core::{ConnKey, Effect, Effects, Input, Micros, Quotas, Shard, ShardConfig, ShardId, route};
+
+use crate::support::{self, masked, send, send_nothing};
 
 /// A client: its shard and its connection there.
 pub(crate) type Client = (usize, ConnKey);
@@ -89,21 +89,12 @@ impl Node {
 
     /// A client says something; it is not heard elsewhere before [`Node::settle`].
     pub(crate) fn say(&mut self, client: Client, event: &str) {
-        self.send(client, 0x81, event.as_bytes());
+        self.send(client, 1, event.as_bytes());
     }
 
-    /// A whole message, behind this first byte of its frame.
-    pub(crate) fn send(&mut self, client: Client, first: u8, message: &[u8]) {
-        let mut frame = vec![first];
-        match message.len() {
-            short @ ..126 => frame.push(0x80 | short as u8),
-            long => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&(long as u16).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(message);
+    /// A whole message of this opcode.
+    pub(crate) fn send(&mut self, client: Client, opcode: u8, message: &[u8]) {
+        let mut frame = masked(opcode, message);
         let (shard, conn) = client;
         self.input(shard, Input::Received { conn, bytes: &mut frame });
     }
@@ -213,36 +204,18 @@ impl Node {
 
     /// Time passes at a shard.
     pub(crate) fn turn(&mut self, at: usize, mut fx: Effects) {
-        let shard = &mut self.shards[at];
-        shard.end_turn(self.now, &mut fx);
-        let mut gather = Gather::default();
-        while !fx.is_empty() {
-            for effect in std::mem::take(&mut fx) {
-                match effect {
-                    Effect::Send(conn) => {
-                        shard.gather(conn, &mut gather);
-                        let stuck = self.stuck.contains(&(at, conn));
-                        let outcome = if stuck {
-                            SendOutcome::WouldBlock
-                        } else {
-                            let said = self.said.entry((at, conn.index)).or_default();
-                            gather.slices().for_each(|slice| said.extend_from_slice(slice));
-                            SendOutcome::Sent(gather.len())
-                        };
-                        gather.clear();
-                        shard.handle(self.now, Input::Sent { conn, outcome }, &mut fx);
-                    }
-                    Effect::Close(conn, _) => {
-                        self.closed.push((at, conn));
-                        shard.handle(self.now, Input::Closed { conn }, &mut fx);
-                    }
-                    Effect::Answer(id, answer) => self.answers.push((at, id, answer)),
-                    Effect::DeadLetter(letter) => self.letters.push(*letter),
-                    _ => {}
-                }
+        let Self { shards, now, stuck, said, closed, answers, letters, .. } = self;
+        support::turn(&mut shards[at], *now, &mut fx, |shard, effect, fx| match effect {
+            Effect::Send(conn) if stuck.contains(&(at, conn)) => send_nothing(shard, *now, conn, fx),
+            Effect::Send(conn) => send(shard, *now, conn, fx, said.entry((at, conn.index)).or_default()),
+            Effect::Close(conn, _) => {
+                closed.push((at, conn));
+                shard.handle(*now, Input::Closed { conn }, fx);
             }
-            shard.end_turn(self.now, &mut fx);
-        }
+            Effect::Answer(id, answer) => answers.push((at, id, answer)),
+            Effect::DeadLetter(letter) => letters.push(*letter),
+            _ => {}
+        });
     }
 }
 

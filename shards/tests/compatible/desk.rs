@@ -9,6 +9,8 @@ use shards::core::{
     ConnKey, Effect, Effects, Gather, Input, Micros, SendOutcome, Shard, ShardConfig, ShardId,
 };
 
+use crate::support::masked;
+
 /// A shard, and what each connection was sent and has not looked at.
 pub(crate) struct Desk {
     shard: Shard,
@@ -74,24 +76,15 @@ impl Desk {
     }
 
     pub(crate) fn send(&mut self, conn: ConnKey, event: &Value) {
-        self.receive(conn, 0x81, event.to_string().as_bytes());
+        self.receive(conn, 1, event.to_string().as_bytes());
     }
 
     pub(crate) fn send_audio(&mut self, conn: ConnKey, audio: &[u8]) {
-        self.receive(conn, 0x82, audio);
+        self.receive(conn, 2, audio);
     }
 
-    fn receive(&mut self, conn: ConnKey, first: u8, payload: &[u8]) {
-        let mut bytes = vec![first];
-        match payload.len() {
-            len @ 0..=125 => bytes.push(0x80 | len as u8),
-            len => {
-                bytes.push(0x80 | 126);
-                bytes.extend(u16::try_from(len).expect("a short message").to_be_bytes());
-            }
-        }
-        bytes.extend([0; 4]);
-        bytes.extend(payload);
+    fn receive(&mut self, conn: ConnKey, opcode: u8, payload: &[u8]) {
+        let mut bytes = masked(opcode, payload);
         self.shard.handle(self.now, Input::Received { conn, bytes: &mut bytes }, &mut self.fx);
         self.wait(1);
     }
@@ -120,7 +113,7 @@ impl Desk {
 
     /// Says goodbye for it.
     pub(crate) fn leave(&mut self, conn: ConnKey) {
-        self.receive(conn, 0x88, &1000u16.to_be_bytes());
+        self.receive(conn, 8, &1000u16.to_be_bytes());
         self.sent[conn.index as usize].clear();
     }
 

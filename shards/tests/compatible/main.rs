@@ -1,6 +1,8 @@
 //! `/v1/realtime` as a shard serves it: who gets which words, and audio in events.
 
 mod desk;
+#[path = "../support/mod.rs"]
+mod support;
 
 use desk::Desk;
 use serde_json::json;

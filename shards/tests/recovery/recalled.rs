@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use shards::core::SessionId;
-use shards::core::memory::Memory;
+use shards::core::memory::{Earlier, Memory};
 
 use crate::rig::{Rig, messages};
 
@@ -84,7 +84,8 @@ fn who_saw_what_the_store_was_not_told_is_told_that_it_is_lost() {
     assert_eq!(events[0]["session"]["member"], 3, "nobody else has had its number since");
 
     let memory = after.shard.memory(&room(), 0).expect("a room");
-    assert_eq!(memory.earlier, [(welcome["session"]["resume"]["epoch"].as_u64().expect("a number"), 2)]);
+    let epoch = welcome["session"]["resume"]["epoch"].as_u64().expect("a number");
+    assert_eq!(memory.earlier, [Earlier { epoch, seq: 2, members: 2 + 256 }]);
     let mut again = recalled(3, memory);
     let (_, events) = again.come_back(&welcome, 1);
     assert_eq!(events[1]["recovered"], true, "over two crashes: {events:?}");
@@ -101,4 +102,72 @@ fn a_room_that_is_there_is_not_recalled_again() {
     let other = Memory { session: SessionId::parse("other").expect("a name"), ..memory };
     assert!(rig.shard.recall(rig.now, other, true).is_err(), "there is no place for it");
     assert_eq!(rig.counters().rooms, 1);
+}
+
+#[test]
+fn nobody_is_taken_for_another_when_numbers_are_given_again() {
+    let mut before = Rig::new(|_| {});
+    let (_, old) = before.join();
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    let mut rig = Rig::seeded(2, |_| {});
+    let nearly = Memory { last_member: u16::MAX - 1, ..memory };
+    rig.shard.recall(rig.now, nearly, true).expect("a place");
+    let (last, welcome) = rig.join();
+    assert_eq!(welcome["session"]["member"], u16::MAX);
+    rig.say(last, &json!({"type": "room.send", "data": 0, "client_seq": 9}));
+    let (first, again) = rig.join();
+    assert_eq!(again["session"]["member"], 1);
+    assert_ne!(again["session"]["resume"]["epoch"], welcome["session"]["resume"]["epoch"]);
+    for gone in [&old, &welcome] {
+        let (_, events) = rig.come_back(gone, 0);
+        assert_eq!((&events[1]["recovered"], &events[1]["reason"]), (&json!(false), &json!("room_ended")));
+        assert!(events[0]["session"]["member"].as_u64().is_some_and(|number| number > 1 && number < 9));
+    }
+    assert_eq!(rig.goodbye(first), None, "nobody takes its place");
+    let (_, events) = rig.come_back(&again, 1);
+    assert_eq!((&events[0]["session"]["member"], &events[1]["recovered"]), (&json!(1), &json!(true)));
+    assert_eq!(events[1].get("client_seq"), None, "its numbers are not those of its predecessor");
+}
+
+#[test]
+fn who_came_too_late_before_a_crash_to_be_told_from_others_is_somebody_new() {
+    let mut before = Rig::new(|config| config.limits.members_per_room_max = 1_000);
+    before.join();
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    let lost: Vec<_> = (0..257).map(|_| before.join().1).collect();
+    let mut after = Rig::seeded(2, |_| {});
+    after.shard.recall(after.now, memory, false).expect("a place");
+    let (there, welcome) = after.join();
+    assert_eq!(welcome["session"]["member"], lost[256]["session"]["member"]);
+    let (_, events) = after.come_back(&lost[256], 0);
+    assert_eq!((&events[1]["recovered"], &events[1]["reason"]), (&json!(false), &json!("lost")));
+    assert_eq!(after.goodbye(there), None, "nobody takes its place");
+    let (_, events) = after.come_back(&lost[255], 0);
+    assert_eq!(events[0]["session"]["member"], lost[255]["session"]["member"]);
+}
+
+#[test]
+fn a_second_crash_before_the_store_knew_of_the_first_costs_nobody_what_was_kept() {
+    let mut before = Rig::new(|_| {});
+    let (ann, _) = before.join();
+    let (_, welcome) = before.join();
+    before.tell_others(ann, 1);
+    let memory = before.shard.memory(&room(), 0).expect("a room");
+    let mut between = Rig::seeded(2, |_| {});
+    between.shard.recall(between.now, memory.clone(), false).expect("a place");
+    let (_, events) = between.come_back(&welcome, 2);
+    let fresh = events[0].clone();
+    let (_, other) = between.join();
+    let mut after = Rig::seeded(3, |_| {});
+    after.shard.recall(after.now, memory, false).expect("a place");
+    let (_, events) = after.come_back(&fresh, 1);
+    assert_eq!((&events[1]["recovered"], &events[0]["session"]["member"]), (&json!(true), &json!(2)));
+    assert_eq!(messages(&events), [(2, json!(1))]);
+    let (_, events) = after.come_back(&fresh, 3);
+    assert_eq!((&events[1]["reason"], &events[0]["session"]["member"]), (&json!("lost"), &json!(2)));
+    let (there, welcome) = after.join();
+    assert_eq!(welcome["session"]["member"], other["session"]["member"], "the number is given again");
+    let (_, events) = after.come_back(&other, 1);
+    assert_eq!(events[1]["reason"], "lost");
+    assert_eq!(after.goodbye(there), None, "nobody takes its place");
 }

@@ -8,9 +8,11 @@ use shards::core::counters::Counters;
 use shards::core::memory::{Recalled, Remember, Remembered, StoreFailed};
 use shards::core::message::{Answer, AskId, Query};
 use shards::core::{
-    Channels, ConnKey, Denied, Effect, Effects, Ended, Gate, Gather, Input, Micros, Pass, Role, SendOutcome,
-    SessionId, Shard, ShardConfig, ShardId,
+    Channels, ConnKey, Denied, Effect, Effects, Ended, Gate, Input, Micros, Pass, Role, SessionId, Shard,
+    ShardConfig, ShardId,
 };
+
+use crate::support::{self, masked, send, send_nothing};
 
 /// Whoever says a name has it.
 #[derive(Debug)]
@@ -99,16 +101,16 @@ impl Rig {
         self.turn();
     }
 
-    /// The store lacks something of the room `r`.
-    pub(crate) fn remember_again(&mut self) {
-        let session = SessionId::parse("r").expect("a name");
+    /// The store lacks something of the room.
+    pub(crate) fn remember_again(&mut self, room: &str) {
+        let session = SessionId::parse(room).expect("a name");
         self.shard.handle(self.now, Input::RememberAgain(session), &mut self.fx);
         self.turn();
     }
 
     /// What the store is told by now.
     pub(crate) fn told(&mut self) -> Vec<Remember> {
-        std::iter::from_fn(|| self.shard.next_remembers(self.now)).flatten().collect()
+        std::iter::from_fn(|| self.shard.next_remembers(self.now)).flat_map(|told| told.all).collect()
     }
 
     pub(crate) fn drain(&mut self) {
@@ -152,13 +154,7 @@ impl Rig {
 
     /// A frame with a mask of zeros.
     pub(crate) fn send(&mut self, conn: ConnKey, opcode: u8, payload: &[u8]) {
-        let mut frame = vec![0x80 | opcode, 0x80 | 126];
-        frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        if payload.len() < 126 {
-            frame = vec![0x80 | opcode, 0x80 | payload.len() as u8];
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(payload);
+        let mut frame = masked(opcode, payload);
         self.shard.handle(self.now, Input::Received { conn, bytes: &mut frame }, &mut self.fx);
         self.turn();
     }
@@ -205,33 +201,14 @@ impl Rig {
     }
 
     fn turn(&mut self) {
-        loop {
-            self.shard.end_turn(self.now, &mut self.fx);
-            if self.fx.is_empty() {
-                return;
-            }
-            for effect in std::mem::take(&mut self.fx) {
-                match effect {
-                    Effect::Send(conn) => {
-                        let mut gather = Gather::default();
-                        self.shard.gather(conn, &mut gather);
-                        let bytes: Vec<u8> = gather.slices().flatten().copied().collect();
-                        let outcome = if self.stopped.contains(&conn) {
-                            SendOutcome::WouldBlock
-                        } else {
-                            self.sent.entry(conn).or_default().extend(&bytes);
-                            SendOutcome::Sent(bytes.len())
-                        };
-                        self.shard.handle(self.now, Input::Sent { conn, outcome }, &mut self.fx);
-                    }
-                    Effect::Recall(session) => self.recalls.push(session),
-                    Effect::Close(conn, _) => {
-                        self.shard.handle(self.now, Input::Closed { conn }, &mut self.fx);
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let Self { shard, now, fx, sent, stopped, recalls, .. } = self;
+        support::turn(shard, *now, fx, |shard, effect, fx| match effect {
+            Effect::Send(conn) if stopped.contains(&conn) => send_nothing(shard, *now, conn, fx),
+            Effect::Send(conn) => send(shard, *now, conn, fx, sent.entry(conn).or_default()),
+            Effect::Recall(session) => recalls.push(session),
+            Effect::Close(conn, _) => shard.handle(*now, Input::Closed { conn }, fx),
+            _ => {}
+        });
     }
 
     /// The events that a client has heard since it was last asked; audio and pings are left out.

@@ -1,11 +1,13 @@
 //! What a shard tells a store and when, and how it asks.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use shards::core::config::Store;
 use shards::core::memory::{Memory, Remember, Remembered, StoreFailed};
-use shards::core::{ConnKey, Micros, ShardConfig, ShardId};
+use shards::core::{ConnKey, Denied, Gate, Micros, Pass, ShardConfig, ShardId};
 
-use crate::rig::{Rig, messages, token};
+use crate::rig::{Names, Rig, messages, token};
 
 const LAG: u64 = 500;
 const RECALL: u64 = 2_000;
@@ -57,7 +59,10 @@ fn a_room_is_told_from_its_first_welcome_once_in_a_lag_and_only_what_is_new() {
     rig.wait(LAG);
     let news = only(rig.told());
     assert_eq!((news.events.len() as u64, news.state.as_deref()), (news.seq - 21, Some(r#"{"page":7}"#)));
-    rig.remember_again();
+    rig.remember_again("none");
+    let told = rig.told();
+    assert!(matches!(&told[..], [Remember::Nothing(session)] if session.as_str() == "none"), "{told:?}");
+    rig.remember_again("r");
     rig.wait(LAG);
     let whole = only(rig.told());
     assert_eq!(
@@ -68,13 +73,40 @@ fn a_room_is_told_from_its_first_welcome_once_in_a_lag_and_only_what_is_new() {
 }
 
 #[test]
+fn every_change_is_told_when_the_lag_is_over_with_the_moment_of_the_oldest() {
+    let mut rig = Rig::new(with_store);
+    let (ann, _) = join(&mut rig);
+    rig.wait(LAG);
+    rig.told();
+    assert_eq!(rig.counters().store.untold_since, None);
+    for changes in [1, 3] {
+        let made = rig.now;
+        for n in 0..changes {
+            rig.tell_others(ann, n);
+            rig.wait(LAG / 4);
+            assert_eq!(rig.counters().store.untold_since, Some(made), "the first counts");
+        }
+        let due = made + Micros::from_ms(LAG);
+        assert_eq!(rig.shard.next_deadline(), Some(due), "nobody has to come along for it");
+        assert!(rig.shard.next_remembers(Micros(due.0 - 1)).is_none() && !rig.shard.must_tell_store(rig.now));
+        rig.wait(due.since(rig.now).as_ms());
+        assert!(rig.shard.must_tell_store(rig.now));
+        let told = rig.shard.next_remembers(rig.now).expect("it is time");
+        assert_eq!((told.since, only(told.all).events.len()), (made, changes));
+        assert_eq!(rig.counters().store.untold_since, None);
+    }
+}
+
+#[test]
 fn what_finds_no_room_on_its_way_comes_first_the_next_time() {
     let mut rig = Rig::new(with_store);
+    let made = rig.now;
     let (ann, _) = join(&mut rig);
     rig.tell_others(ann, 1);
     rig.wait(LAG);
     let told = rig.shard.next_remembers(rig.now).expect("something");
     rig.shard.return_remembers(told);
+    assert_eq!(rig.counters().store.untold_since, Some(made));
     assert!(rig.shard.has_remembers() && rig.shard.must_tell_store(rig.now));
     rig.tell_others(ann, 2);
     rig.wait(LAG);
@@ -156,7 +188,21 @@ fn a_store_that_fails_or_is_too_slow_does_not_keep_anybody_out() {
     let failed = rig.knock("/ws/r?engine=relay&resume=x&after=1", "");
     rig.recalled(Err(StoreFailed));
     assert_eq!(rig.answered(failed), Some(Ok(failed)));
-    assert_eq!(rig.heard(failed)[1]["recovered"], json!(false));
+    assert_eq!(rig.heard(failed)[1]["reason"], "invalid_token");
+
+    let mut before = Rig::new(with_store);
+    let (_, welcome) = join(&mut before);
+    let mut rig = Rig::seeded(2, with_store);
+    let resume = format!("/ws/r?engine=relay&resume={}&after=0", token(&welcome));
+    let failed = rig.knock(&resume, "");
+    rig.recalled(Err(StoreFailed));
+    assert_eq!(rig.answered(failed), Some(Ok(failed)));
+    let later = rig.try_join(&resume, "").expect("the room is there");
+    for conn in [failed, later] {
+        let events = rig.heard(conn);
+        let restored = events.iter().find(|event| event["type"] == "session.restored").expect("an outcome");
+        assert_eq!(restored["reason"], "store_failed");
+    }
 
     let mut rig = Rig::new(with_store);
     let slow = rig.knock("/ws/r?engine=relay", "");
@@ -174,6 +220,43 @@ fn a_store_that_fails_or_is_too_slow_does_not_keep_anybody_out() {
 }
 
 #[test]
+fn a_room_with_a_new_numbering_is_told_even_where_nobody_comes_in() {
+    let mut before = Rig::new(with_store);
+    join(&mut before);
+    before.wait(LAG);
+    let memory = only(before.told());
+    let mut rig = Rig::seeded(2, |config| {
+        with_store(config);
+        config.limits.connections_max = 1;
+        config.echo_endpoint = true;
+    });
+    let late = rig.knock("/ws/r?engine=relay", "");
+    let waits = rig.knock("/echo", "");
+    assert_eq!(rig.answered(waits), Some(Ok(waits)), "it takes the last place");
+    rig.recalled(Ok(Some(Remembered { memory: Box::new(memory.clone()), whole: false })));
+    assert_eq!(rig.answered(late), Some(Err(503)));
+    rig.wait(LAG);
+    // Otherwise the store would take what it has for all there was, once the node has ended in good order.
+    let told = only(rig.told());
+    assert!(told.goes_on_from(memory.epoch, memory.seq), "{:?}", told.earlier);
+}
+
+#[test]
+fn who_waits_for_the_store_is_not_taken_for_silent() {
+    let mut rig = Rig::new(|config| {
+        with_store(config);
+        config.heartbeat.ping = Micros::from_ms(1_000);
+        config.heartbeat.idle = Micros::from_ms(1_800);
+    });
+    let conn = rig.knock("/ws/r?engine=relay", "");
+    rig.wait(RECALL - 100);
+    rig.recalled(Ok(None));
+    assert_eq!(rig.answered(conn), Some(Ok(conn)));
+    rig.wait(500);
+    assert_eq!(rig.goodbye(conn), None);
+}
+
+#[test]
 fn only_so_many_wait_for_the_store() {
     let mut rig = Rig::new(|config| {
         with_store(config);
@@ -182,8 +265,16 @@ fn only_so_many_wait_for_the_store() {
     let waiting: Vec<_> = (0..3).map(|n| rig.knock(&format!("/ws/room-{n}"), "")).collect();
     assert!(waiting.into_iter().all(|conn| rig.answered(conn).is_none()));
     let next = rig.knock("/ws/r", "");
-    assert_eq!(rig.answered(next), Some(Ok(next)));
+    assert_eq!(
+        rig.answered(next),
+        Some(Err(503)),
+        "without asking, its room would replace the one in the store"
+    );
     assert_eq!((rig.recalls.len(), rig.counters().store.not_asked), (3, 1));
+    assert_eq!(rig.counters().rooms, 0);
+    // But who wants a room that is asked for waits with the others.
+    let second = rig.knock("/ws/room-0", "");
+    assert_eq!((rig.answered(second), rig.recalls.len()), (None, 3));
 }
 
 #[test]
@@ -204,4 +295,38 @@ fn without_a_store_nothing_of_it_happens() {
     rig.wait(60_000);
     rig.shard.tell_store_all(rig.now);
     assert!(rig.told().is_empty() && rig.recalls.is_empty());
+}
+
+/// A token is `engine:ms`: for that engine, and for so long.
+#[derive(Debug)]
+struct Engines;
+
+impl Gate for Engines {
+    fn check(&self, token: &str) -> Result<Pass, Denied> {
+        let (engine, ms) = token.split_once(':').ok_or(Denied::Unauthorized("it has not two parts"))?;
+        let valid_for = ms.parse().ok().map(Micros::from_ms);
+        Ok(Pass { valid_for, engine: engine.parse().ok(), ..Names.check("u")? })
+    }
+}
+
+#[test]
+fn a_token_is_held_against_the_room_that_the_store_has_and_is_no_longer_good_for_the_wait() {
+    let mut before = Rig::new(with_store);
+    join(&mut before);
+    before.wait(LAG);
+    let memory = Box::new(only(before.told()));
+    let mut rig = Rig::seeded(2, |config| {
+        with_store(config);
+        config.gate = Some(Arc::new(Engines));
+    });
+    let other = rig.knock("/ws/r?engine=parrot&token=parrot:", "");
+    let same = rig.knock("/ws/r?engine=relay&token=relay:1500", "");
+    rig.wait(1_000);
+    rig.recalled(Ok(Some(Remembered { memory, whole: true })));
+    assert_eq!(rig.answered(other), Some(Err(403)));
+    assert_eq!(rig.answered(same), Some(Ok(same)));
+    rig.wait(499);
+    assert_eq!(rig.goodbye(same), None);
+    rig.wait(100);
+    assert_eq!(rig.goodbye(same), Some((1008, "the token has expired".into())));
 }

@@ -303,3 +303,18 @@ fn with_auth_on_an_admin_token_is_needed() {
         assert!(mesh.published().is_empty());
     });
 }
+
+#[test]
+fn what_a_batch_has_no_time_for_is_not_published() {
+    with_app(FakeMesh::new(1), &[], |app, mesh| async move {
+        let item: Box<RawValue> = serde_json::from_str(r#"{"channel":"user:1:a","data":1}"#).expect("JSON");
+        let (over, deadline) = take_off(&app, &item, None, Instant::now()).await;
+        let given = app.publishing.finish(&app.line, over, deadline).await;
+        let problem: Value = serde_json::from_str(&given.json).expect("JSON");
+        assert_eq!((given.status, &problem["reason"]), (503, &json!("overloaded")), "{problem}");
+        let (begun, deadline) = take_off(&app, &item, None, Instant::now() + BATCH).await;
+        assert_eq!(app.publishing.finish(&app.line, begun, deadline).await.status, 200);
+        assert_eq!(mesh.published().len(), 1);
+        assert_eq!(app.publishing.report().outcomes.iter().sum::<u64>(), 2, "both are counted");
+    });
+}

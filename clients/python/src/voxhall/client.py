@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import random as _random
 import ssl
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any, AsyncIterator, Awaitable, Callable, Mapping, Union
 
 from .backoff import Backoff
+from .channels import subscribe_event, unsubscribe_event
 from .clock import Clock, SystemClock
 from .codec import V1, Audio, Event, Item, codec_of
 from .connection import CONNECT_S, Connection
@@ -55,7 +55,7 @@ class Client:
         random: Callable[[], float] = _random.random,
     ):
         # Says at once what is missing for it.
-        codec_of(subprotocol)
+        self._codec = codec_of(subprotocol)
         asked = {"engine": engine, "format": format, "rate": rate, **(query or {})}
         own = {key: str(value) for key, value in asked.items() if value is not None}
         self._token = token
@@ -98,12 +98,18 @@ class Client:
         """Sends what waits, as far as there is a connection, and says goodbye."""
         await self._feed.end(Ended("closed", code=code, by_user=True))
         connection, task = self._connection, self._task
-        if connection is not None:
-            await connection.close(code, reason)
+        try:
+            if connection is not None:
+                await connection.close(code, reason)
+        finally:
+            self._feed.stop()
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
         if task is not None and task is not asyncio.current_task():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            # Not awaited itself: who closes may be cancelled too, and that is another matter.
+            await asyncio.wait((task,))
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     @property
     def ended(self) -> Ended | None:
@@ -144,8 +150,9 @@ class Client:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Every event from the first on. Ends quietly after `close`, and with `Ended` when the server ended it."""
-        while (event := await self._feed.take(self._feed.events)) is not None:
-            yield event
+        async with self._feed.loop():
+            while (event := await self._feed.take(self._feed.events)) is not None:
+                yield event
 
     async def audio(self) -> AsyncIterator[Audio]:
         """Every piece of audio; who falls behind loses the oldest."""
@@ -155,8 +162,10 @@ class Client:
     # Events to the server.
 
     async def send(self, event: Event) -> None:
-        """Sends an event. While there is no connection it waits; when too many do, this raises `QueueFull`. Events are
-        numbered, so that none is lost and none taken twice."""
+        """Sends an event. While there is no connection it waits; when too many do, this raises `QueueFull`. Over a connection
+        this returns when there is room for it. Events are numbered, so that none is lost and none taken twice. What can't
+        be sent, because it is no JSON or the server takes none so long, raises `TypeError` or `ValueError`."""
+        event = self._codec.as_sent(event, self._session.message_bytes_max)
         await self._push(lambda: self._session.push(event))
 
     async def room_send(self, data: Any, to: int | None = None) -> None:
@@ -170,6 +179,8 @@ class Client:
 
     async def send_audio(self, payload: bytes) -> None:
         """Audio in the room's format. Without a connection it is dropped: speech that is late is of no use."""
+        # A copy of whatever has bytes; nothing else is taken.
+        payload = bytes(memoryview(payload))
         await self._push(lambda: self._session.push_audio(payload))
 
     async def publish(self, channel: str, data: Any, **options: Any) -> None:
@@ -179,26 +190,34 @@ class Client:
     async def subscribe(self, channel: str, after: str | int | None = None) -> None:
         """Subscribes to a channel or a pattern; again after each reconnect, from where it was."""
         self._check()
+        self._codec.as_sent(subscribe_event(channel, after))
         self._reply(self._session.subscribe(channel, after))
 
     async def unsubscribe(self, channel: str) -> None:
         """Takes a subscription back."""
         self._check()
+        self._codec.as_sent(unsubscribe_event(channel))
         self._reply(self._session.unsubscribe(channel))
 
     async def refresh_token(self) -> None:
         """Asks for a fresh token and shows it to the server, before the old one expires."""
         token = await self._fresh_token()
-        if token is not None and self.is_connected:
-            self._reply({"type": "session.update", "token": token})
+        if token is not None and self.is_connected and self._connection is not None:
+            self._connection.refresh(token)
 
     async def _push(self, push: Callable[[], None]) -> None:
         async with self._feed.changed:
-            await self._feed.changed.wait_for(lambda: not self._session.is_crowded or self.ended is not None)
+            if not self._may_push():
+                with self._feed.pressed():
+                    await self._feed.changed.wait_for(self._may_push)
             self._check()
             push()
         if self._connection is not None:
             self._connection.wake()
+
+    def _may_push(self) -> bool:
+        """Whether there is room, or no use in waiting for it."""
+        return not self._session.is_crowded or self.ended is not None or self._feed.is_stuffed
 
     def _reply(self, event: Event | None) -> None:
         if event is not None and self._connection is not None:
@@ -236,17 +255,17 @@ class Client:
             outcome = await self._connection.run(deadline)
         except LinkRefused as refusal:
             self._why_away = str(refusal)
-            return self._after_refusal(refusal)
+            return await self._after_refusal(refusal)
         except LinkFailed as failure:
             self._why_away = str(failure)
-            self._dialer.failed(failure)
+            await self._dialer.failed(failure)
             return self._backoff.next_s()
         finally:
             deadline.cancel()
             connection, self._connection = self._connection, None
         self._why_away = outcome.reason or f"closed with {outcome.code}"
         if not connection.was_welcomed:
-            self._dialer.failed()
+            await self._dialer.failed()
         if outcome.code == 1008 and "expired" in outcome.reason and self._may_ask_again():
             return 0.0
         if outcome.code in FINAL:
@@ -270,12 +289,12 @@ class Client:
         token = self._token() if callable(self._token) else self._token
         return await token if inspect.isawaitable(token) else token
 
-    def _after_refusal(self, refusal: LinkRefused) -> float:
+    async def _after_refusal(self, refusal: LinkRefused) -> float:
         if refusal.status == 401 and self._may_ask_again():
             return 0.0
         if self._dialer.is_final(refusal.status):
             raise Ended(refusal.reason or f"refused with {refusal.status}", status=refusal.status)
-        self._dialer.failed(refusal)
+        await self._dialer.failed(refusal)
         return self._backoff.next_s(refusal.retry_after_s or 0.0)
 
     def _may_ask_again(self) -> bool:
@@ -284,8 +303,8 @@ class Client:
         self._asked_again = True
         return may
 
-    async def _give(self, item: Item) -> None:
-        if isinstance(item, dict) and item["type"] == "session.created":
+    async def _give(self, *items: Item) -> None:
+        if any(isinstance(item, dict) and item["type"] == "session.created" for item in items):
             self._was_welcomed, self._asked_again = True, False
             self._dialer.worked()
-        await self._feed.give(item)
+        await self._feed.give(*items)

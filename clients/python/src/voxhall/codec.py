@@ -40,6 +40,14 @@ class Audio:
 
 Item = Union[Event, Audio]
 
+# What `client_seq` takes in an event, at most.
+NUMBER_BYTES = 40
+
+
+def size_of(message: str | bytes) -> int:
+    """How many bytes a message has on its way."""
+    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())
+
 
 def _event(value: object) -> Event:
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
@@ -52,6 +60,13 @@ def _json(text: str) -> Event:
         return _event(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"no JSON: {error}") from None
+
+
+def _text(event: Event) -> str:
+    text = json.dumps(event, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    # Half a surrogate is a character to Python, and to nobody else.
+    text.encode()
+    return text
 
 
 def _audio(flags: int, track: int, timestamp_ms: int, payload: bytes) -> Audio:
@@ -78,7 +93,21 @@ class Codec:
         return _with_audio(_json(message)) if message else []
 
     def event(self, event: Event) -> str | bytes:
-        return json.dumps(event, separators=(",", ":"))
+        return _text(event)
+
+    def as_sent(self, event: Event, bytes_max: int | None = None) -> Event:
+        """A copy of what will travel, which nobody changes any more. `TypeError` or `ValueError` for what can't: not as JSON, which
+        every event has to be for the fallback, or not in this subprotocol, or not in so many bytes."""
+        try:
+            copy: Event = json.loads(_text(event))
+            size = max(size_of(self.event(copy)), size_of(_text(copy))) + NUMBER_BYTES
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+        if bytes_max is not None and size > bytes_max:
+            raise ValueError(f"{size} bytes, and the server takes {bytes_max}")
+        return copy
 
     def audio(self, payload: bytes) -> str | bytes:
         return payload

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Mapping
 
 from .errors import LinkFailed, LinkRefused
 from .links import Address, Link, WebSocketLink
-from .sse import EventStreamLink
+from .sse import EventStreamLink, is_ready
 
-# A WebSocket has failed so often before it ever worked: something on the way does not let it through.
+# A WebSocket that has failed so often, although the server may well be there, is likely to be stopped on the way.
 FAILURES_MAX = 2
+PROBE_S = 3.0
 
 # Refusals that a server gives over any link.
 HONEST = frozenset({400, 401, 403, 408, 429})
@@ -36,6 +38,7 @@ class Dialer:
         self._tls = tls
         self._auto = transport == "auto"
         self._failures = 0
+        self._websocket_worked = False
         self.transport = "websocket" if self._auto else transport
         """The way that is taken now."""
 
@@ -48,18 +51,31 @@ class Dialer:
         return await WebSocketLink.open(self._address.url("ws", query), self._subprotocol, headers, self._tls)
 
     def worked(self) -> None:
-        """The server has welcomed the client: this is the way."""
-        self._auto = False
+        """The server has welcomed the client: this way is open."""
+        self._failures = 0
+        self._websocket_worked = self._websocket_worked or self.transport == "websocket"
 
-    def failed(self, error: Exception | None = None) -> None:
-        """No welcome came. Whether the way is to blame decides what is tried next."""
+    async def failed(self, error: Exception | None = None) -> None:
+        """No welcome came. Whether the way is to blame decides what is tried next: where a WebSocket does not get through, the
+        fallback and the WebSocket take turns."""
         if isinstance(error, LinkRefused) and (error.status in HONEST or error.status >= 500):
             return
         if isinstance(error, LinkFailed) and not error.reached:
             return
+        if not self._auto:
+            return
+        if self.transport == "sse":
+            self.transport = "websocket"
+            return
         self._failures += 1
-        if self._auto and self._failures >= FAILURES_MAX:
-            self.transport = "sse" if self.transport == "websocket" else "websocket"
+        if self._failures >= FAILURES_MAX and (not self._websocket_worked or await self._is_ready()):
+            self.transport = "sse"
+
+    async def _is_ready(self) -> bool:
+        try:
+            return await asyncio.wait_for(is_ready(self._address, self._tls), PROBE_S)
+        except asyncio.TimeoutError:
+            return False
 
     def is_final(self, status: int) -> bool:
         """Whether a refusal means that coming back is of no use. What speaks no WebSocket may still serve events."""

@@ -29,6 +29,14 @@ class LinkClosed(Exception):
         self.code, self.reason, self.retry_after_s = code, reason, retry_after_s
 
 
+class TooBig(Exception):
+    """The server takes no message of this size; the connection stands."""
+
+    def __init__(self, message: str | bytes):
+        super().__init__(f"{len(message)} bytes are too many")
+        self.message = message
+
+
 class LinkRefused(Exception):
     """The server answered, but not with a connection."""
 

@@ -33,6 +33,13 @@ class Address:
         return f"{scheme}://{rest}/{transport}/{self.room}{asked}"
 
 
+    @property
+    def ready_url(self) -> str:
+        """Where the server says whether it is ready."""
+        secure = urlsplit(self.base).scheme in ("wss", "https")
+        return f"{'https' if secure else 'http'}://{self.base.split('://', 1)[1].rstrip('/')}/readyz"
+
+
 class Link(Protocol):
     """One connection. Every method may raise `LinkClosed`."""
 
@@ -46,9 +53,12 @@ class Link(Protocol):
     def identify(self, connection: str) -> None:
         """The server has given the connection this id."""
 
+    def renew(self, token: str) -> None:
+        """The server has taken a fresh token for the session."""
+
     async def send(self, messages: list[str | bytes]) -> int | None:
         """Sends messages in order; returns when there is room for more. Gives the last `client_seq` that was taken, where the
-        link itself tells."""
+        link itself tells. `TooBig` is the one that is never taken: those before it have been."""
 
     async def close(self, code: int, reason: str = "") -> None:
         """Says goodbye, and ends it."""
@@ -88,9 +98,9 @@ class WebSocketLink:
             retry_after_s = seconds_of(response.headers.get("Retry-After"))
             body = (response.body or b"").decode(errors="replace")
             raise LinkRefused(response.status_code, retry_after_s, body) from None
-        except ConnectionRefusedError as error:
-            raise LinkFailed(str(error), reached=False) from None
-        except (InvalidHandshake, ProtocolError, OSError, EOFError, ValueError) as error:
+        except OSError as error:
+            raise LinkFailed(str(error), reached=was_reached(error)) from None
+        except (InvalidHandshake, ProtocolError, EOFError, ValueError) as error:
             raise LinkFailed(str(error), reached=True) from None
         return cls(socket)
 
@@ -101,6 +111,9 @@ class WebSocketLink:
             raise _closed(closed) from None
 
     def identify(self, connection: str) -> None:
+        pass
+
+    def renew(self, token: str) -> None:
         pass
 
     async def send(self, messages: list[str | bytes]) -> int | None:
@@ -123,6 +136,11 @@ def _closed(closed: ConnectionClosed) -> LinkClosed:
     if closed.rcvd is None:
         return LinkClosed(1006, str(closed))
     return LinkClosed(closed.rcvd.code, closed.rcvd.reason)
+
+
+def was_reached(error: OSError) -> bool:
+    """Whether something at the address has said anything: without a network, a name or a listener nothing has."""
+    return isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLError))
 
 
 def seconds_of(value: str | None) -> float | None:

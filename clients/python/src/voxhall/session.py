@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from .channels import Position, Subscriptions, gap_event, unsubscribe_event
 from .codec import Event
-from .errors import QueueFull
+from .outgoing import Outgoing
 
 # Numbers remembered, so that nothing is given to the user twice: far more than a room keeps.
 RECENT_MAX = 8192
-# Events kept until the server has confirmed them.
-SENT_MAX = 1024
 # Events held back while a gap is being filled; more than a lane holds.
 HELD_MAX = 8192
 
@@ -38,6 +37,11 @@ class Taken:
     """For the user, in order."""
     replies: list[Event] = field(default_factory=list)
     """To be sent before anything that waits."""
+
+    def add(self, *events: Event | None) -> None:
+        """Gaps are for the user, and requests for the server."""
+        for event in filter(None, events):
+            (self.events if event["type"] == "client.gap" else self.replies).append(event)
 
 
 class Numbers:
@@ -70,15 +74,6 @@ class Numbers:
         return True
 
 
-@dataclass
-class Subscription:
-    """A channel, or a pattern of them, that the user wants."""
-
-    after: str | int | None = None
-    """The position of its last message."""
-    ids: deque[str | int] = field(default_factory=lambda: deque(maxlen=512))
-
-
 class Session:
     """One member of a room, across all of its connections."""
 
@@ -87,15 +82,13 @@ class Session:
         self.member: int | None = None
         self.state: Event = {}
         self.phase = Phase.AWAY
-        self.subscriptions: dict[str, Subscription] = {}
-        self.unsent: deque[Event | bytes] = deque()
-        self._unsubscribed: set[str] = set()
-        self._sent: deque[Event] = deque()
-        self._queue_max = queue_max
-        self._client_seq = 0
+        self.subscriptions = Subscriptions()
+        self.outgoing = Outgoing(queue_max)
         self._token: str | None = None
         self.welcome: Event = {}
         """The `session` of the present connection's welcome."""
+        self.message_bytes_max: int | None = None
+        """What the server takes as one message, as far as it has said."""
         self._numbers = Numbers()
         self._held: list[Event] | None = None
         self._asked_after = 0
@@ -118,8 +111,7 @@ class Session:
         """It is over."""
         self.phase = Phase.AWAY
         self.welcome = {}
-        # Speech that is late is of no use.
-        self.unsent = deque(one for one in self.unsent if not isinstance(one, bytes))
+        self.outgoing.lose()
 
     # Events from the server.
 
@@ -134,9 +126,12 @@ class Session:
             self._created(event, taken)
         elif kind == "session.restored":
             self._restored(event, taken)
-        elif kind.startswith("channel."):
-            if self._channel(event):
+        elif kind == "channel.message":
+            if self.subscriptions.take(event):
                 taken.events.append(event)
+        elif kind == "channel.subscribed":
+            taken.events.append(event)
+            taken.add(self.subscriptions.begun(event))
         elif isinstance(event.get("seq"), int):
             self._numbered(event, taken)
         else:
@@ -145,9 +140,9 @@ class Session:
         return taken
 
     def _created(self, event: Event, taken: Taken) -> None:
-        session = event.get("session")
-        session = session if isinstance(session, dict) else {}
-        self.welcome = session
+        self.welcome = session = _object(event.get("session"))
+        most = _object(session.get("limits")).get("message_bytes_max")
+        self.message_bytes_max = most if isinstance(most, int) else None
         taken.events.append(event)
         if self._token is not None:
             self.phase = Phase.RESTORING
@@ -166,9 +161,10 @@ class Session:
         held = [] if recovered else [one for one in held if self._numbers.is_new(one["seq"])]
         if not recovered and coming_back:
             self._numbers.begin_at(_int(event.get("last_seq"), 0))
-        if isinstance(event.get("state"), dict):
-            self.state = event["state"]
-        taken.events.extend([*held, event] if coming_back else [event, *held])
+        if "state" in event:
+            self.state = _object(event["state"])
+        gap = [] if recovered else [gap_event(None, after, event.get("reason"))]
+        taken.events.extend([*held, event, *gap] if coming_back else [event, *gap, *held])
         if coming_back:
             self._adopt()
             confirmed = event.get("client_seq")
@@ -183,22 +179,11 @@ class Session:
 
     def _go_live(self, confirmed: int | None, taken: Taken) -> None:
         self.phase = Phase.LIVE
-        for channel in self._unsubscribed:
-            taken.replies.append(unsubscribe_event(channel))
-        self._unsubscribed.clear()
-        for channel, subscription in self.subscriptions.items():
-            taken.replies.append(subscribe_event(channel, subscription.after))
-        if confirmed is None:
-            # Somebody new, as the server sees it, whose numbers begin at 1.
-            if self._sent:
-                taken.events.append({"type": "client.unconfirmed", "events": list(self._sent)})
-            self._sent.clear()
-            self._client_seq = 0
-            self.unsent = deque(self._number(event) for event in self.unsent)
-        else:
-            self.confirm(confirmed)
-            self.unsent.extendleft(reversed(self._sent))
-            self._sent.clear()
+        taken.add(*self.subscriptions.again())
+        if confirmed is not None:
+            self.outgoing.settle(confirmed)
+        elif unconfirmed := self.outgoing.begin_anew():
+            taken.events.append({"type": "client.unconfirmed", "events": unconfirmed})
 
     def _numbered(self, event: Event, taken: Taken) -> None:
         if self._held is None:
@@ -212,31 +197,15 @@ class Session:
             taken.events.extend(fresh)
             self._held = None
 
-    def _channel(self, event: Event) -> bool:
-        """Whether an event of a channel is new, as far as ids tell. Notes where its subscriptions stand."""
-        position, channel = event.get("id", event.get("offset")), event.get("channel")
-        if not isinstance(channel, str) or position is None:
-            return True
-        if event["type"] == "channel.subscribed" and channel in self.subscriptions:
-            self.subscriptions[channel].after = position
-        if event["type"] != "channel.message":
-            return True
-        theirs = [one for pattern, one in self.subscriptions.items() if matches(pattern, channel)]
-        fresh = [one for one in theirs if position not in one.ids]
-        for subscription in fresh:
-            subscription.ids.append(position)
-            subscription.after = position
-        # A token may subscribe too, and then nobody here has asked for it.
-        return bool(fresh) or not theirs
-
     def _learn(self, event: Event, taken: Taken) -> None:
         kind = event["type"]
         if kind in ("session.created", "session.updated"):
-            session = event.get("session")
-            if isinstance(session, dict) and isinstance(session.get("state"), dict):
-                self.state = session["state"]
+            session = _object(event.get("session"))
+            # A welcome without one is that of a room that has none.
+            if "state" in session or kind == "session.created":
+                self.state = _object(session.get("state"))
         elif kind == "pong":
-            self.confirm(_int(event.get("t"), 0))
+            self.outgoing.pong(event.get("t"))
         elif kind == "outbox.dropped" and event.get("class") != "audio" and event in taken.events:
             self._ask_for(event, taken)
 
@@ -257,88 +226,58 @@ class Session:
 
     # Events of the user.
 
-    def subscribe(self, channel: str, after: str | int | None) -> Event | None:
+    def subscribe(self, channel: str, after: Position | None) -> Event | None:
         """Notes that a channel is wanted; gives what has to be sent now."""
-        self._unsubscribed.discard(channel)
-        self.subscriptions[channel] = Subscription(after)
-        return subscribe_event(channel, after) if self.phase is Phase.LIVE else None
+        request = self.subscriptions.add(channel, after)
+        return request if self.phase is Phase.LIVE else None
 
     def unsubscribe(self, channel: str) -> Event | None:
         """Notes that it is not any more."""
-        self.subscriptions.pop(channel, None)
-        if self.phase is Phase.LIVE:
-            return unsubscribe_event(channel)
-        self._unsubscribed.add(channel)
-        return None
+        live = self.phase is Phase.LIVE
+        self.subscriptions.remove(channel, told=live)
+        return unsubscribe_event(channel) if live else None
 
     def push(self, event: Event) -> None:
-        """Numbers an event, and lets it wait for its turn."""
-        if self.phase is not Phase.LIVE and len(self.unsent) >= self._queue_max:
-            raise QueueFull(f"{len(self.unsent)} events wait for a connection")
-        self.unsent.append(self._number(event))
-
-    def _number(self, event: Event | bytes) -> Event | bytes:
-        if isinstance(event, bytes):
-            return event
-        self._client_seq += 1
-        return {**event, "client_seq": self._client_seq}
+        """Accepts an event."""
+        self.outgoing.push(event)
 
     @property
     def is_crowded(self) -> bool:
         """Whether who has a connection should wait before sending more."""
-        return self.phase is Phase.LIVE and len(self.unsent) >= self._queue_max
+        return self.phase is Phase.LIVE and self.outgoing.is_full
 
     def push_audio(self, payload: bytes) -> None:
         """Audio, in its place among the events; dropped where it could not go at once."""
         if self.phase is Phase.LIVE:
-            self.unsent.append(payload)
+            self.outgoing.push_audio(payload)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is something to be sent now."""
+        return self.phase is Phase.LIVE and self.outgoing.has_waiting
+
+    @property
+    def next(self) -> Event | bytes | None:
+        """What `pop` would give."""
+        return self.outgoing.next if self.phase is Phase.LIVE else None
 
     def pop(self) -> Event | bytes | None:
         """What is next to be sent now."""
-        if self.phase is not Phase.LIVE or not self.unsent:
-            return None
-        event = self.unsent.popleft()
-        if isinstance(event, bytes):
-            return event
-        self._sent.append(event)
-        if len(self._sent) > SENT_MAX:
-            self._sent.popleft()
-        return event
-
-    def ping(self) -> Event:
-        """Asks whether the server is there, and has what was sent."""
-        last = self._sent[-1]["client_seq"] if self._sent else 0
-        return {"type": "ping", "t": last}
-
-    def confirm(self, client_seq: int) -> None:
-        """The server has taken the user's events up to this one."""
-        while self._sent and self._sent[0]["client_seq"] <= client_seq:
-            self._sent.popleft()
+        return self.outgoing.pop() if self.phase is Phase.LIVE else None
 
 
-def subscribe_event(channel: str, after: str | int | None) -> Event:
-    event: Event = {"type": "channel.subscribe", "channel": channel}
-    return event if after is None else {**event, "after": after}
-
-
-def unsubscribe_event(channel: str) -> Event:
-    return {"type": "channel.unsubscribe", "channel": channel}
-
-
-def matches(pattern: str, channel: str) -> bool:
-    """Whether a subscription has a channel: `*` is one segment, at the end the rest."""
-    wanted, parts = pattern.split(":"), channel.split(":")
-    for at, segment in enumerate(wanted):
-        if segment == "*" and at == len(wanted) - 1:
-            return len(parts) > at
-        if at >= len(parts) or segment not in ("*", parts[at]):
-            return False
-    return len(parts) == len(wanted)
+def is_refusal(event: Event) -> bool:
+    """Whether the server takes nothing more of this connection, because it was too much."""
+    code = _object(event.get("error")).get("code")
+    return event["type"] == "error" and "seq" not in event and code == "rate_limit_exceeded"
 
 
 def _resume(session: Event) -> dict[str, Any]:
-    resume = session.get("resume")
-    return resume if isinstance(resume, dict) else {}
+    return _object(session.get("resume"))
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _int(value: object, default: int) -> int:

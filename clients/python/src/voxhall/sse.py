@@ -8,8 +8,8 @@ import ssl
 from typing import Mapping
 from urllib.parse import urlsplit
 
-from .errors import LinkClosed, LinkFailed, LinkRefused
-from .links import Address, seconds_of
+from .errors import LinkClosed, LinkFailed, LinkRefused, TooBig
+from .links import Address, seconds_of, was_reached
 
 # More of an answer is not read where it is no stream.
 BODY_BYTES_MAX = 65536
@@ -52,7 +52,7 @@ async def ask(
     try:
         reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context, limit=1 << 20)
     except OSError as error:
-        raise LinkFailed(str(error), reached=not isinstance(error, ConnectionRefusedError)) from None
+        raise LinkFailed(str(error), reached=was_reached(error)) from None
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
@@ -70,6 +70,16 @@ async def ask(
     except BaseException:
         writer.close()
         raise
+
+
+async def is_ready(address: Address, tls: ssl.SSLContext | None) -> bool:
+    """Whether the server says that it is ready, to whoever asks it without a WebSocket."""
+    try:
+        answer, writer = await ask("GET", address.ready_url, {}, None, tls)
+    except LinkFailed:
+        return False
+    writer.close()
+    return answer.status == 200
 
 
 async def _whole(answer: Answer) -> bytes:
@@ -156,9 +166,23 @@ class EventStreamLink:
     def identify(self, connection: str) -> None:
         self._id = connection
 
+    def renew(self, token: str) -> None:
+        # Each request is looked at by itself.
+        self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
+
     async def send(self, messages: list[str | bytes]) -> int | None:
         """What was sent and may not have arrived is sent again: its numbers tell the server."""
         body = b"\n".join(one.encode() if isinstance(one, str) else one for one in messages)
+        try:
+            return await self._deliver(body)
+        except TooBig:
+            if len(messages) == 1:
+                raise TooBig(messages[0]) from None
+        half = len(messages) // 2
+        await self.send(messages[:half])
+        return await self.send(messages[half:])
+
+    async def _deliver(self, body: bytes) -> int | None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._post(body)
@@ -175,6 +199,8 @@ class EventStreamLink:
             said = await _whole(answer)
         finally:
             writer.close()
+        if answer.status == 413:
+            raise TooBig(body)
         if answer.status >= 400:
             self.abort()
             reason = f"the uplink was refused with {answer.status}"

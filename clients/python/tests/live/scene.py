@@ -29,12 +29,14 @@ async def until(events: AsyncIterator[voxhall.Event], kind: str, **wanted: Any) 
 
 
 class Cutter:
-    """Stands between a client and the server, until it is told to cut."""
+    """Stands between a client and a server, which may change, until it is told to cut."""
 
-    def __init__(self) -> None:
-        self.host, _, port = URL.removeprefix("ws://").partition(":")
-        self.port = int(port)
+    def __init__(self, port: int | None = None) -> None:
+        self.host, _, given = URL.removeprefix("ws://").partition(":")
+        self.port = port or int(given)
         self.open = True
+        # What clients say gets lost on the way.
+        self.swallows = False
         self.pairs: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> "Cutter":
@@ -58,12 +60,18 @@ class Cutter:
             return
         far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
         self.pairs += [writer, far_writer]
-        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+        await asyncio.gather(
+            _carry(reader, far_writer, lambda: self.swallows), _carry(far_reader, writer, lambda: False)
+        )
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallows: Callable[[], bool]
+) -> None:
     try:
         while piece := await reader.read(65536):
+            if swallows():
+                continue
             writer.write(piece)
             await writer.drain()
     except OSError:

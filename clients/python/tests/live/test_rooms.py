@@ -97,6 +97,30 @@ def test_what_was_said_while_away_is_heard_once() -> None:
     play(scene)
 
 
+def test_what_piled_up_is_more_than_may_be_sent_at_once() -> None:
+    # The server takes 400 at once, and 200 a second.
+    many = 700
+
+    async def scene() -> None:
+        room = fresh_room()
+        refused: list[voxhall.Event] = []
+        async with (
+            Cutter() as cutter,
+            voxhall.Client(URL, room, engine="relay") as listener,
+            voxhall.Client(cutter.url, room, random=lambda: 0.01, queue_max=many) as speaker,
+        ):
+            speaker.on("error", refused.append)
+            cutter.swallows = True
+            for n in range(many):
+                await speaker.room_send(n)
+            cutter.swallows = False
+            cutter.cut()
+            heard = [(await until(aiter(listener), "room.message"))["data"] for _ in range(many)]
+        assert heard == list(range(many)) and not refused
+
+    play(scene)
+
+
 def test_state_and_numbers_survive_a_long_absence_or_are_said_to_be_lost() -> None:
     async def scene() -> None:
         room = fresh_room()
@@ -114,7 +138,9 @@ def test_state_and_numbers_survive_a_long_absence_or_are_said_to_be_lost() -> No
             for n in range(300):
                 await speaker.room_send(n)
             await speaker.update_state({"mark": 1})
-            await until(aiter(speaker), "session.updated")
+            async for _ in speaker:
+                if "mark" in speaker.state:
+                    break
             cutter.open = True
             restored = await until(events, "session.restored")
             assert restored["recovered"] is False and restored["reason"]
@@ -155,6 +181,25 @@ def test_refusals_and_closes_end_it() -> None:
         with pytest.raises(voxhall.Ended):
             await client.room_send(1)
         assert [event["type"] async for event in client][0] == "session.created"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_what_is_too_long_or_cannot_be_said_harms_nothing_else(way: dict[str, str]) -> None:
+    async def scene() -> None:
+        async with (
+            voxhall.Client(URL, (room := fresh_room()), engine="relay", **way) as ann,
+            voxhall.Client(URL, room) as ben,
+        ):
+            for data in ("ü" * 600_000, object(), {"half": "\ud800"}):
+                with pytest.raises((TypeError, ValueError)):
+                    await ann.room_send(data)
+            await ann.room_send("ü" * 400_000)
+            await ann.room_send({1: ("one",)})
+            to_ben = aiter(ben)
+            assert (await until(to_ben, "room.message"))["data"] == "ü" * 400_000
+            assert (await until(to_ben, "room.message"))["data"] == {"1": ["one"]}
 
     play(scene)
 

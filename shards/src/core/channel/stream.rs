@@ -162,12 +162,12 @@ struct Keys {
 }
 
 impl Stream {
-    pub(super) fn new(name: &str, namespace: usize, epoch: u64) -> Self {
+    pub(super) fn new(name: &str, namespace: usize, at: Position) -> Self {
         Self {
             name: name.into(),
             namespace,
             touched: 0,
-            at: Position { epoch, seq: 0 },
+            at,
             kept_from: 1,
             history: VecDeque::new(),
             history_bytes: 0,

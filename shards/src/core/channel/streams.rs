@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::super::time::Micros;
 use super::name::{ChannelName, Pattern, stream_of};
@@ -29,9 +29,9 @@ pub struct Streams {
     bare: VecDeque<(u64, u32)>,
     uses: u64,
     bytes: usize,
-    /// The numbering of streams that begin now: another one since a stream was forgotten, so that no position in it is
+    /// Streams forgotten so far: with each, streams that begin have another numbering, so that no position in one is
     /// taken for one in its successor.
-    epoch: u64,
+    forgotten: u64,
     seed: u64,
 }
 
@@ -65,7 +65,7 @@ impl Streams {
             bare: VecDeque::new(),
             uses: 0,
             bytes: 0,
-            epoch: seed,
+            forgotten: 0,
             seed,
         }
     }
@@ -141,7 +141,7 @@ impl Streams {
         if let Some(stream) = self.names.get(name).and_then(|&at| self.slots[at as usize].as_ref()) {
             return stream.standing(now, pattern, after);
         }
-        let at = Position { epoch: self.epoch, seq: 0 };
+        let at = self.beginning(name);
         let missed = after.map(|after| match after {
             After::Id(position) if position == at => Ok(Vec::new()),
             After::Seq(0) => Ok(Vec::new()),
@@ -155,7 +155,14 @@ impl Streams {
     #[must_use]
     pub fn place(&self, name: &str) -> Position {
         let stream = self.names.get(name).and_then(|&at| self.slots[at as usize].as_ref());
-        stream.map_or(Position { epoch: self.epoch, seq: 0 }, Stream::place)
+        stream.map_or_else(|| self.beginning(name), Stream::place)
+    }
+
+    /// Where a stream begins that there is not yet: in a numbering of its own, so that a message's id names it among those
+    /// of all streams.
+    fn beginning(&self, name: &str) -> Position {
+        let epoch = xxh3_64_with_seed(name.as_bytes(), self.seed).wrapping_add(self.forgotten);
+        Position { epoch, seq: 0 }
     }
 
     fn key(&self, channel: &str, key: &str) -> u128 {
@@ -167,7 +174,7 @@ impl Streams {
         if let Some(&at) = self.names.get(name) {
             return at;
         }
-        let stream = Stream::new(name, namespace, self.epoch);
+        let stream = Stream::new(name, namespace, self.beginning(name));
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = Some(stream);
@@ -247,7 +254,7 @@ impl Streams {
                 self.bytes -= stream.bytes();
                 self.names.remove(&stream.name);
                 self.free.push(at);
-                self.epoch = self.epoch.wrapping_add(1);
+                self.forgotten += 1;
             }
         }
     }

@@ -94,6 +94,33 @@ impl<K: Copy + Ord> Tree<K> {
         }
     }
 
+    /// Everyone who subscribed to something that may name a channel of this stream, each once, in order.
+    pub fn concerned(&self, stream: &str, into: &mut Vec<K>) {
+        let before = into.len();
+        self.descend(ROOT, Some(stream), into);
+        into[before..].sort_unstable();
+        into.dedup();
+    }
+
+    /// Along a stream's name and then everywhere below it.
+    fn descend(&self, at: u32, left: Option<&str>, into: &mut Vec<K>) {
+        let node = &self.nodes[at as usize];
+        into.extend_from_slice(&node.rest);
+        let star = Some(node.star).filter(|&star| star != ROOT);
+        let Some(left) = left else {
+            into.extend_from_slice(&node.here);
+            return node
+                .branches
+                .values()
+                .copied()
+                .chain(star)
+                .for_each(|next| self.descend(next, None, into));
+        };
+        let (segment, left) = left.split_once(':').map_or((left, None), |(one, left)| (one, Some(left)));
+        let next = node.branches.get(segment).copied();
+        next.into_iter().chain(star).for_each(|next| self.descend(next, left, into));
+    }
+
     fn walk(&self, at: u32, left: Option<&str>, into: &mut Vec<K>, sets: &mut usize) {
         let node = &self.nodes[at as usize];
         let Some(left) = left else { return gather(&node.here, into, sets) };
@@ -173,6 +200,7 @@ fn gather<K: Copy>(subscribers: &[K], into: &mut Vec<K>, sets: &mut usize) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::name::stream_of;
     use super::*;
 
     fn pattern(text: &str) -> Pattern {
@@ -252,6 +280,16 @@ mod tests {
                     let mut found = Vec::new();
                     tree.matching(name, &mut found);
                     prop_assert_eq!(found, naive, "{}", name);
+                    let stream = stream_of(name);
+                    let mut naive: Vec<u8> =
+                        all.iter().filter(|(pattern, _)| pattern.may_meet(stream)).map(|(_, who)| *who).collect();
+                    naive.sort_unstable();
+                    naive.dedup();
+                    let mut found = Vec::new();
+                    tree.concerned(stream, &mut found);
+                    // A name of one segment is a stream that no pattern below it names.
+                    found.retain(|who| stream.contains(':') || naive.contains(who));
+                    prop_assert_eq!(found, naive, "{}", stream);
                 }
             }
             for (pattern, who) in all {

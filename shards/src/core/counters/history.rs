@@ -7,6 +7,8 @@ pub enum Unrecovered {
     InvalidToken,
     /// The room that the token is of has ended.
     RoomEnded,
+    /// The store could not say what it had of the room, which began anew.
+    StoreFailed,
     /// What the client saw last was lost with a process that was killed.
     Lost,
     /// Not all of it is kept any more.
@@ -16,7 +18,8 @@ pub enum Unrecovered {
 }
 
 /// The labels of [`Unrecovered`], in its order.
-pub const UNRECOVERED: [&str; 5] = ["invalid_token", "room_ended", "lost", "too_old", "ahead"];
+pub const UNRECOVERED: [&str; 6] =
+    ["invalid_token", "room_ended", "store_failed", "lost", "too_old", "ahead"];
 
 impl Unrecovered {
     /// As in events and metrics.

@@ -1,5 +1,7 @@
 //! What a shard counts of what it tells a store and asks it.
 
+use super::super::time::Micros;
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct StoreCounters {
@@ -11,6 +13,8 @@ pub struct StoreCounters {
     pub revived: u64,
     /// Rooms that began without the store: it failed, or took too long.
     pub failed: u64,
-    /// Clients for whom it was not asked, because too many waited for it.
+    /// Clients sent away for a moment, because too many waited for it.
     pub not_asked: u64,
+    /// When the oldest change was made that the store has not been told yet, if there is one.
+    pub untold_since: Option<Micros>,
 }

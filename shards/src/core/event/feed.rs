@@ -16,30 +16,29 @@ pub fn feed_type(channel: &str) -> Option<&str> {
 }
 
 /// Appends an event: its type in front of the fields of its data, and where it stands behind them, if that is wanted. Data
-/// that is no object, or has an `event` of its own, becomes the field `data`.
+/// that is no object, or has an `event` of its own, becomes the field `data`. A client's data is as it wrote it: ends of
+/// lines, which would end a message where these are lines, are left out.
 pub fn write_feed(kind: &str, data: &str, at: Option<Position>, out: &mut Vec<u8>) {
     let begin = out.len();
     Json::write(out, Dialect::Native, |json| json.text("event", kind));
     out.pop(); // The brace that ends it.
     let head = out.len();
+    let data = data.trim();
     let fields = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    if data.as_bytes().starts_with(&out[begin..head])
-        && matches!(data.as_bytes().get(head - begin), Some(b',' | b'}'))
-    {
-        // As the server and the management API make them.
-        out.truncate(begin);
-        out.extend_from_slice(&data.as_bytes()[..data.len() - 1]);
-    } else {
-        match fields {
-            Some("") => {}
-            Some(fields) if !names_event(data) => {
-                out.push(b',');
-                out.extend_from_slice(fields.as_bytes());
-            }
-            _ => {
-                out.extend_from_slice(b",\"data\":");
-                out.extend_from_slice(data.as_bytes());
-            }
+    // As the server and the management API make them: with the type in front.
+    let behind = data.as_bytes().strip_prefix(&out[begin..head]);
+    let behind = behind.filter(|rest| matches!(rest.first(), Some(b',' | b'}')));
+    let behind = behind.and_then(|rest| data.get(data.len() - rest.len()..data.len() - 1));
+    match (behind, fields.map(str::trim)) {
+        (Some(fields), _) if !names_event(fields) => append(fields, out),
+        (_, Some("")) => {}
+        (_, Some(fields)) if !names_event(fields) => {
+            out.push(b',');
+            append(fields, out);
+        }
+        _ => {
+            out.extend_from_slice(b",\"data\":");
+            append(data, out);
         }
     }
     if let Some(at) = at {
@@ -50,17 +49,21 @@ pub fn write_feed(kind: &str, data: &str, at: Option<Position>, out: &mut Vec<u8
     out.push(b'}');
 }
 
-/// Whether an object without space between its tokens may have a member of the name `event`.
-fn names_event(object: &str) -> bool {
-    let bytes = object.as_bytes();
-    let (mut depth, mut at, mut is_name) = (0_usize, 0, false);
+/// Appends JSON on one line: in it, ends of lines are mere space.
+fn append(json: &str, out: &mut Vec<u8>) {
+    json.split(['\n', '\r']).for_each(|line| out.extend_from_slice(line.as_bytes()));
+}
+
+/// Whether one of an object's members may have the name `event`.
+fn names_event(members: &str) -> bool {
+    let bytes = members.as_bytes();
+    let (mut depth, mut at, mut is_name) = (0_usize, 0, true);
     while at < bytes.len() {
         match bytes[at] {
             b'"' => {
                 let end = text_end(bytes, at + 1);
-                let name = &bytes[at + 1..end];
-                // What is escaped may be anything.
-                if is_name && depth == 1 && (name == b"event" || name.contains(&b'\\')) {
+                let name = members.get(at..=end).filter(|_| is_name && depth == 0);
+                if name.is_some_and(is_event) {
                     return true;
                 }
                 is_name = false;
@@ -68,15 +71,21 @@ fn names_event(object: &str) -> bool {
             }
             b'{' | b'[' => {
                 depth += 1;
-                is_name = depth == 1;
+                is_name = false;
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
-            b',' => is_name = depth == 1,
+            b',' => is_name = depth == 0,
             _ => {}
         }
         at += 1;
     }
     false
+}
+
+/// Whether a member's name, as it is written, says `event`.
+fn is_event(name: &str) -> bool {
+    let read = || serde_json::from_str::<String>(name);
+    name == r#""event""# || name.contains('\\') && read().is_ok_and(|name| name == "event")
 }
 
 /// Where the text that begins here ends: at its quote.
@@ -111,6 +120,16 @@ mod tests {
             (r#"{"a":1,"event":2}"#, r#"{"event":"job.done","data":{"a":1,"event":2}}"#),
             (r#"{"a":["event"],"b":{"event":1}}"#, r#"{"event":"job.done","a":["event"],"b":{"event":1}}"#),
             (r#"{"a":"event","b":"\","}"#, r#"{"event":"job.done","a":"event","b":"\","}"#),
+            ("{ }", r#"{"event":"job.done"}"#),
+            ("{\r\n \"a\" : 1,\n\"b\":\"\\n\" }\n", "{\"event\":\"job.done\",\"a\" : 1,\"b\":\"\\n\"}"),
+            ("[1,\n2]", r#"{"event":"job.done","data":[1,2]}"#),
+            ("{\"event\":\"job.done\",\n\"a\":1}", r#"{"event":"job.done","a":1}"#),
+            (
+                r#"{"event":"job.done","event":"other"}"#,
+                r#"{"event":"job.done","data":{"event":"job.done","event":"other"}}"#,
+            ),
+            (r#"{ "event" : "other" }"#, r#"{"event":"job.done","data":{ "event" : "other" }}"#),
+            (r#"{"event":"job.done","\"":1}"#, r#"{"event":"job.done","\"":1}"#),
             (r#"{"\u0065vent":1}"#, r#"{"event":"job.done","data":{"\u0065vent":1}}"#),
         ] {
             assert_eq!(flat("job.done", data, None), expected, "{data}");

@@ -191,6 +191,9 @@ pub fn json_of(bytes: &mut &[u8], bounds: MsgpackBounds, out: &mut Vec<u8>) -> R
     let start = out.len();
     let mut open: SmallVec<[Begun; 16]> = SmallVec::new();
     loop {
+        if out.len() - start > bounds.json_bytes_max {
+            return Err(bad("The event is too long."));
+        }
         if let Some(begun) = open.last_mut() {
             if begun.left == 0 && !begun.named {
                 out.push(if begun.is_map { b'}' } else { b']' });
@@ -214,12 +217,7 @@ pub fn json_of(bytes: &mut &[u8], bounds: MsgpackBounds, out: &mut Vec<u8>) -> R
         let name = open.last().is_some_and(|begun| begun.named);
         let (left, is_map) = match take_value(bytes, name, out)? {
             Value::Whole if open.is_empty() => return Err(bad("An event is a map.")),
-            Value::Whole => {
-                if out.len() - start > bounds.json_bytes_max {
-                    return Err(bad("The event is too long."));
-                }
-                continue;
-            }
+            Value::Whole => continue,
             Value::Array(_) if open.is_empty() => return Err(bad("An event is a map.")),
             Value::Array(left) => (left, false),
             Value::Map(left) => (left, true),

@@ -56,6 +56,15 @@ fn binary_becomes_base64_and_every_width_is_read() {
 }
 
 #[test]
+fn an_event_of_nothing_but_brackets_is_bounded_as_well() {
+    let bounds = MsgpackBounds { json_bytes_max: 100, ..BOUNDS };
+    let empty = [&b"\x81\xa1a\xdc\x03\xe8"[..], &[0x90; 1_000]].concat();
+    let mut out = Vec::new();
+    let error = json_of(&mut &empty[..], bounds, &mut out).expect_err("it is too long");
+    assert!(error.code == "invalid_msgpack" && out.len() < 110, "{} bytes", out.len());
+}
+
+#[test]
 fn what_is_no_event_is_an_error_and_costs_little() {
     let deep = [&b"\x81\xa1a".repeat(17)[..], b"\x80"].concat();
     for (bytes, code) in [

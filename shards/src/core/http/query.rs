@@ -19,12 +19,13 @@ impl<'a> Iterator for QueryPairs<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let pair = self.0.find(|pair| !pair.is_empty())?;
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((decode(name), decode(value)))
+        Some((decode(name, true), decode(value, true)))
     }
 }
 
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
+/// Percent-decodes; in a query `+` is a space.
+pub(super) fn decode(text: &str, in_query: bool) -> Cow<'_, str> {
+    if !text.contains('%') && !(in_query && text.contains('+')) {
         return Cow::Borrowed(text);
     }
     let mut decoded = Vec::with_capacity(text.len());
@@ -32,7 +33,7 @@ fn decode(text: &str) -> Cow<'_, str> {
     while let [first, after @ ..] = rest {
         rest = after;
         match (first, after) {
-            (b'+', _) => decoded.push(b' '),
+            (b'+', _) if in_query => decoded.push(b' '),
             (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 decoded.push(hex(*high) << 4 | hex(*low));
                 rest = after;
@@ -68,11 +69,11 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_is_replaced() {
-        assert_eq!(decode("a%ffb"), "a\u{fffd}b");
+        assert_eq!(decode("a%ffb", true), "a\u{fffd}b");
     }
 
     #[test]
     fn what_is_not_encoded_is_not_copied() {
-        assert!(matches!(decode("bearer.abc-_."), Cow::Borrowed(_)));
+        assert!(matches!(decode("bearer.abc-_.", true), Cow::Borrowed(_)));
     }
 }

@@ -3,6 +3,7 @@
 use super::super::ids::SessionId;
 use super::handshake::UpgradeKind;
 use super::head::Request;
+use super::query::decode;
 
 /// Who serves a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +33,12 @@ pub enum Route {
     ControlPlane,
 }
 
-/// Says who serves a request. Nothing in a session id needs percent-encoding, so that an encoded one is not one.
+/// Says who serves a request. A session id in a path may be percent-encoded, as builders of addresses do with `:` and `@`.
 #[must_use]
 pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
     if let Some(id) = request.path.strip_prefix("/sse/") {
         // A stream of events is asked for without an upgrade; one that is asked for all the same is declined by silence.
-        return match (SessionId::parse(id), request.method) {
+        return match (SessionId::parse(&decode(id, false)), request.method) {
             (Err(_), _) => Route::BadSessionId,
             (Ok(session), "GET") => Route::Sse(session),
             (Ok(session), "POST") => Route::SsePost(session),
@@ -50,7 +51,7 @@ pub fn classify(request: &Request<'_>, echo_endpoint: bool) -> Route {
         return if as_stream { Route::Feed { as_stream } } else { Route::ControlPlane };
     }
     match request.path.strip_prefix("/ws/") {
-        Some(id) => SessionId::parse(id).map_or(Route::BadSessionId, Route::Room),
+        Some(id) => SessionId::parse(&decode(id, false)).map_or(Route::BadSessionId, Route::Room),
         None if request.path == "/v1/realtime" => {
             match request.query_pairs().find(|(name, _)| name == "session_id") {
                 None => Route::Realtime(None),
@@ -94,6 +95,10 @@ mod tests {
         assert_eq!(route("/ws/a.B:1", true, false), room("a.B:1"));
         assert_eq!(route("/ws/a?token=x/y", true, false), room("a"));
         assert_eq!(route("http://h/ws/a", true, false), room("a"));
+        assert_eq!(route("/ws/a%3A1%40b", true, false), room("a:1@b"));
+        for none in ["/ws/a%20b", "/ws/a%2Fb", "/ws/a+b", "/ws/a%3", "/ws/%ff", "/ws/%"] {
+            assert_eq!(route(none, true, false), Route::BadSessionId, "{none}");
+        }
         assert_eq!(route("/echo", true, true), Route::Echo);
         assert_eq!(route("/echo?x", true, true), Route::Echo);
     }
@@ -119,6 +124,7 @@ mod tests {
         };
         let room = || SessionId::parse("a:1").expect("valid");
         assert_eq!(by("GET", "a:1"), Route::Sse(room()));
+        assert_eq!(by("POST", "a%3a1"), Route::SsePost(room()));
         assert_eq!(route("/sse/a:1", true, false), Route::Sse(room()));
         assert_eq!(by("POST", "a:1"), Route::SsePost(room()));
         assert_eq!(by("OPTIONS", "a:1"), Route::SseOptions);

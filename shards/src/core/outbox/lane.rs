@@ -5,6 +5,7 @@
 //! `voxhall.v1` client may wait for company until [`Lane::wait_until`]; anything urgent behind them ends the wait,
 //! so that the order of messages is the order of enqueueing.
 
+mod bounds;
 mod first;
 
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ const PARTS_MAX: usize = 64;
 /// Bytes after which a send takes no further message. A backlog of one receive buffer leaves in one send.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 /// Events that wait at most; more leave at once.
-const WAITING_MAX: u16 = 64;
+const WAITING_MAX: u8 = 64;
 /// Bytes of the events of one batch at most. A batch that has begun can't be dropped, so it stays small.
 const BATCH_BYTES_MAX: usize = 16 * 1024;
 
@@ -37,7 +38,8 @@ pub enum Enqueue {
     Displaced,
     /// It is not in the lane; the drop is counted and will be told.
     Dropped,
-    /// Control alone has filled the lane: the connection has to close with 1013.
+    /// Control alone has filled the lane, past what may be laid to the shard's own haste: the connection has to close with
+    /// 1013.
     Overflow,
 }
 
@@ -62,9 +64,9 @@ pub struct Lane {
     /// Bytes of the front message that the kernel has taken.
     front_sent: u32,
     /// Messages from the front that the current send names.
-    in_flight: u16,
+    in_flight: u8,
     /// Events at the tail that wait for company.
-    waiting: u16,
+    waiting: u8,
     /// Whether a send is out.
     pub sending: bool,
     /// Whether the socket was found full and has not been writable since.
@@ -81,6 +83,8 @@ pub struct Lane {
     batch_lines: u16,
     /// Messages that are told again.
     replayed: u16,
+    /// Messages at the front that were there when the socket was first found full since the lane was last empty.
+    before_block: u16,
     drops: Option<Box<[DropNote; 3]>>,
     dropped: u32,
 }
@@ -119,31 +123,6 @@ impl Lane {
     /// Whether there is something that should leave now.
     pub fn ready(&self) -> bool {
         !self.sending && !self.blocked && self.queue.len() > usize::from(self.waiting)
-    }
-
-    /// Whether the lane is at least half full.
-    fn half_full(&self, limits: &Outbox) -> bool {
-        is_full(2, self.queue.len(), self.bytes(), limits)
-    }
-
-    /// Whether what is no part of a response fills at least half of the lane: its connection should not be read from. A
-    /// response is left out, because what is read may be what cancels it.
-    pub fn half_full_of_answers(&self, limits: &Outbox) -> bool {
-        self.is_full_of_answers(2, limits)
-    }
-
-    /// Whether that has drained too little to read on.
-    pub fn quarter_full_of_answers(&self, limits: &Outbox) -> bool {
-        self.is_full_of_answers(4, limits)
-    }
-
-    fn is_full_of_answers(&self, part: usize, limits: &Outbox) -> bool {
-        // Few lanes come so far that it is worth a look at what is in them.
-        is_full(part, self.queue.len(), self.bytes(), limits) && {
-            let answers = self.queue.iter().filter(|message| message.response == 0);
-            let (count, bytes) = answers.fold((0, 0), |(n, bytes), message| (n + 1, bytes + message.size()));
-            is_full(part, count, bytes, limits)
-        }
     }
 
     /// Puts a message at the end; others may have to give way by class. `wait` is how long an event may wait for
@@ -196,52 +175,9 @@ impl Lane {
         }
     }
 
-    /// Whether there is room for so many bytes beside what is in the lane. What is told again takes up none.
-    fn fits(&self, bytes: usize, limits: &Outbox) -> bool {
-        let messages = self.queue.len() - usize::from(self.replayed);
-        messages == 0
-            || (messages < limits.messages_max
-                && (self.bytes() + bytes <= limits.bytes_max
-                    || (self.replays() && self.bytes() - self.replayed_bytes() + bytes <= limits.bytes_max)))
-    }
-
-    fn replayed_bytes(&self) -> usize {
-        self.queue.iter().filter(|message| message.replayed).map(Message::size).sum()
-    }
-
     /// Whether something in it is told again.
     pub fn replays(&self) -> bool {
         self.replayed > 0
-    }
-
-    /// Lets others give way to `message`: for audio what is too old, then what is droppable, then the oldest audio;
-    /// for control what is droppable, then audio.
-    fn make_room(&mut self, message: &Message, limits: &Outbox, books: &mut Books<'_>) -> Enqueue {
-        let victims: &[(Class, DropReason)] = match message.class {
-            Class::Control => {
-                &[(Class::Droppable, DropReason::Displaced), (Class::Audio, DropReason::Displaced)]
-            }
-            Class::Audio => &[
-                (Class::Audio, DropReason::Aged),
-                (Class::Droppable, DropReason::Displaced),
-                (Class::Audio, DropReason::Full),
-            ],
-            Class::Droppable => &[],
-        };
-        let size = message.size();
-        for &(class, reason) in victims {
-            while !self.fits(size, limits) {
-                let old = |m: &Message| message.at.since(m.at) > limits.audio_age_max;
-                let victim = |m: &Message| m.class == class && (reason != DropReason::Aged || old(m));
-                let Some(at) = self.find_removable(victim) else { break };
-                self.remove(at, reason, books);
-            }
-        }
-        match (self.fits(size, limits), message.class) {
-            (true, _) => Enqueue::Displaced,
-            (false, Class::Control) => Enqueue::Overflow,
-            (false, _) => Enqueue::Dropped,
-        }
     }
 
     /// Drops everything of one response that the kernel has not been given. How many frames of audio that were, in
@@ -256,10 +192,12 @@ impl Lane {
         frames
     }
 
-    /// Empties the lane but for what the kernel has begun, to the end of its batch: only a goodbye may follow. Drops that the
-    /// client has not been told of are left for [`Self::take_untold`].
+    /// Empties the lane but for what the kernel has begun, to the end of its batch, and for the answer without which nothing
+    /// that follows could be read: only a goodbye may follow. Drops that the client has not been told of are left for
+    /// [`Self::take_untold`].
     pub fn abandon(&mut self, books: &mut Books<'_>) {
-        let mut begun = self.begun();
+        let unanswered = self.queue.front().is_some_and(|front| front.shape == Shape::Answer);
+        let mut begun = self.begun().max(usize::from(unanswered));
         while begun > 0
             && begun < self.queue.len()
             && matches!(self.queue[begun - 1].shape, Shape::BatchFirst { .. } | Shape::BatchLine)
@@ -293,9 +231,12 @@ impl Lane {
         })
     }
 
-    /// Messages that the kernel has been given or has taken a part of.
+    /// Messages that the kernel has been given or has taken a part of. A line at the front whose batch has lost its first is
+    /// such a part, though nothing of its own has left: the header of its message has.
     fn begun(&self) -> usize {
-        usize::from(self.in_flight).max(usize::from(self.front_sent > 0))
+        let in_batch = |front: &Message| matches!(front.shape, Shape::BatchLine | Shape::BatchLast);
+        let front_begun = self.front_sent > 0 || self.queue.front().is_some_and(in_batch);
+        usize::from(self.in_flight).max(usize::from(front_begun))
     }
 
     fn remove(&mut self, at: usize, reason: DropReason, books: &mut Books<'_>) {
@@ -303,6 +244,7 @@ impl Lane {
             self.waiting -= 1;
         }
         let Some(message) = self.queue.remove(at) else { return };
+        self.before_block -= u16::from(at < usize::from(self.before_block));
         self.count_out(&message, books.counters);
         match reason {
             // The client asked for the one, and can't be told of the other.
@@ -358,7 +300,7 @@ impl Lane {
             skip = 0;
             at += 1;
         }
-        self.in_flight = at as u16;
+        self.in_flight = at as u8;
         self.sending = at > 0;
     }
 
@@ -425,6 +367,7 @@ impl Lane {
 
     fn leave(&mut self, now: Micros, books: &mut Books<'_>) {
         let Some(message) = self.queue.pop_front() else { return };
+        self.before_block = self.before_block.saturating_sub(1);
         self.count_out(&message, books.counters);
         let counters = &mut *books.counters;
         counters.send_latency_us.observe(now.since(message.at).0);
@@ -444,7 +387,7 @@ impl Lane {
                 counters.texts_sent += 1;
                 counters.batch_size.observe(u64::from(std::mem::take(&mut self.batch_lines)) + 1);
             }
-            Shape::Whole => {}
+            Shape::Answer | Shape::Whole => {}
         }
         books.pool.recycle(message.frame);
     }
@@ -454,8 +397,9 @@ impl Lane {
         self.sending = false;
         self.in_flight = 0;
         self.blocked = true;
-        if !self.queue.is_empty() {
-            self.blocked_since = self.blocked_since().unwrap_or(now);
+        if !self.queue.is_empty() && self.blocked_since().is_none() {
+            self.blocked_since = now;
+            self.before_block = u16::try_from(self.queue.len()).unwrap_or(u16::MAX);
         }
     }
 
@@ -466,9 +410,4 @@ impl Lane {
             self.blocked_since = Micros(0);
         }
     }
-}
-
-/// Whether so much is at least this part of what a lane may hold.
-fn is_full(part: usize, messages: usize, bytes: usize, limits: &Outbox) -> bool {
-    messages * part >= limits.messages_max || bytes * part >= limits.bytes_max
 }

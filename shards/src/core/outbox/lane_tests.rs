@@ -8,18 +8,18 @@ use super::super::spare::SpareQueues;
 use super::super::time::Micros;
 use super::{Books, Enqueue, Lane, Message, Shape};
 
-struct Bench {
-    lane: Lane,
-    limits: Outbox,
-    counters: Counters,
-    pool: FramePool,
+pub(super) struct Bench {
+    pub(super) lane: Lane,
+    pub(super) limits: Outbox,
+    pub(super) counters: Counters,
+    pub(super) pool: FramePool,
     queues: SpareQueues<Message>,
-    now: Micros,
+    pub(super) now: Micros,
     seq: u64,
 }
 
 impl Bench {
-    fn new(messages_max: usize, batches: bool) -> Self {
+    pub(super) fn new(messages_max: usize, batches: bool) -> Self {
         let mut limits = ShardConfig::default().outbox;
         limits.messages_max = messages_max;
         let mut lane = Lane::default();
@@ -35,14 +35,26 @@ impl Bench {
         }
     }
 
-    fn push(&mut self, class: Class, shape: Shape, text: &str, response: u32, waits: bool) -> Enqueue {
+    pub(super) fn push(
+        &mut self,
+        class: Class,
+        shape: Shape,
+        text: &str,
+        response: u32,
+        waits: bool,
+    ) -> Enqueue {
         self.seq += 1;
         let opcode = if shape == Shape::Event { TEXT } else { BINARY };
         let frame = self.pool.copy(text.as_bytes()).seal(opcode);
         let message = Message { seq: self.seq, response, ..Message::new(frame, self.now, class, shape) };
+        let wait = waits.then_some(self.limits.coalesce);
+        self.with_books(|lane, limits, books| lane.push(message, wait, limits, books))
+    }
+
+    pub(super) fn with_books<T>(&mut self, what: impl FnOnce(&mut Lane, &Outbox, &mut Books<'_>) -> T) -> T {
         let books =
             &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.queues };
-        self.lane.push(message, waits.then_some(self.limits.coalesce), &self.limits, books)
+        what(&mut self.lane, &self.limits, books)
     }
 
     fn event(&mut self, text: &str) -> Enqueue {
@@ -57,20 +69,19 @@ impl Bench {
         self.push(Class::Audio, Shape::Audio, text, 0, false)
     }
 
-    fn gather(&mut self) -> Vec<u8> {
+    pub(super) fn gather(&mut self) -> Vec<u8> {
         let mut gather = Gather::default();
         self.lane.gather(&mut gather, &mut self.counters);
         gather.slices().collect::<Vec<_>>().concat()
     }
 
-    fn sent(&mut self, bytes: usize) -> bool {
-        let books =
-            &mut Books { counters: &mut self.counters, pool: &mut self.pool, queues: &mut self.queues };
-        self.lane.sent(self.now, bytes, books)
+    pub(super) fn sent(&mut self, bytes: usize) -> bool {
+        let now = self.now;
+        self.with_books(|lane, _, books| lane.sent(now, bytes, books))
     }
 
     /// Sends everything, `step` bytes at a time, and returns what went over the wire.
-    fn send_all(&mut self, step: usize) -> Vec<u8> {
+    pub(super) fn send_all(&mut self, step: usize) -> Vec<u8> {
         let mut wire = Vec::new();
         while self.lane.ready() {
             let bytes = self.gather();
@@ -156,11 +167,45 @@ fn late_audio_goes_before_fresh_audio() {
 #[test]
 fn control_alone_may_overflow_and_never_takes_the_place_of_control() {
     let mut bench = Bench::new(2, false);
+    let _ = bench.urgent("0");
+    bench.lane.block(bench.now);
     let _ = bench.urgent("1");
     let _ = bench.urgent("2");
     assert_eq!(bench.urgent("3"), Enqueue::Overflow);
     assert_eq!(bench.audio("pcm"), Enqueue::Dropped);
-    assert_eq!(bench.send_all(usize::MAX), b"\x81\x011\x81\x012");
+    bench.lane.unblock();
+    assert_eq!(bench.send_all(usize::MAX), b"\x81\x010\x81\x011\x81\x012");
+}
+
+#[test]
+fn what_came_while_the_socket_took_everything_is_not_laid_to_the_client() {
+    let mut bench = Bench::new(4, false);
+    let _ = bench.audio("pcm");
+    for _ in 0..3 {
+        assert_eq!(bench.urgent("x"), Enqueue::Queued);
+    }
+    assert_eq!(bench.urgent("x"), Enqueue::Displaced, "what gives way does so as ever");
+    for _ in 4..10 {
+        assert_eq!(bench.urgent("x"), Enqueue::Queued);
+        assert_eq!(bench.audio("pcm"), Enqueue::Dropped);
+    }
+    bench.gather();
+    bench.sent(3);
+    bench.lane.block(bench.now);
+    for _ in 0..4 {
+        assert_eq!(bench.urgent("y"), Enqueue::Queued, "as many as it may leave unread");
+    }
+    assert_eq!(bench.urgent("y"), Enqueue::Overflow);
+    bench.lane.unblock();
+    bench.gather();
+    bench.sent(6);
+    assert_eq!(bench.urgent("y"), Enqueue::Overflow, "a trickle does not begin it anew");
+    bench.lane.unblock();
+    bench.send_all(usize::MAX);
+    for _ in 0..16 {
+        assert_eq!(bench.urgent("z"), Enqueue::Queued);
+    }
+    assert_eq!(bench.urgent("z"), Enqueue::Overflow, "four times as many are the most");
 }
 
 #[test]
@@ -172,9 +217,7 @@ fn what_the_kernel_has_begun_is_finished_before_anything_gives_way() {
     assert!(bench.sent(3), "a short send");
     bench.lane.block(bench.now);
     assert_eq!(bench.urgent("now"), Enqueue::Displaced);
-    let books =
-        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
-    bench.lane.flush_response(7, books);
+    bench.with_books(|lane, _, books| lane.flush_response(7, books));
     bench.lane.blocked = false;
     let rest = bench.send_all(usize::MAX);
     assert_eq!([&wire[..3], &rest].concat(), b"\x82\x05begun\x81\x03now");
@@ -186,9 +229,8 @@ fn a_barge_in_takes_the_response_out_of_the_lane_and_nothing_else() {
     let _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false);
     let _ = bench.push(Class::Audio, Shape::Audio, "b", 2, false);
     let _ = bench.push(Class::Droppable, Shape::Event, "delta", 1, true);
-    let books =
-        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
-    assert_eq!(bench.lane.flush_response(1, books), 1, "one of the two was audio");
+    let frames = bench.with_books(|lane, _, books| lane.flush_response(1, books));
+    assert_eq!(frames, 1, "one of the two was audio");
     assert_eq!(bench.lane.wait_until(), None, "nothing is left that waits");
     assert_eq!(bench.send_all(usize::MAX), b"\x82\x01b");
     assert!(bench.lane.take_drops(&bench.limits).is_none(), "the client asked for it");
@@ -204,10 +246,8 @@ fn a_barge_in_tells_how_many_frames_no_kernel_was_given() {
     bench.gather();
     assert!(bench.sent(5 + 2 + 3), "a frame and a half");
     let _ = bench.push(Class::Audio, Shape::Event, "base64", 1, false);
-    let books =
-        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
-    assert_eq!(bench.lane.flush_response(1, books), 3);
-    assert_eq!(bench.lane.flush_response(1, books), 0);
+    let mut flush = || bench.with_books(|lane, _, books| lane.flush_response(1, books));
+    assert_eq!((flush(), flush()), (3, 0));
 }
 
 #[test]
@@ -261,11 +301,7 @@ fn of_an_abandoned_lane_only_what_was_begun_still_leaves() {
     let wire = bench.gather();
     assert!(bench.sent(4), "a short send");
     bench.lane.block(bench.now);
-    bench.lane.abandon(&mut Books {
-        counters: &mut bench.counters,
-        pool: &mut bench.pool,
-        queues: &mut bench.queues,
-    });
+    bench.with_books(|lane, _, books| lane.abandon(books));
     bench.lane.blocked = false;
     let rest = bench.send_all(usize::MAX);
     assert_eq!([&wire[..4], &rest].concat(), b"\x81\x10first\nof a batch");
@@ -278,10 +314,7 @@ fn a_lane_that_was_flushed_while_blocked_makes_nobody_slow() {
     let _ = bench.push(Class::Audio, Shape::Audio, "a", 1, false);
     bench.gather();
     bench.lane.block(Micros(100));
-    bench.lane.flush_response(
-        1,
-        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues },
-    );
+    bench.with_books(|lane, _, books| lane.flush_response(1, books));
     bench.lane.unblock();
     assert_eq!(bench.lane.blocked_since(), None);
 }
@@ -314,9 +347,7 @@ fn what_is_told_again_stands_outside_the_bounds_and_never_gives_way() {
             seq: 1,
             ..Message::new(frame, bench.now, Class::Droppable, Shape::Event)
         };
-        let books =
-            &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
-        bench.lane.push(message, None, &bench.limits, books)
+        bench.with_books(|lane, limits, books| lane.push(message, None, limits, books))
     };
     assert_eq!(bench.push(Class::Droppable, Shape::Event, "d", 0, false), Enqueue::Queued);
     for _ in 0..20 {
@@ -327,12 +358,11 @@ fn what_is_told_again_stands_outside_the_bounds_and_never_gives_way() {
         assert_eq!(bench.urgent("live"), Enqueue::Queued, "beside it there is room for as much as ever");
     }
     assert_eq!(bench.urgent("live"), Enqueue::Displaced, "the one that was not told again gives way");
+    (4..16).for_each(|_| assert_eq!(bench.urgent("live"), Enqueue::Queued, "its socket has refused nothing"));
     assert_eq!(bench.urgent("live"), Enqueue::Overflow);
     assert_eq!(bench.audio(&"a".repeat(200)), Enqueue::Dropped, "the bytes are bounded beside it too");
-    assert_eq!(bench.lane.len(), 24);
+    assert_eq!(bench.lane.len(), 36);
     let sent = bench.gather().len();
-    let books =
-        &mut Books { counters: &mut bench.counters, pool: &mut bench.pool, queues: &mut bench.queues };
-    bench.lane.sent(bench.now, sent, books);
+    bench.sent(sent);
     assert!(!bench.lane.replays(), "once it is out there is nothing of it left");
 }

@@ -32,7 +32,9 @@ impl Message {
     /// Bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
         match self.shape {
-            Shape::Whole | Shape::Audio | Shape::Event | Shape::Compressed => self.frame.wire().len(),
+            Shape::Answer | Shape::Whole | Shape::Audio | Shape::Event | Shape::Compressed => {
+                self.frame.wire().len()
+            }
             Shape::BatchFirst { len, .. } => usize::from(len) + self.frame.payload().len() + 1,
             Shape::BatchLine => self.frame.payload().len() + 1,
             Shape::BatchLast => self.frame.payload().len(),
@@ -49,7 +51,7 @@ impl Message {
         let offset = self.frame.payload_offset() as u32;
         let wire = self.frame.wire().len() as u32;
         match self.shape {
-            Shape::Whole | Shape::Audio | Shape::Event | Shape::Compressed => {
+            Shape::Answer | Shape::Whole | Shape::Audio | Shape::Event | Shape::Compressed => {
                 into.push(self.frame.clone(), skip..wire);
             }
             Shape::BatchFirst { header, len } => {
@@ -68,7 +70,9 @@ impl Message {
 /// How a message is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Header and payload as sealed: a control frame, an HTTP answer, a message of `/echo`.
+    /// The HTTP answer that an open connection begins with: without it nothing that follows could be read.
+    Answer,
+    /// Header and payload as sealed: a control frame, another HTTP answer, a message of `/echo`.
     Whole,
     /// A message with audio in it, binary or an event, as sealed.
     Audio,

@@ -5,6 +5,8 @@ mod drops;
 mod lane;
 #[cfg(test)]
 mod lane_tests;
+#[cfg(test)]
+mod lane_wire_tests;
 mod message;
 
 pub use drops::DropNote;

@@ -40,6 +40,7 @@ impl Shard {
         counters.reports_waiting = self.reports.len() as u64;
         self.count_channels(&mut counters.channels);
         counters.timers = self.wheel.len() as u64;
+        counters.store.untold_since = self.untold_since();
         counters.shedding = self.shedding();
         self.upstreams.count_lanes(&mut counters.upstreams);
         counters.state_bytes = (self.conns.bytes() + self.rooms.bytes()) as u64;

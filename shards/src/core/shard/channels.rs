@@ -17,7 +17,7 @@ use super::Shard;
 use super::event_forms::Spread;
 use super::feeds::Feed;
 use super::parcels::Outgoing;
-use super::subscribing::Subscription;
+use super::subscribing::{Asking, Subscription};
 
 /// Everything of channels but the node's table of interest. A connection without subscriptions is not in it.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct ChannelDesk {
     /// What could not be delivered, until the end of the turn.
     pub(super) letters: Vec<DeadLetter>,
     pub(super) last_ticket: u64,
+    /// Those whose question about what they missed is on its way.
+    pub(super) asking: Vec<Asking>,
     /// What those want who hear the feed.
     pub(super) feeds: BTreeMap<ConnKey, Feed>,
     /// Subscribers of a message, in a list to be used again.
@@ -45,6 +47,7 @@ impl ChannelDesk {
             outgoing: Outgoing::new(config.shards),
             letters: Vec::new(),
             last_ticket: 0,
+            asking: Vec::new(),
             feeds: BTreeMap::new(),
             listeners: Vec::new(),
         }
@@ -57,6 +60,7 @@ impl Shard {
         let mut listeners = std::mem::take(&mut self.channels.listeners);
         listeners.clear();
         self.channels.tree.matching(&delivery.publication.channel, &mut listeners);
+        self.note_told(&listeners, delivery);
         let feeds = self.tell_feeds(now, &mut listeners, delivery, false);
         if !listeners.is_empty() {
             self.tell_message(now, &listeners, delivery, false);

@@ -79,10 +79,18 @@ impl FeedWish {
     /// What is wrong, for the client.
     fn read(request: &Request<'_>, types_max: usize) -> Result<Self, String> {
         let (mut wanted, mut session, mut positions, mut after) = (Vec::new(), None, false, None);
+        let mut named = 0;
         for (name, value) in request.query_pairs() {
             match &*name {
                 "types" => {
                     for kind in value.split(',') {
+                        // Those that are named twice too: each is looked for among all before it.
+                        named += 1;
+                        if named > types_max {
+                            return Err(format!(
+                                "\"types\" names more than limits.subscriptions_max = {types_max}"
+                            ));
+                        }
                         let pattern = Pattern::parse(&format!("{FEED_NAMESPACE}:{kind}"))
                             .map_err(|bad| format!("\"types\" has one that is none: {bad}"))?;
                         if !wanted.contains(&pattern) {
@@ -104,9 +112,6 @@ impl FeedWish {
                 }
                 _ => {}
             }
-        }
-        if wanted.len() > types_max {
-            return Err(format!("\"types\" names more than limits.subscriptions_max = {types_max}"));
         }
         // What a browser has heard last counts for more than the address that it goes back to.
         let mut last = request.header_values("last-event-id");
@@ -148,7 +153,8 @@ impl Shard {
         match self.feed_wanted(key, request, &[]) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok((wish, pass)) => {
-                let (terms, answer) = self.agree_on_stream(request, None);
+                let (terms, mut answer) = self.agree_on_stream(request);
+                self.begin_stream(request.minor_version >= 1, None, &mut answer);
                 feed_verdict(wish, pass, terms, answer, request.len)
             }
         }
@@ -198,7 +204,8 @@ impl Shard {
         delivery: &Arc<Delivery>,
         replayed: bool,
     ) -> usize {
-        if self.channels.feeds.is_empty() {
+        // Who hears the feed hears nothing else.
+        if self.channels.feeds.is_empty() || feed_type(&delivery.publication.channel).is_none() {
             return 0;
         }
         let mut wanting: [Vec<ConnKey>; 2] = Default::default();
@@ -264,8 +271,6 @@ impl Shard {
                 self.counters.events_encoded += 1;
                 let mut json = Vec::new();
                 write_delivery(delivery, false, &mut json);
-                // The end of a line would end the field. Inside of JSON it is mere space.
-                json.retain(|byte| !matches!(byte, b'\n' | b'\r'));
                 let id = format!("id: {}\n", delivery.at);
                 let text = [id.as_bytes(), b"data: ", &json, b"\n\n"].concat();
                 self.stream_text(&text, chunked)

@@ -12,6 +12,7 @@ use super::super::http::{
     self, DeflateOffer, Handshake, HandshakeError, HeadError, Parsed, Request, Route, answer,
 };
 use super::super::ids::{ConnKey, SessionId};
+use super::super::outbox::{Message, Shape};
 use super::super::route;
 use super::super::time::Micros;
 use super::super::uplink::{Post, Stream};
@@ -193,7 +194,7 @@ impl Shard {
             Route::Sse(session) => self.room_verdict(key, &request, session, Door::Sse),
             Route::SsePost(session) => self.post_verdict(key, &request, &session),
             Route::SseOptions => self.options_verdict(key, &request),
-            Route::SseWrongMethod => wrong_method(),
+            Route::SseWrongMethod => wrong_method(request.method),
             Route::Feed { as_stream: true } => self.feed_stream_verdict(key, &request),
             Route::Echo | Route::Feed { .. } => match request.websocket() {
                 Err(error) => bad_handshake(error),
@@ -276,10 +277,7 @@ impl Shard {
         match self.wanted(key, request, &session, Door::Sse, subprotocol, &[]) {
             Err((refusal, answer)) => Verdict::Refuse(refusal, answer),
             Ok(Wanted { wishes, pass, back }) => {
-                let there = self.find_room(&session).and_then(|key| self.rooms.find(key));
-                let latest = there.map_or(0, |room| room.seq);
-                let (terms, answer) =
-                    self.agree_on_stream(request, Some(back.as_ref().map_or(latest, |back| back.after)));
+                let (terms, answer) = self.agree_on_stream(request);
                 let joining = Joining { session, wishes, pass, back, terms, answer };
                 Verdict::Join { joining, head_len: request.len }
             }
@@ -375,7 +373,7 @@ impl Shard {
         conn.lane.batches = subprotocol == Subprotocol::V1;
         // The head's timer may stay: when it goes off, the heartbeat's is set.
         let answer = self.pool.copy(answer).seal_raw();
-        self.enqueue_control_frame(now, key, answer);
+        self.enqueue(key, Message::control(answer, now, Shape::Answer), None);
         if let Subprotocol::Sse { chunked } = subprotocol {
             self.counters.streams += 1;
             let taken = self.client_seq_of(seat);
@@ -456,7 +454,7 @@ fn bad_handshake(error: HandshakeError) -> Verdict {
     Verdict::Refuse(Refusal::BadRequest, out)
 }
 
-fn wrong_method() -> Verdict {
+fn wrong_method(method: &str) -> Verdict {
     let mut out = Vec::new();
     let allow = [("Allow", "GET, POST, OPTIONS")];
     answer::problem(
@@ -467,5 +465,10 @@ fn wrong_method() -> Verdict {
         &allow,
         &mut out,
     );
+    if method == "HEAD" {
+        // RFC 9110 section 9.3.2: no content, however long it says that it would be.
+        let end = out.windows(4).position(|four| four == b"\r\n\r\n").map_or(out.len(), |at| at + 4);
+        out.truncate(end);
+    }
     Verdict::Refuse(Refusal::WrongMethod, out)
 }

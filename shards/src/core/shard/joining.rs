@@ -1,6 +1,6 @@
 //! A client that may come into a room, from there to its first event.
 
-use super::super::conn::{Seat, Terms};
+use super::super::conn::{Seat, Subprotocol, Terms};
 use super::super::gate::Pass;
 use super::super::ids::{ConnKey, SessionId};
 use super::super::time::Micros;
@@ -29,14 +29,22 @@ impl Shard {
         rest: &mut [u8],
         fx: &mut Effects,
     ) {
-        let Joining { session, wishes, pass, back, terms, answer } = joining;
+        let Joining { session, wishes, pass, back, terms, mut answer } = joining;
         let via = self.via(key);
         match self.take_seat(now, key, session, &wishes, pass.as_ref(), back.as_ref(), fx) {
             Ok(seated) => {
                 let seat = Seat::Member(seated.room, seated.member);
+                if let Subprotocol::Sse { chunked } = terms.subprotocol {
+                    let after = self.stands_at(&seated);
+                    self.begin_stream(chunked, Some(after), &mut answer);
+                }
                 self.open(now, key, seat, terms, &answer, fx);
                 self.identify(now, key, pass);
                 self.note_opened(key, via, fx);
+                if seated.took_over {
+                    // Its older connection may have taken audio in another form.
+                    self.look_for_binary(seated.room);
+                }
                 self.welcome(now, key, seated);
                 self.subscribe_claimed(now, key);
                 self.open_rest(now, key, rest, fx);

@@ -239,7 +239,7 @@ impl Shard {
             }
             Input::Worked(worked) => self.worked(now, *worked),
             Input::Recalled(recalled) => self.recalled(now, *recalled, fx),
-            Input::RememberAgain(session) => self.remember_again(&session),
+            Input::RememberAgain(session) => self.remember_again(session),
             Input::Parcel { from, parcel } => self.take_parcel(now, from, parcel, fx),
             Input::Drain { window } => self.drain(now, window),
             Input::Evacuate => self.evacuate(now, fx),

@@ -21,6 +21,8 @@ const EVENTS_MAX: usize = 1_000;
 pub(super) struct Outcome {
     /// Events that need not be sent again.
     pub(super) accepted: usize,
+    /// Events that wait for earlier ones. They go with their stream: with it they have to be sent again.
+    pub(super) waiting: usize,
     /// The number of the last one that was taken, of those with numbers.
     pub(super) client_seq: u64,
     /// Whether the others were refused.
@@ -125,7 +127,9 @@ impl Shard {
         conn.heard = now;
         self.charge_bytes(key, bytes);
         self.counters.texts_received += 1;
-        let (mut accepted, mut refused) = (0, false);
+        let bytes_max = self.config.limits.message_bytes_max;
+        let (mut handled, mut refused) = (0, false);
+        let mut early: SmallVec<[u64; 8]> = SmallVec::new();
         for (seq, posted) in events {
             if !self.affords(now, key, fx) {
                 refused = true;
@@ -136,25 +140,31 @@ impl Shard {
             let bytes = posted.bytes;
             let offer = match seq {
                 None => Offer::Now(posted),
-                Some(seq) => stream.uplink.offer(now, seq, posted),
+                Some(seq) => stream.uplink.offer(now, seq, posted, bytes_max),
             };
             match offer {
                 Offer::Now(posted) => {
                     self.say_posted(now, key, posted);
                     self.say_waiting(now, key);
                 }
-                Offer::Waits => self.posts.bytes += bytes,
+                Offer::Waits => {
+                    self.posts.bytes += bytes;
+                    early.extend(seq);
+                }
+                Offer::WaitsAlready => early.extend(seq),
                 Offer::Duplicate => {}
                 Offer::Full => {
                     refused = true;
                     break;
                 }
             }
-            accepted += 1;
+            handled += 1;
         }
         self.arm(now, key);
         let client_seq = self.streams.get_mut(&key).map_or(0, |stream| stream.uplink.taken);
-        Some(Outcome { accepted, client_seq, refused })
+        // Its turn may have come with what stood behind it.
+        let waiting = early.iter().filter(|&&seq| seq > client_seq).count();
+        Some(Outcome { accepted: handled - waiting, waiting, client_seq, refused })
     }
 
     fn say_posted(&mut self, now: Micros, key: ConnKey, posted: Posted) {

@@ -2,7 +2,7 @@
 //! request on the connection.
 //!
 //! A body is read only for a member that is there. Bounds: a body by `limits.message_bytes_max`, in [`BODY`]; all bodies of a
-//! shard, and what waits for its turn, by [`BODIES_MAX`] such bodies; requests in flight as heads are, by
+//! member, and what waits for its turn, by [`SHARE_MAX`] such bodies, those of a shard by [`BODIES_MAX`]; requests in flight as heads are, by
 //! `limits.upgrades_in_flight_max`; and as many connections wait for another request, for [`IDLE`] each. Nothing is in flight
 //! on a connection between two requests, so that the next may take it to another shard.
 
@@ -27,6 +27,8 @@ pub(super) const BODY: Micros = Micros::from_s(30);
 const IDLE: Micros = Micros::from_s(30);
 /// Longest bodies that a shard holds in memory.
 const BODIES_MAX: usize = 16;
+/// And one member: nobody keeps the others from being heard by not finishing what it says.
+const SHARE_MAX: usize = 2;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -134,6 +136,9 @@ impl Shard {
         fx: &mut Effects,
     ) {
         self.counters.posts += 1;
+        if let Some(stream) = self.streams.get_mut(&post.listener) {
+            stream.bodies.count += 1;
+        }
         let Some(conn) = self.conn(key) else { return };
         conn.phase = Phase::Post(post);
         if let Phase::Post(post) = &mut conn.phase {
@@ -157,7 +162,13 @@ impl Shard {
             PostStage::Answering => return post.rest.extend_from_slice(bytes),
             PostStage::Idle => return self.next_request(now, key, bytes, fx),
         };
-        self.posts.bytes += post.bytes.len() - before;
+        let (listener, more) = (post.listener, post.bytes.len() - before);
+        self.posts.bytes += more;
+        let share = self.streams.get_mut(&listener).is_none_or(|stream| {
+            stream.bodies.bytes += more;
+            let bytes = stream.bodies.bytes + stream.uplink.bytes();
+            bytes <= SHARE_MAX * bytes_max && (taken == Ok(true) || stream.bodies.count <= SHARE_MAX)
+        });
         match taken {
             Err(BodyError::TooLong) => {
                 let detail = format!("a body has at most {bytes_max} bytes");
@@ -165,6 +176,10 @@ impl Shard {
             }
             Err(error @ BodyError::Malformed) => {
                 self.refuse_post(now, key, Refusal::BadRequest, 400, &error.to_string(), fx);
+            }
+            Ok(_) if !share => {
+                let detail = "as many of your requests are being read as may be: send one after the other";
+                self.refuse_post(now, key, Refusal::BodiesFull, 429, detail, fx);
             }
             Ok(_) if self.posts.bytes > BODIES_MAX * bytes_max => {
                 let detail = "this shard holds as many bodies as it may";
@@ -182,7 +197,8 @@ impl Shard {
         let Some(Conn { phase: Phase::Post(post), .. }) = self.conn(key) else { return };
         let listener = post.listener;
         let mut bytes = std::mem::take(&mut post.bytes);
-        self.posts.bytes -= bytes.len();
+        post.stage = PostStage::Answering;
+        self.body_done(listener, bytes.len());
         let events = match self.parse_posted(&mut bytes) {
             Ok(events) => events,
             Err(detail) => return self.refuse_post(now, key, Refusal::BadRequest, 400, &detail, fx),
@@ -191,7 +207,10 @@ impl Shard {
             let detail = "the stream of this member has ended";
             return self.refuse_post(now, key, Refusal::NoStream, 409, detail, fx);
         };
-        let body = serde_json::json!({ "accepted": outcome.accepted, "client_seq": outcome.client_seq });
+        let mut body = serde_json::json!({ "accepted": outcome.accepted, "client_seq": outcome.client_seq });
+        if outcome.waiting > 0 {
+            body["waiting"] = outcome.waiting.into();
+        }
         if outcome.refused {
             let detail = "more was sent than the limits allow: what is not counted as accepted was not taken";
             let fields = body.as_object().cloned().unwrap_or_default();
@@ -238,11 +257,13 @@ impl Shard {
 
     /// The lane of such a connection is empty: the answer has left, if it was that.
     pub(super) fn post_sent(&mut self, now: Micros, key: ConnKey, fx: &mut Effects) {
+        // A node that drains waits for no other request.
+        let until = if self.draining.is_some() { now } else { now + IDLE };
         let Some(Conn { phase: Phase::Post(post), .. }) = self.conn(key) else { return };
         if !matches!(post.stage, PostStage::Answering) {
             return;
         }
-        (post.stage, post.deadline) = (PostStage::Idle, now + IDLE);
+        (post.stage, post.deadline) = (PostStage::Idle, until);
         let mut rest = std::mem::take(&mut post.rest);
         self.head_done();
         self.posts.idle += 1;
@@ -283,12 +304,21 @@ impl Shard {
     /// What such a connection holds is given back.
     pub(super) fn forget_post(&mut self, key: ConnKey) {
         let Some(Conn { phase: Phase::Post(post), .. }) = self.conn(key) else { return };
-        let (bytes, idle) = (post.bytes.len(), matches!(post.stage, PostStage::Idle));
+        let (listener, bytes) = (post.listener, post.bytes.len());
+        match post.stage {
+            PostStage::Idle => return self.posts.idle -= 1,
+            PostStage::Body(_) => self.body_done(listener, bytes),
+            PostStage::Answering => {}
+        }
+        self.head_done();
+    }
+
+    /// A body is read no more.
+    fn body_done(&mut self, listener: ConnKey, bytes: usize) {
         self.posts.bytes -= bytes;
-        if idle {
-            self.posts.idle -= 1;
-        } else {
-            self.head_done();
+        if let Some(stream) = self.streams.get_mut(&listener) {
+            stream.bodies.count -= 1;
+            stream.bodies.bytes -= bytes;
         }
     }
 
@@ -303,7 +333,7 @@ impl Shard {
     ) {
         self.counters.refused[refusal as usize] += 1;
         self.note_refused_post(key, refusal, status, fx);
-        let after_s = (status == 503).then(|| self.come_back_in(1));
+        let after_s = matches!(status, 429 | 503).then(|| self.come_back_in(1));
         self.say_last_post(now, key, problem(status, detail, after_s), fx);
     }
 

@@ -85,9 +85,15 @@ impl Shard {
             }
         }
         if lost {
-            self.dead_letter(delivery.publication.clone(), Undeliverable::Overloaded);
+            self.undelivered(delivery, Undeliverable::Overloaded);
         }
         delivery.published(sent, subscribers)
+    }
+
+    /// Notes that a message which has its place in its stream did not reach everybody. Its key is known by now, and would
+    /// keep it from being published again.
+    fn undelivered(&mut self, delivery: &Delivery, reason: Undeliverable) {
+        self.dead_letter(Publication { dedupe: None, ..delivery.publication.clone() }, reason);
     }
 
     /// A message of another shard's stream has come.
@@ -100,7 +106,7 @@ impl Shard {
     ) {
         let over = delivery.is_over(now) && self.has_subscriber(&delivery.publication.channel);
         if over {
-            self.dead_letter(delivery.publication.clone(), Undeliverable::Expired);
+            self.undelivered(delivery, Undeliverable::Expired);
         }
         let subscribers = if over { 0 } else { self.tell_subscribers(now, delivery) };
         if let Some(ask) = ask {
@@ -139,7 +145,8 @@ impl Shard {
             Err(ClientError::new("forbidden", "Clients may not publish on this channel."))
         };
         if let Err(error) = admitted {
-            self.dead_letter(publication, Undeliverable::Refused);
+            // Nobody will want to try it again, and clients must not push out what the operator has to see.
+            self.counters.channels.dead_letters[Undeliverable::Refused as usize] += 1;
             return Err(error);
         }
         let event_id = event_id.map(Into::into);

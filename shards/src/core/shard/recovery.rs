@@ -12,6 +12,7 @@ use super::super::event::{Class, ClientError, Dialect, RestoredView, ServerEvent
 use super::super::gate::Pass;
 use super::super::http::Request;
 use super::super::ids::{ConnKey, MemberNumber, RoomKey, SessionId};
+use super::super::memory::Earlier;
 use super::super::outbox::DropNote;
 use super::super::past::{Past, PastEvent, PastLimits};
 use super::super::resume::{Bound, ResumeToken};
@@ -20,6 +21,7 @@ use super::super::room::Room;
 use super::super::time::Micros;
 use super::event_forms::Spread;
 use super::rooms::Door;
+use super::welcome::Seated;
 use super::{Effects, Shard};
 
 /// Bits that every reader of JSON takes as they are: an epoch is a number there.
@@ -110,21 +112,22 @@ impl Shard {
         let Some(token) = &back.token else {
             // It knows of no numbering: a room that has begun anew can't be told from the one that it was in, but it is told
             // the epoch.
-            let room = self.find_room(session).ok_or(Unrecovered::RoomEnded)?;
+            let room = self.find_room(session).ok_or_else(|| self.why_unknown(session))?;
             return Ok(Returned { room, member: None, after: Ok(back.after) });
         };
         let bound = self.bound(session, pass);
         let token = ResumeToken::read(token, bound).ok_or(Unrecovered::InvalidToken)?;
-        let key = self.find_room(session).ok_or(Unrecovered::RoomEnded)?;
+        let key = self.find_room(session).ok_or_else(|| self.why_unknown(session))?;
         let room = self.rooms.find(key).ok_or(Unrecovered::RoomEnded)?;
-        let numbering = room.past().and_then(|past| past.numbering.as_deref());
-        let after = if token.epoch == self.epoch(key, room) {
-            Ok(back.after)
-        } else {
-            let shared = numbering.and_then(|numbering| numbering.shared_with(token.epoch));
-            let shared = shared.ok_or(Unrecovered::RoomEnded)?;
-            if back.after <= shared { Ok(back.after) } else { Err(Unrecovered::Lost) }
-        };
+        if token.epoch == self.epoch(key, room) {
+            return Ok(Returned { room: key, member: Some(token.member), after: Ok(back.after) });
+        }
+        let shared = shared_with(room, &token).ok_or_else(|| self.why_unknown(session))?;
+        if token.member.0 > shared.members {
+            // Its number may be another's by now.
+            return Err(Unrecovered::Lost);
+        }
+        let after = if back.after <= shared.seq { Ok(back.after) } else { Err(Unrecovered::Lost) };
         Ok(Returned { room: key, member: Some(token.member), after })
     }
 
@@ -136,8 +139,11 @@ impl Shard {
         pass: Option<&Pass>,
     ) -> Option<MemberNumber> {
         let key = self.find_room(session)?;
+        let room = self.rooms.find(key)?;
         let token = ResumeToken::read(token, self.bound(session, pass))?;
-        (token.epoch == self.epoch(key, self.rooms.find(key)?)).then_some(token.member)
+        let known = token.epoch == self.epoch(key, room)
+            || shared_with(room, &token).is_some_and(|shared| token.member.0 <= shared.members);
+        known.then_some(token.member)
     }
 
     fn bound<'a>(&'a self, session: &'a SessionId, pass: Option<&'a Pass>) -> Bound<'a> {
@@ -154,6 +160,21 @@ impl Shard {
     pub(super) fn fresh_epoch(&self, key: RoomKey) -> u64 {
         let place = u64::from(key.index) << 32 | u64::from(key.generation);
         SplitMix64::new(self.epochs ^ place).next_u64() >> (u64::BITS - EPOCH_BITS)
+    }
+
+    /// A number for a new member. Where all have been given out they are given again, under another numbering: no token of
+    /// before is good in that, so that nobody is taken for another.
+    pub(super) fn new_member(&mut self, key: RoomKey) -> MemberNumber {
+        let Some(room) = self.rooms.find(key) else { return MemberNumber(0) };
+        let (before, epoch) = (room.last_member, self.epoch(key, room));
+        let Some(room) = self.rooms.find_mut(key) else { return MemberNumber(0) };
+        let number = room.next_member();
+        if room.last_member <= before {
+            let epoch = SplitMix64::new(self.epochs ^ epoch).next_u64() >> (u64::BITS - EPOCH_BITS);
+            room.past_mut().number_anew(epoch);
+            self.stored(key, 0);
+        }
+        number
     }
 
     /// A newer connection takes a member's seat, if an older one still has it; that is closed, and nobody has left.
@@ -173,6 +194,14 @@ impl Shard {
         true
     }
 
+    /// Behind which event a member goes on: behind the one that it names where it is told all that it has missed since, and
+    /// otherwise behind the last.
+    pub(super) fn stands_at(&self, seated: &Seated) -> u64 {
+        let Some(room) = self.rooms.find(seated.room) else { return 0 };
+        let named = seated.back.and_then(Result::ok);
+        named.filter(|&after| missed(room, seated.member, after).is_ok()).unwrap_or(room.seq)
+    }
+
     /// Tells a member whether it can be told what it has missed since an event, and then tells it.
     pub(super) fn restore(
         &mut self,
@@ -184,13 +213,14 @@ impl Shard {
     ) {
         let Some(room) = self.rooms.find(key) else { return };
         let missed = after.and_then(|after| missed(room, member, after));
+        let numbering = room.past().and_then(|past| past.numbering.as_deref());
         let view = RestoredView {
             missed,
             state: room.state().map(Into::into),
             epoch: self.epoch(key, room),
             seq: room.seq,
             client_seq: room.past().and_then(|past| past.client_seq(member)),
-            restarted: room.past().is_some_and(|past| past.numbering.is_some()),
+            restarted: numbering.is_some_and(|numbering| numbering.recalled),
         };
         match missed {
             Ok(_) => self.counters.history.recovered += 1,
@@ -277,7 +307,7 @@ impl Shard {
     }
 
     fn overhear(&mut self, key: RoomKey, to: Audience, json: &[u8]) {
-        let Some(room) = self.rooms.find(key).filter(|_| self.told.is_some()) else { return };
+        let Some(room) = self.told.as_ref().and_then(|_| self.rooms.find(key)) else { return };
         let (session, epoch, seq) = (room.session_id.clone(), self.epoch(key, room), room.seq);
         let told = Told { session, epoch, seq, to, json: json.into() };
         self.told.get_or_insert_default().push(told);
@@ -306,6 +336,17 @@ impl Shard {
         self.keep(room, Audience::One(member), &event, &json);
         self.json = json;
     }
+}
+
+/// How far a room's numbering agrees with that of a token: with its own, or with the one before, which is what a room goes
+/// on from when a crash took the token's own along.
+fn shared_with(room: &Room, token: &ResumeToken) -> Option<Earlier> {
+    let numbering = room.past()?.numbering.as_deref()?;
+    numbering.shared_with(token.epoch).or_else(|| {
+        let (epoch, seq) = token.from;
+        let shared = numbering.shared_with(epoch).filter(|_| epoch > 0)?;
+        Some(Earlier { seq: shared.seq.min(seq), ..shared })
+    })
 }
 
 /// What a client is told of events that gave way, if any did that can be told again.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::super::ids::{RoomKey, SessionId};
-use super::super::memory::Remember;
+use super::super::memory::{Remember, Remembers};
 use super::super::report::RoomEnd;
 use super::super::time::Micros;
 use super::Shard;
@@ -26,6 +26,8 @@ pub(in crate::core) struct InStore {
     seq: u64,
     /// Whether more has happened since: then the room stands in the list.
     changed: bool,
+    /// Whether the room began although the store could not say what it had of it.
+    unasked: bool,
 }
 
 /// What is to be told.
@@ -35,10 +37,10 @@ pub(super) struct Telling {
     fresh: Vec<RoomKey>,
     /// Rooms that have changed, with when the store is told, the earliest first.
     changed: VecDeque<(Micros, RoomKey)>,
-    /// What rooms say that have ended.
+    /// What rooms say that have ended, or are none.
     last_words: VecDeque<Remember>,
     /// What found no room in the mesh.
-    returned: Vec<Remember>,
+    returned: Option<Remembers>,
     /// The shard leaves: nothing waits for its moment any more.
     leaving: bool,
     /// It has said so.
@@ -66,11 +68,25 @@ impl Shard {
         }
     }
 
+    /// The room began although the store could not say what it had of it.
+    pub(super) fn began_unasked(&mut self, key: RoomKey) {
+        if let Some(room) = self.rooms.find_mut(key) {
+            room.kept.get_or_insert_default().in_store.unasked = true;
+        }
+    }
+
+    pub(super) fn has_begun_unasked(&self, key: RoomKey) -> bool {
+        let room = self.rooms.find(key);
+        room.and_then(|room| room.kept.as_ref()).is_some_and(|kept| kept.in_store.unasked)
+    }
+
     /// The store lacks something of the room.
-    pub(super) fn remember_again(&mut self, session: &SessionId) {
-        if let Some(key) = self.find_room(session) {
+    pub(super) fn remember_again(&mut self, session: SessionId) {
+        if let Some(key) = self.find_room(&session) {
             self.stored(key, 0);
             self.changed(key);
+        } else {
+            self.telling.last_words.push_back(Remember::Nothing(session));
         }
     }
 
@@ -86,24 +102,34 @@ impl Shard {
     pub(super) fn telling_due(&self) -> Option<Micros> {
         // What could not leave is tried again by whoever takes it along.
         let Telling { changed, returned, .. } = &self.telling;
-        changed.front().filter(|_| returned.is_empty()).map(|&(at, _)| at)
+        changed.front().filter(|_| returned.is_none()).map(|&(at, _)| at)
+    }
+
+    /// When the oldest change was made that the store has not been told. A room that is told earlier than it would have to
+    /// be counts until then: what is older than this has been told in any case.
+    pub(super) fn untold_since(&self) -> Option<Micros> {
+        let Telling { changed, returned, .. } = &self.telling;
+        let lag = self.config.store.as_ref()?.lag;
+        let waiting = changed.front().map(|&(at, _)| at - lag);
+        [waiting, returned.as_ref().map(|told| told.since)].into_iter().flatten().min()
     }
 
     /// What the store is to be told next: as much as goes into one message.
-    pub fn next_remembers(&mut self, now: Micros) -> Option<Vec<Remember>> {
-        if !self.telling.returned.is_empty() {
-            return Some(std::mem::take(&mut self.telling.returned));
+    pub fn next_remembers(&mut self, now: Micros) -> Option<Remembers> {
+        if let Some(told) = self.telling.returned.take() {
+            return Some(told);
         }
-        let (mut told, mut bytes) = (Vec::new(), 0);
-        while told.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
+        let since = self.untold_since().unwrap_or(now);
+        let (mut all, mut bytes) = (Vec::new(), 0);
+        while all.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
             let Some(remember) = self.next_remember(now) else { break };
             if let Remember::Room(memory) = &remember {
                 bytes += memory.events.iter().map(|event| event.json.len()).sum::<usize>();
             }
-            told.push(remember);
+            all.push(remember);
         }
-        self.counters.store.told += told.len() as u64;
-        (!told.is_empty()).then_some(told)
+        self.counters.store.told += all.len() as u64;
+        (!all.is_empty()).then_some(Remembers { since, all })
     }
 
     fn next_remember(&mut self, now: Micros) -> Option<Remember> {
@@ -130,26 +156,34 @@ impl Shard {
             return None;
         }
         let memory = Box::new(room.memory(self.epoch(key, room), told.seq));
-        let told = InStore { seq: memory.seq, changed: false };
+        let told = InStore { seq: memory.seq, changed: false, ..told };
         self.rooms.find_mut(key)?.kept.get_or_insert_default().in_store = told;
         Some(Remember::Room(memory))
     }
 
     /// There was no room for it: it is the next again.
-    pub fn return_remembers(&mut self, told: Vec<Remember>) {
-        self.telling.returned = told;
+    pub fn return_remembers(&mut self, told: Remembers) {
+        self.telling.returned = Some(told);
     }
 
     /// Whether the store could be told something now.
     pub fn must_tell_store(&self, now: Micros) -> bool {
         let Telling { changed, last_words, returned, .. } = &self.telling;
         let due = changed.front().is_some_and(|&(at, _)| at <= now);
-        due || !last_words.is_empty() || !returned.is_empty()
+        due || !last_words.is_empty() || returned.is_some()
     }
 
     /// Whether anything has to leave before the shard does.
     pub fn has_remembers(&self) -> bool {
-        !self.telling.last_words.is_empty() || !self.telling.returned.is_empty()
+        !self.telling.last_words.is_empty() || self.telling.returned.is_some()
+    }
+
+    /// What is still to be told and asked, for the oracle of the simulation: rooms that have changed, words of ended ones, rooms
+    /// and clients that wait for the store.
+    pub(crate) fn left_for_store(&self) -> [usize; 4] {
+        let Telling { fresh, changed, last_words, returned, .. } = &self.telling;
+        let (rooms, clients) = self.store_wait.counts();
+        [fresh.len() + changed.len(), last_words.len() + usize::from(returned.is_some()), rooms, clients]
     }
 
     /// The shard leaves: everything is told now, and then that it was everything.
@@ -167,7 +201,7 @@ impl Shard {
     pub(super) fn is_being_forgotten(&self, session: &SessionId) -> bool {
         let Telling { last_words, returned, .. } = &self.telling;
         let forgets = |told: &Remember| matches!(told, Remember::Forget(forgotten) if forgotten == session);
-        last_words.iter().chain(returned).any(forgets)
+        last_words.iter().chain(returned.iter().flat_map(|told| &told.all)).any(forgets)
     }
 
     /// A room ends. With the node, it only goes to sleep; otherwise nobody will come back to it.

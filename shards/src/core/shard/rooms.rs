@@ -122,7 +122,8 @@ impl Shard {
         if room.members.len() >= members_max {
             return Err(Refusal::RoomFull);
         }
-        let number = number.unwrap_or_else(|| room.next_member());
+        let number = number.unwrap_or_else(|| self.new_member(key));
+        let Some(room) = self.rooms.get_mut(key.index) else { return Err(Refusal::Unavailable) };
         room.only_events = wishes.only_events && (room.only_events || room.members.is_empty());
         room.members.push(Member { number, conn });
         if let Some(record) = room.kept.as_mut().and_then(|kept| kept.record.as_mut()) {

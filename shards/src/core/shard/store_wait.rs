@@ -6,10 +6,13 @@
 use std::collections::HashMap;
 
 use super::super::conn::{Conn, Phase};
+use super::super::counters::{Refusal, Unrecovered};
 use super::super::effect::Effect;
 use super::super::ids::{ConnKey, SessionId};
 use super::super::memory::{Recalled, Remembered, StoreFailed};
 use super::super::time::Micros;
+use super::door::{Refused, refused};
+use super::heads::problem;
 use super::joining::Joining;
 use super::{Effects, Shard};
 
@@ -18,31 +21,34 @@ use super::{Effects, Shard};
 pub(super) struct StoreWait {
     rooms: HashMap<SessionId, Vec<Waiting>>,
     clients: usize,
+    /// The room that those come into now for whom the store could not say.
+    silent: Option<SessionId>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     conn: ConnKey,
+    since: Micros,
     joining: Joining,
     /// What came in behind the head.
     rest: Vec<u8>,
 }
 
+impl StoreWait {
+    /// Rooms that are waited for, and clients that wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.rooms.len(), self.clients)
+    }
+}
+
 impl Shard {
     /// Whether the store has to be asked before this room can be joined.
-    pub(super) fn may_be_stored(&mut self, session: &SessionId) -> bool {
-        if self.config.store.is_none() || self.find_room(session).is_some() {
-            return false;
-        }
-        if self.store_wait.clients > self.config.limits.upgrades_in_flight_max / 2 {
-            // The others, whose rooms are there, must still get in.
-            self.counters.store.not_asked += 1;
-            return false;
-        }
-        !self.is_being_forgotten(session)
+    pub(super) fn may_be_stored(&self, session: &SessionId) -> bool {
+        self.config.store.is_some() && self.find_room(session).is_none() && !self.is_being_forgotten(session)
     }
 
-    /// The client waits, for so long at most.
+    /// The client waits, for so long at most. Where too many wait already it is sent away for a moment: the others, whose rooms
+    /// are there, must still get in, and without asking its room would take the place of the one that the store has.
     pub(super) fn wait_for_store(
         &mut self,
         now: Micros,
@@ -51,6 +57,13 @@ impl Shard {
         rest: Vec<u8>,
         fx: &mut Effects,
     ) {
+        let full = self.store_wait.clients > self.config.limits.upgrades_in_flight_max / 2;
+        if full && !self.store_wait.rooms.contains_key(&joining.session) {
+            self.counters.store.not_asked += 1;
+            let after_s = Some(self.come_back_in(1));
+            let answer = problem(503, "too many wait for the store", after_s);
+            return self.refuse(now, key, Refusal::Unavailable, &answer, fx);
+        }
         let recall = self.config.store.as_ref().map_or(Micros(0), |store| store.recall);
         let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(key) else { return };
         head.deadline = now + recall;
@@ -61,7 +74,7 @@ impl Shard {
             self.counters.store.recalls += 1;
             fx.push(Effect::Recall(session));
         }
-        waiting.push(Waiting { conn: key, joining, rest });
+        waiting.push(Waiting { conn: key, since: now, joining, rest });
         self.store_wait.clients += 1;
         self.arm(now, key);
     }
@@ -75,16 +88,50 @@ impl Shard {
         match memory {
             Ok(Some(room)) => self.revive(now, &session, room),
             Ok(None) => {}
-            Err(StoreFailed) => self.counters.store.failed += 1,
-        }
-        for Waiting { conn, joining, mut rest } in waiting {
-            let Some(Conn { phase: Phase::Head(head), .. }) = self.conn(conn) else { continue };
-            head.waits = None;
-            match self.turns_away() {
-                Some((refusal, answer)) => self.refuse(now, conn, refusal, &answer, fx),
-                None => self.join(now, conn, joining, &mut rest, fx),
+            Err(StoreFailed) => {
+                self.counters.store.failed += 1;
+                self.store_wait.silent = Some(session.clone());
             }
         }
+        for Waiting { conn, since, mut joining, mut rest } in waiting {
+            let Some(Conn { phase: Phase::Head(head), heard, .. }) = self.conn(conn) else { continue };
+            head.waits = None;
+            // Nobody has listened meanwhile: it was not silent.
+            *heard = now;
+            if let Some(span) = joining.pass.as_mut().and_then(|pass| pass.valid_for.as_mut()) {
+                *span = Micros(span.0.saturating_sub(now.since(since).0));
+            }
+            match self.still_admitted(&joining) {
+                Err((refusal, answer)) => self.refuse(now, conn, refusal, &answer, fx),
+                Ok(()) => self.join(now, conn, joining, &mut rest, fx),
+            }
+        }
+        if self.store_wait.silent.take().is_some()
+            && let Some(key) = self.find_room(&session)
+        {
+            self.began_unasked(key);
+        }
+    }
+
+    /// Whether one who has waited may come in: the room is perhaps another one than it would have been.
+    ///
+    /// # Errors
+    /// With 403 or 503.
+    fn still_admitted(&mut self, joining: &Joining) -> Result<(), Refused> {
+        if let Some(refused) = self.turns_away() {
+            return Err(refused);
+        }
+        let Joining { session, wishes, pass, .. } = joining;
+        pass.as_ref().map_or(Ok(()), |pass| self.admit(pass, session, wishes.kind)).map_err(refused)
+    }
+
+    /// Why a room is not there, or not the one that a client was in.
+    pub(super) fn why_unknown(&self, session: &SessionId) -> Unrecovered {
+        let unasked = match self.find_room(session) {
+            Some(key) => self.has_begun_unasked(key),
+            None => self.store_wait.silent.as_ref() == Some(session),
+        };
+        if unasked { Unrecovered::StoreFailed } else { Unrecovered::RoomEnded }
     }
 
     /// The store has taken too long.
@@ -101,6 +148,10 @@ impl Shard {
         {
             self.counters.store.revived += 1;
             self.stored(key, seq);
+            if !whole {
+                // It has a numbering of its own, which the store has to know whatever becomes of those who wait for it.
+                self.changed(key);
+            }
         }
     }
 }

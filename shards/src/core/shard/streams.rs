@@ -29,19 +29,23 @@ const EVENT_END: &[u8] = b"\n\n";
 const LINE_END: &[u8] = b"\r\n";
 
 impl Shard {
-    /// What is agreed on with one who asks for a stream, and the head that begins it, with the first lines of the block that the
-    /// welcome ends: some readers take a block without data for an event. `after` is the number behind which the
-    /// stream goes on: a browser that comes back names it, or that of a later event. Nothing where that is said later.
-    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>, after: Option<u64>) -> (Terms, Vec<u8>) {
+    /// What is agreed on with one who asks for a stream, and the head that begins it.
+    pub(super) fn agree_on_stream(&mut self, request: &Request<'_>) -> (Terms, Vec<u8>) {
         let chunked = request.minor_version >= 1;
         let mut answer = Vec::new();
         stream::event_stream(chunked, origin::named(request), &mut answer);
+        (Terms { subprotocol: Subprotocol::Sse { chunked }, deflate: None }, answer)
+    }
+
+    /// Puts the first lines of a stream behind its head: of the block that the welcome ends, since some readers take a block
+    /// without data for an event. `after` is the number behind which the stream goes on: a browser that comes back names it,
+    /// or that of a later event. Nothing where that is said later.
+    pub(super) fn begin_stream(&mut self, chunked: bool, after: Option<u64>, answer: &mut Vec<u8>) {
         let retry = RETRY_MS + self.rng.below(RETRY_MS);
         let id = after.map_or(String::new(), |seq| format!("id: {seq}\n"));
         let begin = self.stream_text(format!("retry: {retry}\n{id}").as_bytes(), chunked);
         answer.extend_from_slice(begin.wire());
         self.pool.recycle(begin);
-        (Terms { subprotocol: Subprotocol::Sse { chunked }, deflate: None }, answer)
     }
 
     /// The last number that a member has given an event of its own.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::channel::{
     After, Delivery, Gap, Join, Joined, Lost, Namespace, Parcel, Pattern, Position, Publication, Publisher,
-    Standing, Subscribers, second_of,
+    Standing, Subscribers, second_of, stream_of,
 };
 use super::super::event::{ChannelWish, ClientError, Dialect, ServerEvent, Subscribed};
 use super::super::gate::{Channels, Right};
@@ -20,8 +20,28 @@ use super::Shard;
 #[derive(Debug)]
 pub(super) struct Subscription {
     pattern: Pattern,
-    /// The question that is out about it; zero when none is.
+    /// Those that are out about it, in their order.
+    questions: Vec<Question>,
+    /// Whether it is in the tree, so that what comes is told.
+    live: bool,
+}
+
+/// A question to the owner of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Question {
     ticket: u64,
+    /// Whether it asks for what was missed.
+    after: bool,
+}
+
+/// Somebody who has asked what was missed of a stream of another shard, and hears some of that stream meanwhile.
+#[derive(Debug)]
+pub(super) struct Asking {
+    conn: ConnKey,
+    ticket: u64,
+    stream: Box<str>,
+    /// What other subscriptions of the connection have told since: the answer has it as well.
+    told: Vec<u64>,
 }
 
 impl Shard {
@@ -153,54 +173,83 @@ impl Shard {
             let message = "'after' needs a channel that names one stream: its second segment is a '*'.";
             return Err(ClientError::invalid_value("after", message));
         }
-        self.note_subscription(key, &pattern)?;
+        let begins = self.note_subscription(key, &pattern)?;
         let Some(stream) = stream else {
-            self.channels.tree.insert(&pattern, key);
+            self.go_live(key, &pattern);
             self.tell_subscribed(now, key, &pattern, None, None);
             return Ok(());
         };
         let owner = super::super::channel::owner(&stream, self.config.shards);
         self.channels.last_ticket += 1;
         let ticket = self.channels.last_ticket;
-        self.note_ticket(key, &pattern, ticket);
-        if after.is_some() {
-            // What it hears meanwhile would be in what it missed as well.
-            self.channels.tree.remove(&pattern, key);
-        }
-        let join = Join { conn: key, ticket, pattern, after };
+        let question = Question { ticket, after: after.is_some() };
+        let join = Join { conn: key, ticket, pattern: pattern.clone(), after };
         if owner == self.id {
+            self.note_question(key, &pattern, question);
             let joined = self.standing_for(now, &stream, join);
             self.joined(now, joined);
             return Ok(());
         }
-        if let Err(Parcel::Join(join)) = self.channels.outgoing.send(owner, Parcel::Join(Box::new(join))) {
-            self.end_subscription(key, &join.pattern);
+        if self.channels.outgoing.send(owner, Parcel::Join(Box::new(join))).is_err() {
+            // One that there was goes on as it was.
+            if begins {
+                self.end_subscription(key, &pattern);
+            }
             return Err(ClientError::new("overloaded", "There was no room for it on the way. Try again."));
+        }
+        self.note_question(key, &pattern, question);
+        if question.after {
+            let stream = stream.into();
+            self.channels.asking.push(Asking { conn: key, ticket, stream, told: Vec::new() });
         }
         Ok(())
     }
 
-    /// Counts a subscription, if it is a new one.
-    fn note_subscription(&mut self, key: ConnKey, pattern: &Pattern) -> Result<(), ClientError> {
+    /// Counts a subscription, if it is a new one; whether it is.
+    fn note_subscription(&mut self, key: ConnKey, pattern: &Pattern) -> Result<bool, ClientError> {
         let most = self.config.limits.subscriptions_max;
         let known = self.channels.subscribers.get(&key);
         if known.is_some_and(|known| known.iter().any(|known| known.pattern == *pattern)) {
-            return Ok(());
+            return Ok(false);
         }
         if known.map_or(0, Vec::len) >= most {
             let message = format!("A connection may have {most} subscriptions.");
             return Err(ClientError::new("too_many_subscriptions", message));
         }
-        let subscription = Subscription { pattern: pattern.clone(), ticket: 0 };
+        let subscription = Subscription { pattern: pattern.clone(), questions: Vec::new(), live: false };
         self.channels.subscribers.entry(key).or_default().push(subscription);
         self.quotas.interest.add(self.id, pattern);
         self.counters.channels.subscriptions += 1;
-        Ok(())
+        Ok(true)
     }
 
-    fn note_ticket(&mut self, key: ConnKey, pattern: &Pattern, ticket: u64) {
+    /// Notes that a question about a subscription is out.
+    fn note_question(&mut self, key: ConnKey, pattern: &Pattern, question: Question) {
+        let mut known = self.channels.subscribers.get_mut(&key).into_iter().flatten();
+        let Some(known) = known.find(|known| known.pattern == *pattern) else { return };
+        known.questions.push(question);
+        if question.after {
+            // What it heard meanwhile would be in what it missed as well.
+            known.live = false;
+            self.channels.tree.remove(pattern, key);
+        }
+    }
+
+    /// From now on what comes is told.
+    fn go_live(&mut self, key: ConnKey, pattern: &Pattern) {
         let known = self.channels.subscribers.get_mut(&key).into_iter().flatten();
-        known.filter(|known| known.pattern == *pattern).for_each(|known| known.ticket = ticket);
+        known.filter(|known| known.pattern == *pattern).for_each(|known| known.live = true);
+        self.channels.tree.insert(pattern, key);
+    }
+
+    /// Notes whom a message is told who will be told it again: it is news only once.
+    pub(super) fn note_told(&mut self, listeners: &[ConnKey], delivery: &Delivery) {
+        for asking in &mut self.channels.asking {
+            let here = stream_of(&delivery.publication.channel) == &*asking.stream;
+            if here && listeners.contains(&asking.conn) {
+                asking.told.push(delivery.at.seq);
+            }
+        }
     }
 
     /// What a subscriber has to know of a stream of this shard.
@@ -212,11 +261,12 @@ impl Shard {
     /// The owner has answered: the subscription begins here.
     pub(super) fn joined(&mut self, now: Micros, joined: Joined) {
         let Joined { conn, ticket, standing: Standing { at, missed } } = joined;
-        let mut known = self.channels.subscribers.get_mut(&conn).into_iter().flatten();
         // It may have ended meanwhile, or begun anew.
-        let Some(known) = known.find(|known| known.ticket == ticket) else { return };
-        known.ticket = 0;
-        let pattern = known.pattern.clone();
+        let Some((pattern, is_last)) = self.answered(conn, ticket) else { return };
+        let asking = self.channels.asking.iter().position(|asking| asking.ticket == ticket);
+        let told = asking.map_or(Vec::new(), |at| self.channels.asking.swap_remove(at).told);
+        let is_news = |delivery: &Arc<Delivery>| !told.contains(&delivery.at.seq);
+        let missed = missed.map(|missed| missed.map(|all| all.into_iter().filter(is_news).collect()));
         let missed = missed.map(|missed| missed.and_then(|missed| self.fits_lane(conn, missed)));
         match &missed {
             Some(Ok(missed)) => self.counters.channels.recovered += missed.len() as u64,
@@ -230,7 +280,23 @@ impl Shard {
                 self.tell_message(now, &[conn], &delivery, true);
             }
         }
-        self.channels.tree.insert(&pattern, conn);
+        // Otherwise what comes is in the answer that is to come.
+        if is_last {
+            self.go_live(conn, &pattern);
+        }
+    }
+
+    /// Notes that a question has its answer: about which subscription, and whether none is out that asks for what was missed.
+    fn answered(&mut self, conn: ConnKey, ticket: u64) -> Option<(Pattern, bool)> {
+        for known in self.channels.subscribers.get_mut(&conn)? {
+            let place = known.questions.iter().position(|question| question.ticket == ticket);
+            if let Some(place) = place {
+                known.questions.remove(place);
+                let is_last = known.questions.iter().all(|question| !question.after);
+                return Some((known.pattern.clone(), is_last));
+            }
+        }
+        None
     }
 
     /// What was missed, if half of a lane has room for it.
@@ -260,11 +326,14 @@ impl Shard {
 
     /// Messages were lost on the way here: whoever may have been meant is told.
     pub(super) fn gap(&mut self, now: Micros, gap: &Gap) {
-        let subscribers = self.channels.subscribers.iter();
-        let concerned: Vec<(ConnKey, Pattern)> = subscribers
-            .flat_map(|(key, known)| known.iter().map(move |known| (*key, known)))
-            // Whoever waits for an answer gets it behind this.
-            .filter(|(_, known)| known.ticket == 0 && known.pattern.may_meet(&gap.stream))
+        let mut keys = Vec::new();
+        self.channels.tree.concerned(&gap.stream, &mut keys);
+        let subscribers = &self.channels.subscribers;
+        let concerned: Vec<(ConnKey, Pattern)> = keys
+            .iter()
+            .flat_map(|key| subscribers.get(key).into_iter().flatten().map(move |known| (*key, known)))
+            // Whoever hears nothing before its answer gets that behind this.
+            .filter(|(_, known)| known.live && known.pattern.may_meet(&gap.stream))
             .map(|(key, known)| (key, known.pattern.clone()))
             .collect();
         for (key, pattern) in concerned {
@@ -277,11 +346,11 @@ impl Shard {
     fn end_subscription(&mut self, key: ConnKey, pattern: &Pattern) -> bool {
         let Some(known) = self.channels.subscribers.get_mut(&key) else { return false };
         let Some(place) = known.iter().position(|known| known.pattern == *pattern) else { return false };
-        known.swap_remove(place);
+        let ended = known.swap_remove(place);
         if known.is_empty() {
             self.channels.subscribers.remove(&key);
         }
-        self.forget_subscription(key, pattern);
+        self.forget_subscription(key, &ended);
         true
     }
 
@@ -289,13 +358,15 @@ impl Shard {
     pub(super) fn end_subscriptions(&mut self, key: ConnKey) {
         self.channels.feeds.remove(&key);
         for known in self.channels.subscribers.remove(&key).into_iter().flatten() {
-            self.forget_subscription(key, &known.pattern);
+            self.forget_subscription(key, &known);
         }
     }
 
-    fn forget_subscription(&mut self, key: ConnKey, pattern: &Pattern) {
-        self.channels.tree.remove(pattern, key);
-        self.quotas.interest.remove(self.id, pattern);
+    fn forget_subscription(&mut self, key: ConnKey, ended: &Subscription) {
+        self.channels.tree.remove(&ended.pattern, key);
+        let out = &ended.questions;
+        self.channels.asking.retain(|asking| out.iter().all(|question| question.ticket != asking.ticket));
+        self.quotas.interest.remove(self.id, &ended.pattern);
         self.counters.channels.subscriptions -= 1;
     }
 }

@@ -20,9 +20,9 @@ pub(super) struct Seated {
     pub(super) room: RoomKey,
     pub(super) member: MemberNumber,
     /// After which event it has missed some, where it has been here before.
-    back: Option<Result<u64, Unrecovered>>,
+    pub(super) back: Option<Result<u64, Unrecovered>>,
     /// Whether it has taken over from an older connection: to the others it was never away.
-    took_over: bool,
+    pub(super) took_over: bool,
 }
 
 impl Shard {
@@ -99,7 +99,10 @@ impl Shard {
         let epoch = self.epoch(key, room);
         let sub = open.identity.as_ref().map(|identity| &*identity.sub);
         let bound = Bound { key: &self.config.resume_key, session: &room.session_id, sub };
-        let token = ResumeToken { member, epoch }.write(bound);
+        let numbering = room.past().and_then(|past| past.numbering.as_ref());
+        let from = numbering.and_then(|numbering| numbering.earlier.last());
+        let from = from.map_or((0, 0), |from| (from.epoch, from.seq));
+        let token = ResumeToken { member, epoch, from }.write(bound);
         Some(ResumeView { token, epoch, seq: room.seq })
     }
 

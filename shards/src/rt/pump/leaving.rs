@@ -10,7 +10,8 @@ use crate::core::{Input, Micros, ShardMessage};
 pub(super) enum Stage {
     /// It serves.
     Serving,
-    /// It says goodbye to its connections; the listener stays open.
+    /// It says goodbye to its connections; the listener stays open. It waits for the other shards, whose clients may still
+    /// need the streams of channels that it owns.
     Draining,
     /// They are gone; accepts come back.
     Sweeping,
@@ -44,9 +45,11 @@ impl Pump {
     /// The stages of leaving, each entered when the one before is complete.
     pub(super) fn go_on_leaving(&mut self) -> io::Result<()> {
         match self.stage {
-            Stage::Draining if self.has_said_everything() => {
-                self.wire.cancel_accepts();
-                self.stage = Stage::Sweeping;
+            Stage::Draining => {
+                if self.has_said_everything() && self.nobody_needs_it() {
+                    self.wire.cancel_accepts();
+                    self.stage = Stage::Sweeping;
+                }
             }
             Stage::Sweeping if self.wire.accepts_are_back() => {
                 self.wire.close_listener()?;
@@ -61,6 +64,13 @@ impl Pump {
 
     fn has_said_everything(&self) -> bool {
         self.shard.connections() == 0 && !self.shard.has_reports() && !self.shard.has_remembers()
+    }
+
+    fn nobody_needs_it(&mut self) -> bool {
+        if !std::mem::replace(&mut self.emptied, true) {
+            self.roll.emptied();
+        }
+        self.evacuated || self.roll.have_all_emptied() || self.roll.has_lost_one()
     }
 
     fn is_empty(&self) -> bool {

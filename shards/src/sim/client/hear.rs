@@ -100,7 +100,8 @@ impl World {
         conn.heard.clear();
         // What follows is a body, not frames.
         (conn.plan.target, conn.plan.reading) = (Target::PlainHttp, Reading::Everything);
-        if self.scenario.gentle && conn.plan.proper {
+        let (proper, id) = (conn.plan.proper, conn.socket);
+        if self.scenario.gentle && proper && !self.node_ends(id) {
             self.fail(format!("client {client} kept every rule and was answered {status}"));
         }
         self.client_wake_in(client, self.scenario.config.limits.close + Micros::from_s(4));

@@ -127,6 +127,16 @@ impl Memory {
         }
     }
 
+    /// The room goes on by another numbering, which shares with its own what comes up to an event. What it has heard later
+    /// is none of the room's any more.
+    fn goes_on(&mut self, epoch: u64, after: u64) {
+        self.numbering.1 = epoch;
+        self.last = self.last.min(after);
+        for set in [&mut self.owed, &mut self.gaps, &mut self.needless] {
+            set.retain(|&seq| seq <= after);
+        }
+    }
+
     /// It is told that it will hear all again after an event.
     fn promise(&mut self, after: u64, restored: &Value, annal: &Annal) -> Result<(), String> {
         let to = restored["last_seq"].as_u64().ok_or("no number")?;
@@ -142,19 +152,21 @@ impl Memory {
         }
     }
 
-    /// Checks that it can't be told again what came after an event.
+    /// Checks that it can't be told again what came after an event. `shared` is the last number by its numbering that the
+    /// room's has as well, if there is any.
     fn doubt(
         &self,
         after: u64,
+        shared: Option<u64>,
         restored: &Value,
         annal: &Annal,
         limits: &RoomDefaults,
     ) -> Result<(), String> {
         let to = restored["last_seq"].as_u64().ok_or("no number")?;
-        let same = restored["epoch"].as_u64() == Some(self.numbering.1);
-        let right = match restored["reason"].as_str() {
-            Some("too_old") => same && !annal.has_to_keep(after, to, limits),
-            Some("room_ended") => !same,
+        let right = match (restored["reason"].as_str(), shared) {
+            (Some("too_old"), Some(shared)) => after <= shared && !annal.has_to_keep(after, to, limits),
+            (Some("lost"), Some(shared)) => after > shared,
+            (Some("room_ended"), None) => true,
             _ => false,
         };
         if right { Ok(()) } else { Err(format!("after {after} of {self:?}: {restored}")) }
@@ -235,19 +247,33 @@ impl World {
         let Some(after) = back.map(|back| back.after).or(asked) else {
             return Err(format!("nobody has asked for {event}"));
         };
-        let annal = self.annal(&memory.numbering);
+        let epoch = event["epoch"].as_u64().ok_or("no epoch")?;
+        let now = (memory.numbering.0.clone(), epoch);
+        self.hear_all();
+        let shared = self.annals.shared(&now.0, memory.numbering.1, epoch);
+        let restarted = self.annal(&now).is_revived();
+        if (event["restarted"] == true) != restarted {
+            return Err(format!("that the room came from a store is {restarted}: {event}"));
+        }
         if recovered {
-            memory.promise(after, event, annal)?;
+            if shared.is_none_or(|shared| after > shared) {
+                return Err(format!("what {memory:?} has is not of the room, and nobody says so: {event}"));
+            }
+            if epoch != memory.numbering.1 {
+                memory.goes_on(epoch, after);
+            }
+            memory.promise(after, event, self.annal(&now))?;
         } else {
-            memory.doubt(after, event, annal, &limits)?;
+            self.lives.before.lost += u64::from(event["reason"] == "lost");
+            memory.doubt(after, shared, event, self.annal(&now), &limits)?;
         }
         let Some(welcome) = welcome else {
             self.clients[client].memory = Some(memory);
             return Ok(());
         };
         let fresh = Memory::new(target, &welcome).ok_or_else(|| format!("no welcome: {welcome}"))?;
-        let known = fresh.numbering == memory.numbering;
-        if known && fresh.number != memory.number || recovered && !known {
+        let known = shared.is_some();
+        if fresh.numbering != now || known && fresh.number != memory.number {
             return Err(format!("it was member {} and is told {welcome}", memory.number));
         }
         if recovered {
