@@ -1807,14 +1807,19 @@ class Uplink {
     // Who sends much learns in time what has arrived.
     const much = size * 4 > this.#options.queueEvents || onTheWay * 2 > this.#pace.window;
     if (much && onTheWay > 0 && this.#pings.length === 0) this.ping();
+    else this.#goOnLater();
   }
 
   #sendPortion() {
     const { outgoing } = this;
     const most = Math.min(this.#pace.room, this.#pace.window - outgoing.onTheWay);
     if (most > 0) this.transmit(outgoing.takeUnsent(most));
-    // Where the window is full, the answer to a ping goes on.
-    if (outgoing.unsent > 0 && outgoing.onTheWay < this.#pace.window) this.#timers.set('pace', this.#pace.waitMs, () => this.flush());
+  }
+
+  /// With what waits, once there is room. Where the window is full, the answer to a ping goes on.
+  #goOnLater() {
+    const { unsent, onTheWay } = this.outgoing;
+    if (unsent > 0 && onTheWay < this.#pace.window) this.#timers.set('pace', this.#pace.waitMs, () => this.flush());
   }
 
   /// Sends events as they are. They are told to those who keep a log, without secrets.
@@ -1841,6 +1846,7 @@ class Uplink {
       this.#timers.set('silence', wait, () => this.#link.leave(LEAVING_SILENT, 'nothing came for too long'));
     }
     this.transmit([{ type: 'ping', t }]);
+    this.#goOnLater();
   }
 
   pong({ t }) {

@@ -105,6 +105,8 @@ async function talk() {
     await sound.openMicrophone({ raw: $('raw-mic').checked });
     sound.mute(muted);
   } catch (error) {
+    // Whoever has hung up meanwhile wants none.
+    if (counters.state !== 'connecting') return;
     view.log.add('note', 'no microphone', { name: error.name });
     showNotice(microphoneReason(error), true);
   }

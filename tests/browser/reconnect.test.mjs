@@ -14,8 +14,8 @@ import { OwnServer } from './server.mjs';
 const ADMIN = process.env.VOXHALL_ADMIN;
 // As long as somebody in a lift is away.
 const AWAY_MS = 5000;
-// Several times what a changed room may wait for its store.
-const STORED_MS = 2000;
+// A change may be on its way to the store, and another one in it.
+const STORED_ROUNDS = 3;
 
 let browser;
 
@@ -74,14 +74,14 @@ async function openThrough(target) {
   return { ...opened, network };
 }
 
-/// What was told is safe: the store has been told, and has written it.
-async function stored(admin) {
-  await pause(STORED_MS);
-  for (;;) {
-    const metrics = await (await fetch(`${admin}/metrics`)).text();
-    const value = (name) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(metrics)[1]);
-    if (value('voxhall_store_rooms_written_total') > 0 && value('voxhall_store_waiting_rooms') === 0) return;
-    await pause(50);
+/// What was said is safe. Each round waits for a write of a change that was made in it; the first may still be one of what was
+/// under way before, and the last has everything that was there when it began.
+async function stored(page, admin, state) {
+  const written = async () => Number(/^voxhall_store_rooms_written_total (\S+)/m.exec(await (await fetch(`${admin}/metrics`)).text())[1]);
+  for (let round = 0; round < STORED_ROUNDS; round += 1) {
+    const before = await written();
+    await page.evaluate((wanted) => window.voxhall.client.updateState(wanted), state);
+    while ((await written()) <= before) await pause(20);
   }
 }
 
@@ -176,7 +176,7 @@ describe('the talk page comes back', () => {
     await say(admin, room, range(1, 10));
     await keepState(page, { page: 12 });
     await isWhole(page, range(1, 10));
-    await stored(admin);
+    await stored(page, admin, { page: 12 });
     await server.kill();
     await until(page, () => window.voxhall.state === 'waiting');
     await screenshot(page, 'talk-killed.png');

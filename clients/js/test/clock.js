@@ -3,6 +3,8 @@
 export class Clock {
   #timers = new Map();
   #waiting = [];
+  /// The milliseconds that have passed: those of the timers of the pace, which counts them.
+  now = 0;
 
   /// `runs(name)`: whether the time of such a timer is over at once. `seen` has the waits of the timers by name.
   constructor(runs = () => false) {
@@ -13,7 +15,7 @@ export class Clock {
   set(name, ms, run) {
     this.clear(name);
     this.seen.push([name, ms]);
-    const timer = { run };
+    const timer = { run, ms };
     this.#timers.set(name, timer);
     if (this.runs(name)) setImmediate(() => this.#timers.get(name) === timer && this.#run(name));
     for (const waiter of this.#waiting.filter(({ wanted }) => wanted === name)) waiter.wake();
@@ -35,7 +37,8 @@ export class Clock {
   }
 
   #run(name) {
-    const { run } = this.#timers.get(name);
+    const { run, ms } = this.#timers.get(name);
+    if (name === 'pace') this.now += ms;
     this.#timers.delete(name);
     run();
   }

@@ -187,6 +187,26 @@ describe('a subscriber', () => {
   }
 });
 
+describe('a subscriber with MessagePack', () => {
+  it('hears what is nested as deep as the server allows, and what comes behind it', async () => {
+    const topic = `deep-${randomUUID()}`;
+    const client = await join(fresh(), { messagepack: true });
+    client.subscribe(`system:${topic}`);
+    await told(client, 'channel.subscribed');
+    const nested = (depth) => (depth === 0 ? 1 : [nested(depth - 1)]);
+    const all = [nested(client.session.limits.json_depth_max), 'end'];
+    for (const data of all) {
+      const body = JSON.stringify({ channel: `system:${topic}`, data });
+      const answer = await fetch(`${process.env.VOXHALL_ADMIN}/api/v1/publish`, { method: 'POST', body });
+      assert.equal(answer.status, 200, await answer.text());
+    }
+    await told(client, 'channel.message', ({ data }) => data === 'end');
+    assert.deepEqual(client.told.filter(({ type }) => type === 'channel.message').map(({ data }) => data), all);
+    assert.ok(!client.told.some(({ type }) => type === 'session.restored'), 'on one connection');
+    client.close();
+  });
+});
+
 describe('a member', () => {
   it('that was replaced by a newer connection does not fight for its place', async () => {
     const network = await cuttable();
