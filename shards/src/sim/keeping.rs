@@ -18,6 +18,9 @@ impl World {
         let session = recalled.session.clone();
         let given = recalled.memory.clone().ok().flatten();
         let known = self.nodes[shard].shard.memory(&session, u64::MAX).is_some();
+        if given.is_some() || recalled.memory.is_ok() {
+            self.lives.asked.remove(session.as_str());
+        }
         self.tell(shard, Input::Recalled(recalled));
         if !known && let Some(given) = given {
             self.look_at_revived(shard, &session, &given);
@@ -63,6 +66,7 @@ impl World {
         if self.scenario.store.is_none() {
             return;
         }
+        self.look_at_unasked(shard, names);
         let counters = self.counters(shard);
         let excuses = counters.store.failed + counters.store.not_asked;
         let excused = self.oracle.excused(shard, excuses);
@@ -75,6 +79,19 @@ impl World {
             let epoch = room.map_or(0, |room| room.epoch);
             let revived = self.annals.is_revived(name, epoch);
             self.require(revived, || format!("{name} begins anew though the store has it"));
+        }
+    }
+
+    /// A room that is there while its store has not said what it has of it.
+    fn look_at_unasked(&mut self, shard: usize, names: &[String]) {
+        for name in names {
+            if !self.lives.asked.remove(name) {
+                continue;
+            }
+            let Ok(session) = SessionId::parse(name) else { continue };
+            if let Some(room) = self.nodes[shard].shard.memory(&session, u64::MAX) {
+                self.lives.unasked.insert((name.clone(), room.epoch));
+            }
         }
     }
 

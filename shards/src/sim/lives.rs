@@ -9,6 +9,7 @@ use super::control::ControlPlane;
 use super::oracle::Oracle;
 use super::pipe::{Holder, SocketId};
 use super::pump::Node;
+use super::recovery::Numbering;
 use super::stored::Fate;
 use super::world::{Event, World};
 use crate::core::{Micros, Quotas, Shard, ShardId};
@@ -31,6 +32,10 @@ pub(super) struct Lives {
     pub(super) ending: Option<Ending>,
     /// Rooms that have been seen in it.
     pub(super) seen: BTreeSet<String>,
+    /// Rooms of which the store has been asked, and has not answered since.
+    pub(super) asked: BTreeSet<String>,
+    /// Rooms that began although it had not, or could not say.
+    pub(super) unasked: BTreeSet<Numbering>,
     pub(super) before: Before,
 }
 
@@ -194,6 +199,7 @@ impl World {
         self.lives.number += 1;
         self.lives.ending = None;
         self.lives.seen.clear();
+        self.lives.asked.clear();
         self.lives.up_at = self.now + Micros(self.dice.range(1, plan.down_max.0));
         self.new_shards();
         self.oracle = Oracle::new(shards);

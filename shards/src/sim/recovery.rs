@@ -14,10 +14,22 @@ use crate::core::{Micros, Told};
 /// A numbering of a room's events: its name and its epoch.
 pub(super) type Numbering = (String, u64);
 
+/// Member numbers that a room from a store leaves out where it is not known which were given out last.
+const MEMBERS_UNKNOWN: u16 = 256;
+
 /// What rooms have told, by number.
 #[derive(Debug, Default)]
 pub(super) struct Annals {
     rooms: BTreeMap<Numbering, Annal>,
+}
+
+/// How far two numberings of a room agree.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agreed {
+    /// Up to this event.
+    pub(super) seq: u64,
+    /// Up to this member: who has a higher number by the one is somebody else by the other.
+    pub(super) members: u16,
 }
 
 impl Annals {
@@ -56,7 +68,10 @@ impl Annals {
             };
         }
         let branch = Annal {
-            parent: Some((memory.epoch, memory.seq)),
+            parent: Some((
+                memory.epoch,
+                Agreed { seq: memory.seq, members: memory.last_member.saturating_add(MEMBERS_UNKNOWN) },
+            )),
             revived: true,
             kept_from: oldest,
             events: annal.events.range(..=memory.seq).map(|(&seq, told)| (seq, told.clone())).collect(),
@@ -84,19 +99,32 @@ impl Annals {
         Ok(())
     }
 
-    /// Up to which number a room's events are the same by two numberings; nothing when the one does not go on with the other.
-    pub(super) fn shared(&self, name: &str, from: u64, to: u64) -> Option<u64> {
-        let (mut at, mut shared) = (to, u64::MAX);
-        while at != from {
-            let (parent, last) = self.rooms.get(&(name.to_owned(), at))?.parent?;
-            (at, shared) = (parent, shared.min(last));
+    /// How far what a room told by one numbering is what it has by another: as far as both agree with the last one that they
+    /// come from. Nothing where there is none.
+    pub(super) fn agreed(&self, name: &str, from: u64, to: u64) -> Option<Agreed> {
+        let theirs = self.line(name, to);
+        self.line(name, from).iter().find_map(|(epoch, mine)| {
+            let (_, shared) = theirs.iter().find(|(of, _)| of == epoch)?;
+            Some(Agreed { seq: mine.seq.min(shared.seq), ..*shared })
+        })
+    }
+
+    /// A numbering and those that it comes from, the latest first, each with what it shares with it.
+    fn line(&self, name: &str, epoch: u64) -> Vec<(u64, Agreed)> {
+        let mut line = vec![(epoch, Agreed { seq: u64::MAX, members: u16::MAX })];
+        let mut at = epoch;
+        while let Some((parent, agreed)) =
+            self.rooms.get(&(name.to_owned(), at)).and_then(|annal| annal.parent)
+        {
+            line.push((parent, agreed));
+            at = parent;
         }
-        Some(shared)
+        line
     }
 
     /// The number of the last event that what a store has shares with a room.
     pub(super) fn saved(&self, name: &str, epoch: u64, memory: &Memory) -> Option<u64> {
-        self.shared(name, memory.epoch, epoch).map(|shared| shared.min(memory.seq))
+        self.agreed(name, memory.epoch, epoch).map(|agreed| agreed.seq.min(memory.seq))
     }
 
     /// The first event after one, and when it was told.
@@ -122,8 +150,8 @@ struct Event {
 /// What one room has told.
 #[derive(Debug, Default)]
 pub(super) struct Annal {
-    /// The numbering that this one goes on with, and the last number that they share.
-    parent: Option<(u64, u64)>,
+    /// The numbering that this one goes on with, and what they share.
+    parent: Option<(u64, Agreed)>,
     /// Whether the room came from a store.
     revived: bool,
     /// The first event that came from there.

@@ -246,6 +246,7 @@ impl World {
 
     /// A shard asks for a room. Where there is no room for the question, nobody can say.
     pub(super) fn ask_store(&mut self, shard: usize, session: SessionId) {
+        self.lives.asked.insert(session.as_str().to_owned());
         let recall = Box::new(Recall { shard: ShardId(shard as u16), session });
         let control = self.nodes.len();
         if let Err(ShardMessage::Recall(recall)) =

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use serde_json::Value;
 
-use super::super::recovery::{Annal, Numbering};
+use super::super::recovery::{Agreed, Annal, Numbering};
 use super::Stage;
 use super::plan::Target;
 use super::wire;
@@ -152,21 +152,31 @@ impl Memory {
         }
     }
 
-    /// Checks that it can't be told again what came after an event. `shared` is the last number by its numbering that the
-    /// room's has as well, if there is any.
+    /// Whether the room has to know who it is.
+    fn is_known(&self, agreed: Option<Agreed>) -> bool {
+        agreed.is_some_and(|agreed| self.number <= agreed.members)
+    }
+
+    /// Checks that it can't be told again what came after an event. `agreed` says how far its numbering agrees with the room's,
+    /// and `unasked` whether the room began although its store could not say what it had of it.
     fn doubt(
         &self,
         after: u64,
-        shared: Option<u64>,
+        agreed: Option<Agreed>,
+        unasked: bool,
         restored: &Value,
         annal: &Annal,
         limits: &RoomDefaults,
     ) -> Result<(), String> {
         let to = restored["last_seq"].as_u64().ok_or("no number")?;
-        let right = match (restored["reason"].as_str(), shared) {
-            (Some("too_old"), Some(shared)) => after <= shared && !annal.has_to_keep(after, to, limits),
-            (Some("lost"), Some(shared)) => after > shared,
-            (Some("room_ended"), None) => true,
+        let right = match (restored["reason"].as_str(), agreed) {
+            (Some("too_old"), Some(Agreed { seq, .. })) => {
+                self.is_known(agreed) && after <= seq && !annal.has_to_keep(after, to, limits)
+            }
+            (Some("lost"), Some(Agreed { seq, .. })) => !self.is_known(agreed) || after > seq,
+            (Some("store_failed"), None) => unasked,
+            // Of a room that has come from the store since it is no longer known.
+            (Some("room_ended"), None) => !unasked || annal.is_revived(),
             _ => false,
         };
         if right { Ok(()) } else { Err(format!("after {after} of {self:?}: {restored}")) }
@@ -250,13 +260,14 @@ impl World {
         let epoch = event["epoch"].as_u64().ok_or("no epoch")?;
         let now = (memory.numbering.0.clone(), epoch);
         self.hear_all();
-        let shared = self.annals.shared(&now.0, memory.numbering.1, epoch);
+        let agreed = self.annals.agreed(&now.0, memory.numbering.1, epoch);
+        let unasked = self.lives.unasked.contains(&now);
         let restarted = self.annal(&now).is_revived();
         if (event["restarted"] == true) != restarted {
             return Err(format!("that the room came from a store is {restarted}: {event}"));
         }
         if recovered {
-            if shared.is_none_or(|shared| after > shared) {
+            if !memory.is_known(agreed) || agreed.is_none_or(|agreed| after > agreed.seq) {
                 return Err(format!("what {memory:?} has is not of the room, and nobody says so: {event}"));
             }
             if epoch != memory.numbering.1 {
@@ -265,14 +276,14 @@ impl World {
             memory.promise(after, event, self.annal(&now))?;
         } else {
             self.lives.before.lost += u64::from(event["reason"] == "lost");
-            memory.doubt(after, shared, event, self.annal(&now), &limits)?;
+            memory.doubt(after, agreed, unasked, event, self.annal(&now), &limits)?;
         }
         let Some(welcome) = welcome else {
             self.clients[client].memory = Some(memory);
             return Ok(());
         };
         let fresh = Memory::new(target, &welcome).ok_or_else(|| format!("no welcome: {welcome}"))?;
-        let known = shared.is_some();
+        let known = memory.is_known(agreed);
         if fresh.numbering != now || known && fresh.number != memory.number {
             return Err(format!("it was member {} and is told {welcome}", memory.number));
         }
