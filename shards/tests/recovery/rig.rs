@@ -93,6 +93,11 @@ impl Rig {
         })
     }
 
+    /// What a client was sent that is no WebSocket.
+    pub(crate) fn plain(&mut self, conn: ConnKey) -> String {
+        String::from_utf8(self.sent.remove(&conn).unwrap_or_default()).expect("text")
+    }
+
     /// The store says what it has of the room `r`.
     pub(crate) fn recalled(&mut self, memory: Result<Option<Remembered>, StoreFailed>) {
         let session = SessionId::parse("r").expect("a name");

@@ -330,3 +330,19 @@ fn a_token_is_held_against_the_room_that_the_store_has_and_is_no_longer_good_for
     rig.wait(100);
     assert_eq!(rig.goodbye(same), Some((1008, "the token has expired".into())));
 }
+
+#[test]
+fn a_stream_of_a_stored_room_begins_behind_its_last_event() {
+    let mut rig = Rig::new(with_store);
+    let (ann, _) = join(&mut rig);
+    join(&mut rig);
+    (0..6).for_each(|n| rig.tell_others(ann, n));
+    rig.wait(LAG);
+    let memory = Box::new(only(rig.told()));
+    let mut rig = Rig::new(with_store);
+    let stream = rig.knock("/sse/r?engine=relay", "");
+    assert_eq!((rig.plain(stream), rig.recalls.len()), (String::new(), 1));
+    rig.recalled(Ok(Some(Remembered { memory, whole: true })));
+    let said = rig.plain(stream);
+    assert!(said.contains("\nid: 7\n"), "{said}");
+}
