@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 . ../../../tests/tools.sh
 
-venv ../../../target/client-python-tests requirements.txt "$PWD/..[msgpack]"
+venv ../../../target/client-python-tests requirements.txt "$(cd .. && pwd)[msgpack]"
 suite=$1
 shift
 case $suite in

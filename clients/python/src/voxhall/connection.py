@@ -207,7 +207,7 @@ class Connection:
         if seq is None:
             raise LinkClosed(CUT, f"the uplink: {too_big}")
         events = self._session.outgoing.give_up(seq)
-        await self._give({"type": "client.unconfirmed", "events": events, "reason": f"refused: {too_big}"})
+        await self._give({"type": "client.unconfirmed", "events": events, "reason": "too_big"})
 
     def _ask_what_arrived(self) -> None:
         """Who sends much learns in time what has arrived, and everybody after a while."""
