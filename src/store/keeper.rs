@@ -350,8 +350,8 @@ impl Keeper {
             self.write();
         }
         let ledger = self.desk.lock();
-        let complete = ledger.complete() == self.shards && !ledger.is_broken() && ledger.behind() == 0;
-        let rooms = ledger.behind();
+        let rooms = ledger.behind() + ledger.lost();
+        let complete = ledger.complete() == self.shards && !ledger.is_broken() && rooms == 0;
         drop(ledger);
         if !complete {
             tracing::warn!(

@@ -42,6 +42,8 @@ pub(super) struct Ledger {
     behind: HashMap<SessionId, Micros>,
     /// Those of them that shards have been asked for and have not told yet.
     asked: HashMap<SessionId, Micros>,
+    /// Rooms that are gone from their shards before those could be asked for what the store lacks of them.
+    lost: usize,
     health: Health,
     /// Shards that have left, and have told everything.
     complete: HashSet<ShardId>,
@@ -90,6 +92,7 @@ impl Ledger {
             recalls: Vec::new(),
             behind: HashMap::new(),
             asked: HashMap::new(),
+            lost: 0,
             health: Health::Well,
             complete: HashSet::new(),
             ending: false,
@@ -110,7 +113,7 @@ impl Ledger {
                 Taken::Waits
             }
             Remember::Nothing(session) => {
-                self.asked.remove(&session);
+                self.lost += usize::from(self.asked.remove(&session).is_some());
                 Taken::Waits
             }
             Remember::Complete(shard) => {
@@ -203,6 +206,11 @@ impl Ledger {
     /// How many shards have left and told everything.
     pub(super) fn complete(&self) -> usize {
         self.complete.len()
+    }
+
+    /// Rooms of which the store lacks something that nobody can tell it any more: they went to sleep meanwhile.
+    pub(super) fn lost(&self) -> usize {
+        self.lost
     }
 
     /// When what waits is to be written; at once, if somebody asks for it.

@@ -151,6 +151,8 @@ fn a_change_has_its_moment_until_it_is_saved_however_it_gets_there() {
     assert_eq!((ledger.behind(), ledger.unsaved_since()), (2, Some(MADE)), "while it waits again");
     assert_eq!((ledger.take_changes().len(), ledger.wrote()), (1, Some(MADE)));
     assert_eq!(ledger.remember(NOW, NOW, Remember::Nothing(session("b"))), Taken::Waits);
+    assert_eq!(ledger.remember(NOW, NOW, Remember::Nothing(session("d"))), Taken::Waits);
+    assert_eq!(ledger.lost(), 1, "what was asked for and is gone stays away for ever");
     assert_eq!(ledger.remember(NOW, NOW, room("c", 1..=1)), Taken::Waits);
     assert_eq!((ledger.take_changes().len(), ledger.behind()), (1, 0));
     assert!(ledger.wrote().is_some_and(|since| since < NOW));

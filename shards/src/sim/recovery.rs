@@ -1,6 +1,7 @@
 //! The oracle of recovery: everything that each room has told, and whether what a client was told is all of it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
@@ -197,13 +198,28 @@ impl Annal {
         self.between(after, to, member).filter(news).collect()
     }
 
+    /// Which events a member is told after one that gave way.
+    pub(super) fn word_of_gaps(&self, after: u64, member: u16) -> Vec<RangeInclusive<u64>> {
+        let later = self.between(after, self.last(), member).filter_map(|seq| self.value(seq));
+        let gaps = later.filter(|event| event["type"] == "outbox.dropped");
+        gaps.filter_map(|event| Some(event["first_seq"].as_u64()?..=event["last_seq"].as_u64()?)).collect()
+    }
+
+    /// Whether an event gives way where a lane is full.
+    pub(super) fn may_give_way(&self, seq: u64) -> bool {
+        self.value(seq)
+            .is_some_and(|event| event["type"].as_str().is_some_and(|kind| kind.ends_with(".delta")))
+    }
+
+    fn value(&self, seq: u64) -> Option<Value> {
+        self.events.get(&seq).and_then(|event| serde_json::from_slice(&event.json).ok())
+    }
+
     /// Whether an event belongs to a response of which everybody was told that what was queued of it went.
     pub(super) fn was_cleared(&self, seq: u64) -> bool {
-        let event = self.events.get(&seq).and_then(|event| serde_json::from_slice::<Value>(&event.json).ok());
-        let Some(event) = event else { return false };
+        let Some(event) = self.value(seq) else { return false };
         let response = event["response_id"].as_str().unwrap_or_default();
-        let delta = event["type"].as_str().is_some_and(|kind| kind.ends_with(".delta"));
-        delta && self.cleared.get(response).is_some_and(|&at| at > seq)
+        self.may_give_way(seq) && self.cleared.get(response).is_some_and(|&at| at > seq)
     }
 
     /// Whether a room with these limits has to have all events after one, up to another.

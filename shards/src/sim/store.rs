@@ -44,6 +44,8 @@ struct Process {
     again_at: Micros,
     /// Rooms that were asked for again, and not told since.
     lacking: BTreeSet<String>,
+    /// Rooms that were gone by then.
+    lost: BTreeSet<String>,
     /// Rooms that were asked for, or told.
     living: BTreeSet<String>,
     /// Those of which it may have all there is.
@@ -99,10 +101,10 @@ impl Store {
         }
         self.land(writing);
         self.land(waiting);
-        let Process { sound, behind, lacking, .. } = &mut self.process;
-        sound.retain(|name| !behind.contains(name) && !lacking.contains(name));
+        let Process { sound, behind, lacking, lost, .. } = &mut self.process;
+        sound.retain(|name| ![&behind, &lacking, &lost].iter().any(|missing| missing.contains(name)));
         self.clean.append(sound);
-        behind.is_empty() && lacking.is_empty()
+        behind.is_empty() && lacking.is_empty() && lost.is_empty()
     }
 
     /// Whether a room can go on as if nothing had been.
@@ -170,7 +172,7 @@ impl Store {
         }
         match told {
             Remember::Complete(shard) => drop(process.complete.insert(shard)),
-            Remember::Nothing(session) => drop(process.lacking.remove(session.as_str())),
+            Remember::Nothing(session) => process.lost.extend(process.lacking.take(session.as_str())),
             Remember::Forget(session) => {
                 process.behind.remove(session.as_str());
                 process.lacking.remove(session.as_str());

@@ -194,11 +194,13 @@ fn a_store_that_fails_or_is_too_slow_does_not_keep_anybody_out() {
     let (_, welcome) = join(&mut before);
     let mut rig = Rig::seeded(2, with_store);
     let resume = format!("/ws/r?engine=relay&resume={}&after=0", token(&welcome));
+    let (_, other) = join(&mut before);
     let failed = rig.knock(&resume, "");
+    let other = rig.knock(&format!("/ws/r?engine=relay&resume={}&after=0", token(&other)), "");
     rig.recalled(Err(StoreFailed));
-    assert_eq!(rig.answered(failed), Some(Ok(failed)));
+    assert_eq!((rig.answered(failed), rig.answered(other)), (Some(Ok(failed)), Some(Ok(other))));
     let later = rig.try_join(&resume, "").expect("the room is there");
-    for conn in [failed, later] {
+    for conn in [failed, other, later] {
         let events = rig.heard(conn);
         let restored = events.iter().find(|event| event["type"] == "session.restored").expect("an outcome");
         assert_eq!(restored["reason"], "store_failed");

@@ -127,10 +127,9 @@ impl Shard {
 
     /// Why a room is not there, or not the one that a client was in.
     pub(super) fn why_unknown(&self, session: &SessionId) -> Unrecovered {
-        let unasked = match self.find_room(session) {
-            Some(key) => self.has_begun_unasked(key),
-            None => self.store_wait.silent.as_ref() == Some(session),
-        };
+        // Those who have waited come in one after the other, and only the first of them finds no room.
+        let unasked = self.store_wait.silent.as_ref() == Some(session)
+            || self.find_room(session).is_some_and(|key| self.has_begun_unasked(key));
         if unasked { Unrecovered::StoreFailed } else { Unrecovered::RoomEnded }
     }
 

@@ -127,11 +127,15 @@ impl Memory {
         }
     }
 
-    /// The room goes on by another numbering, which shares with its own what comes up to an event. What it has heard later
-    /// is none of the room's any more.
-    fn goes_on(&mut self, epoch: u64, after: u64) {
+    /// The room goes on by another numbering after a crash, which shares with its own what comes up to an event. What it has heard
+    /// later is none of the room's any more. Word of what gave way may have been lost with the node, as is documented: then it
+    /// will not hear of that. Where the room still has such word it has to.
+    fn goes_on(&mut self, epoch: u64, after: u64, annal: &Annal) {
         self.numbering.1 = epoch;
         self.last = self.last.min(after);
+        let word = annal.word_of_gaps(after, self.number);
+        let is_told = |seq: &u64| word.iter().any(|gap| gap.contains(seq));
+        self.owed.retain(|seq| !annal.may_give_way(*seq) || is_told(seq));
         for set in [&mut self.owed, &mut self.gaps, &mut self.needless] {
             set.retain(|&seq| seq <= after);
         }
@@ -271,7 +275,7 @@ impl World {
                 return Err(format!("what {memory:?} has is not of the room, and nobody says so: {event}"));
             }
             if epoch != memory.numbering.1 {
-                memory.goes_on(epoch, after);
+                memory.goes_on(epoch, after, self.annal(&now));
             }
             memory.promise(after, event, self.annal(&now))?;
         } else {
