@@ -25,7 +25,8 @@ impl<'a> Iterator for QueryPairs<'a> {
 
 /// Percent-decodes; in a query `+` is a space.
 pub(super) fn decode(text: &str, in_query: bool) -> Cow<'_, str> {
-    if !text.contains('%') && !(in_query && text.contains('+')) {
+    let encoded = text.contains('%') || in_query && text.contains('+');
+    if !encoded {
         return Cow::Borrowed(text);
     }
     let mut decoded = Vec::with_capacity(text.len());

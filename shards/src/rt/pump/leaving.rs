@@ -44,12 +44,13 @@ impl Pump {
 
     /// The stages of leaving, each entered when the one before is complete.
     pub(super) fn go_on_leaving(&mut self) -> io::Result<()> {
+        if self.stage == Stage::Draining && self.has_said_everything() {
+            self.say_it_is_empty();
+        }
         match self.stage {
-            Stage::Draining => {
-                if self.has_said_everything() && self.nobody_needs_it() {
-                    self.wire.cancel_accepts();
-                    self.stage = Stage::Sweeping;
-                }
+            Stage::Draining if self.nobody_needs_it() => {
+                self.wire.cancel_accepts();
+                self.stage = Stage::Sweeping;
             }
             Stage::Sweeping if self.wire.accepts_are_back() => {
                 self.wire.close_listener()?;
@@ -66,11 +67,15 @@ impl Pump {
         self.shard.connections() == 0 && !self.shard.has_reports() && !self.shard.has_remembers()
     }
 
-    fn nobody_needs_it(&mut self) -> bool {
+    fn say_it_is_empty(&mut self) {
         if !std::mem::replace(&mut self.emptied, true) {
             self.roll.emptied();
         }
-        self.evacuated || self.roll.have_all_emptied() || self.roll.has_lost_one()
+    }
+
+    fn nobody_needs_it(&self) -> bool {
+        let alone = self.evacuated || self.roll.have_all_emptied() || self.roll.has_lost_one();
+        alone && self.has_said_everything()
     }
 
     fn is_empty(&self) -> bool {
