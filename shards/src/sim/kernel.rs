@@ -8,6 +8,7 @@ use crate::core::{CloseMode, ConnKey, Ended, Gather, Input, Micros, ReceiveMode,
 /// Parts of one send, and bytes that it may begin a message behind.
 const PARTS_MAX: usize = 64;
 const SEND_BYTES_MAX: usize = 64 * 1_024;
+const BATCH_HEADER_MAX: usize = 4;
 
 impl World {
     // ---- receiving ----
@@ -134,7 +135,8 @@ impl World {
         let now = self.now;
         let parts: Vec<&[u8]> = gather.slices().collect();
         let last = parts.last().map_or(0, |part| part.len());
-        let within = gather.parts() <= PARTS_MAX && gather.len() - last < SEND_BYTES_MAX;
+        // The last message may begin a batch: then its header is a part of its own.
+        let within = gather.parts() <= PARTS_MAX && gather.len() - last < SEND_BYTES_MAX + BATCH_HEADER_MAX;
         let size = (gather.parts(), gather.len());
         self.require(within, || format!("a send of {} parts and {} bytes", size.0, size.1));
         self.look_at_send(shard, key, &parts);

@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::Value;
 
 use super::super::recovery::{Agreed, Annal, Numbering};
-use super::Stage;
 use super::plan::Target;
 use super::wire;
+use super::{Connection, Stage};
 use crate::core::config::RoomDefaults;
 use crate::sim::world::World;
 
@@ -187,6 +187,12 @@ impl Memory {
     }
 }
 
+impl Connection {
+    fn may_ask(&self) -> bool {
+        !self.closed && matches!(self.stage, Stage::Open | Stage::Settling)
+    }
+}
+
 impl World {
     /// What an event means for what a client remembers.
     pub(super) fn client_recollect(&mut self, client: usize, line: &str) -> Result<(), String> {
@@ -213,6 +219,11 @@ impl World {
                 };
             }
             "session.restored" => return self.client_restored(client, &event),
+            // It has heard all of it, but the server does not know that yet.
+            "error" if event["error"]["code"] == "recovery_under_way" => {
+                self.client_asks(client);
+                return Ok(());
+            }
             _ if conn.arrival.welcome.is_some() => {
                 return Err(format!("something before session.restored: {line}"));
             }
@@ -236,13 +247,27 @@ impl World {
         let me = &mut self.clients[client];
         let wants = me.dice.permille(700) && memory.asked.is_none() && memory.promised.is_empty();
         let Some(conn) = me.conn.as_ref() else { return Ok(()) };
-        if !wants || conn.closed || !matches!(conn.stage, Stage::Open | Stage::Settling) {
-            return Ok(());
+        if wants && conn.may_ask() {
+            memory.asked = Some(memory.position());
+            self.client_asks_after(client, memory.position());
         }
-        memory.asked = Some(memory.position());
-        let text = format!("{{\"type\":\"session.update\",\"after\":{}}}", memory.position());
-        self.client_frame(client, wire::TEXT, text.as_bytes());
         Ok(())
+    }
+
+    /// Asks again for what it has asked for.
+    fn client_asks(&mut self, client: usize) {
+        let me = &self.clients[client];
+        let asked = me.memory.as_ref().and_then(|memory| memory.asked);
+        if let (Some(after), Some(conn)) = (asked, &me.conn)
+            && conn.may_ask()
+        {
+            self.client_asks_after(client, after);
+        }
+    }
+
+    fn client_asks_after(&mut self, client: usize, after: u64) {
+        let text = format!("{{\"type\":\"session.update\",\"after\":{after}}}");
+        self.client_frame(client, wire::TEXT, text.as_bytes());
     }
 
     /// It is told whether it hears what it has missed.
