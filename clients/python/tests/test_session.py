@@ -204,3 +204,37 @@ def test_a_channel_that_is_asked_for_twice_keeps_its_place() -> None:
     session.begin()
     session.take({"type": "session.created", "session": {"resume": {"token": "u", "seq": 0}}})
     assert session.take({"type": "session.restored", "recovered": True}).replies == [again]
+
+
+def dropped(session: Session) -> None:
+    session.begin()
+    resume = {"token": "t", "epoch": 1, "seq": 0}
+    session.take({"type": "session.created", "session": {"id": "c", "member": 1, "resume": resume}})
+    session.take({"type": "room.message", "seq": 1, "data": 1})
+    news = {"type": "outbox.dropped", "class": "droppable", "count": 1, "first_seq": 2, "last_seq": 2}
+    asked = session.take(news).replies
+    assert [one["after"] for one in asked] == [1]
+    assert session.take({"type": "room.message", "seq": 3, "data": 3}).events == []
+
+
+def refusal(retryable: bool) -> dict:
+    return {"type": "error", "error": {"code": "recovery_under_way", "event_id": "filling", "retryable": retryable}}
+
+
+def test_a_gap_that_is_asked_for_too_early_is_asked_for_again() -> None:
+    session = Session(4)
+    dropped(session)
+    taken = session.take(refusal(retryable=True))
+    assert (taken.events, [one["type"] for one in taken.replies]) == ([], ["ping"])
+    taken = session.take({"type": "pong", "t": taken.replies[0]["t"]})
+    assert (taken.events, [one["after"] for one in taken.replies]) == ([], [1])
+    session.take({"type": "session.restored", "recovered": True, "missed": 2, "last_seq": 3})
+    given = [session.take({"type": "room.message", "seq": seq, "data": seq}).events for seq in (2, 3)]
+    assert [one["seq"] for events in given for one in events] == [2, 3]
+
+
+def test_a_gap_that_is_not_told_again_holds_nothing_back() -> None:
+    session = Session(4)
+    dropped(session)
+    taken = session.take(refusal(retryable=False))
+    assert [one["type"] for one in taken.events] == ["session.restored", "client.gap", "room.message"]

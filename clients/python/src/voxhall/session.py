@@ -18,6 +18,8 @@ from .outgoing import Outgoing
 RECENT_MAX = 8192
 # Events held back while a gap is being filled; more than a lane holds.
 HELD_MAX = 8192
+# The name of the question for what was dropped, and of the ping behind which it is asked again.
+FILLING = "filling"
 
 
 class Phase(Enum):
@@ -204,8 +206,13 @@ class Session:
             # A welcome without one is that of a room that has none.
             if "state" in session or kind == "session.created":
                 self.state = _object(session.get("state"))
+        elif kind == "pong" and event.get("t") == FILLING and self._held is not None:
+            taken.events.remove(event)
+            self._ask(taken)
         elif kind == "pong":
             self.outgoing.pong(event.get("t"))
+        elif kind == "error" and self._held is not None:
+            self._not_filled(event, taken)
         elif kind == "outbox.dropped" and event.get("class") != "audio" and event in taken.events:
             self._ask_for(event, taken)
 
@@ -222,7 +229,21 @@ class Session:
             return
         self._held = self._held or []
         self._numbers.position = self._asked_after = min(self._numbers.position, first - 1)
-        taken.replies.append({"type": "session.update", "after": self._asked_after})
+        self._ask(taken)
+
+    def _ask(self, taken: Taken) -> None:
+        taken.replies.append({"type": "session.update", "event_id": FILLING, "after": self._asked_after})
+
+    def _not_filled(self, event: Event, taken: Taken) -> None:
+        error = _object(event.get("error"))
+        if error.get("event_id") != FILLING:
+            return
+        taken.events.remove(event)
+        if error.get("retryable") is True:
+            # What was asked for before is still on its way. A pong comes behind it.
+            taken.replies.append({"type": "ping", "t": FILLING})
+        else:
+            self._restored({"type": "session.restored", "recovered": False, "reason": "unanswered"}, taken)
 
     # Events of the user.
 
