@@ -112,6 +112,7 @@ fn what_cannot_be_delivered_is_a_dead_letter_with_its_reason() {
         |node: &mut Node, publication: Publication| node.publish(publication).map(|published| published.seq);
     let required = Publication { needs_subscriber: true, ..admin("user:7:a", "1") };
     assert_eq!(publish(&mut node, required), Err(Undeliverable::NoSubscriber));
+    assert_eq!(node.letters_before_answer, 1, "whoever hears of it finds the letter");
     let over = Publication { ttl: Some(Micros(0)), ..admin("user:7:a", "1") };
     assert_eq!(publish(&mut node, over), Err(Undeliverable::Expired));
     assert_eq!(publish(&mut node, admin("nowhere:7", "1")), Err(Undeliverable::Refused));

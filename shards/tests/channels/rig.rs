@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) mesh_max: usize,
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) answers: Vec<(usize, AskId, Answer)>,
+    /// How many letters there were when the last answer came.
+    pub(crate) letters_before_answer: usize,
     said: BTreeMap<(usize, u32), Vec<u8>>,
     /// Connections whose sockets take nothing.
     pub(crate) stuck: Vec<Client>,
@@ -47,6 +49,7 @@ impl Node {
             mesh_max: usize::MAX,
             letters: Vec::new(),
             answers: Vec::new(),
+            letters_before_answer: 0,
             said: BTreeMap::new(),
             stuck: Vec::new(),
             closed: Vec::new(),
@@ -204,7 +207,7 @@ impl Node {
 
     /// Time passes at a shard.
     pub(crate) fn turn(&mut self, at: usize, mut fx: Effects) {
-        let Self { shards, now, stuck, said, closed, answers, letters, .. } = self;
+        let Self { shards, now, stuck, said, closed, answers, letters, letters_before_answer, .. } = self;
         support::turn(&mut shards[at], *now, &mut fx, |shard, effect, fx| match effect {
             Effect::Send(conn) if stuck.contains(&(at, conn)) => send_nothing(shard, *now, conn, fx),
             Effect::Send(conn) => send(shard, *now, conn, fx, said.entry((at, conn.index)).or_default()),
@@ -212,7 +215,10 @@ impl Node {
                 closed.push((at, conn));
                 shard.handle(*now, Input::Closed { conn }, fx);
             }
-            Effect::Answer(id, answer) => answers.push((at, id, answer)),
+            Effect::Answer(id, answer) => {
+                *letters_before_answer = letters.len();
+                answers.push((at, id, answer));
+            }
             Effect::DeadLetter(letter) => letters.push(*letter),
             _ => {}
         });

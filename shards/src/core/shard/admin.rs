@@ -27,7 +27,12 @@ impl Shard {
                 Answer::ConnectionClosed(open)
             }
             Query::DisconnectUser(sub) => Answer::UserDisconnected(self.disconnect_user(now, &sub, fx)),
-            Query::Publish(publication) => Answer::Published(self.publish_asked(now, id, *publication)),
+            Query::Publish(publication) => {
+                let published = self.publish_asked(now, id, *publication);
+                // Whoever hears that it failed finds the letter.
+                self.send_letters(fx);
+                Answer::Published(published)
+            }
             #[cfg(debug_assertions)]
             Query::Fault(fault) => fault.panic(),
         }

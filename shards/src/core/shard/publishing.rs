@@ -110,6 +110,7 @@ impl Shard {
         }
         let subscribers = if over { 0 } else { self.tell_subscribers(now, delivery) };
         if let Some(ask) = ask {
+            self.send_letters(fx);
             fx.push(Effect::Answer(ask, Answer::Delivered(subscribers)));
         }
     }
