@@ -159,19 +159,22 @@ impl Shard {
     /// The numbering of a room that begins in this slot.
     pub(super) fn fresh_epoch(&self, key: RoomKey) -> u64 {
         let place = u64::from(key.index) << 32 | u64::from(key.generation);
-        SplitMix64::new(self.epochs ^ place).next_u64() >> (u64::BITS - EPOCH_BITS)
+        self.epoch_named(place)
+    }
+
+    fn epoch_named(&self, by: u64) -> u64 {
+        SplitMix64::new(self.epochs ^ by).next_u64() >> (u64::BITS - EPOCH_BITS)
     }
 
     /// A number for a new member. Where all have been given out they are given again, under another numbering: no token of
     /// before is good in that, so that nobody is taken for another.
     pub(super) fn new_member(&mut self, key: RoomKey) -> MemberNumber {
         let Some(room) = self.rooms.find(key) else { return MemberNumber(0) };
-        let (before, epoch) = (room.last_member, self.epoch(key, room));
+        let (before, next_epoch) = (room.last_member, self.epoch_named(self.epoch(key, room)));
         let Some(room) = self.rooms.find_mut(key) else { return MemberNumber(0) };
         let number = room.next_member();
         if room.last_member <= before {
-            let epoch = SplitMix64::new(self.epochs ^ epoch).next_u64() >> (u64::BITS - EPOCH_BITS);
-            room.past_mut().number_anew(epoch);
+            room.past_mut().number_anew(next_epoch);
             self.stored(key, 0);
         }
         number
