@@ -131,19 +131,15 @@ impl Shard {
         Ok(Returned { room: key, member: Some(token.member), after })
     }
 
-    /// Which member of a room its bearer is, by today's numbering.
+    /// Which member of a room its bearer is.
     pub(super) fn bearer_of(
         &self,
         token: &str,
         session: &SessionId,
         pass: Option<&Pass>,
     ) -> Option<MemberNumber> {
-        let key = self.find_room(session)?;
-        let room = self.rooms.find(key)?;
-        let token = ResumeToken::read(token, self.bound(session, pass))?;
-        let known = token.epoch == self.epoch(key, room)
-            || shared_with(room, &token).is_some_and(|shared| token.member.0 <= shared.members);
-        known.then_some(token.member)
+        let back = Comeback { token: Some(token.into()), after: 0 };
+        self.recognise(session, pass, &back).ok()?.member
     }
 
     fn bound<'a>(&'a self, session: &'a SessionId, pass: Option<&'a Pass>) -> Bound<'a> {
